@@ -1,0 +1,24 @@
+"""Names and values that daemon and client share. No code lives here."""
+
+from __future__ import annotations
+
+RUNTIME_DIRECTORY = "/run/hostler"
+STATE_DIRECTORY = "/var/lib/hostler"
+SOCKET_NAME = "hostler.sock"
+SOCKET = f"{RUNTIME_DIRECTORY}/{SOCKET_NAME}"
+SOCKET_VARIABLE = "HOSTLER_SOCKET"
+"""Environment variable with another socket path (a simulated daemon's, a test's)."""
+
+POLICY = "/etc/hostler/hostler.toml"
+POLICY_DIRECTORY = "/etc/hostler/hostler.d"
+
+BUS_NAME = "org.hostler1"
+OBJECT_ROOT = "/org/hostler1"
+
+MAX_FRAME = 256 * 1024
+"""Bytes of one msgpack map on the socket, without the four of its length."""
+
+HOOK_DEADLINE = 30.0
+"""Seconds a hook waits for `prepare` in all."""
+PREPARE_LIMIT = 25.0
+"""Seconds after which the daemon gives up a preparation, so that putting back and the answer fit in the hook's wait."""
