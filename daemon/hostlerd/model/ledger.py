@@ -1,0 +1,116 @@
+"""What the journal says: the only truth that is stored. Everything else is read from the host again and again.
+
+A *record* keeps how an object was before hostler first touched it; it is opened, with fsync, before the first write and
+closed when the object is seen to be as it was. Putting back is therefore an ordinary pass: an object with a record that
+nobody wants any more is wanted as the record says. That is what makes kill -9 harmless at any point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from hostlerd.model.domains import Definition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRecord:
+    """`driver`: None if it had none. `any_driver`: it was new, whatever takes it is right. `ours`: what we override to."""
+
+    address: str
+    driver: str | None
+    override: str | None
+    any_driver: bool = False
+    ours: str = "vfio-pci"
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRecord:
+    """`allowed`: AllowedCPUs as set before (list text, empty if unset); `effective` as seen before."""
+
+    unit: str
+    allowed: str
+    effective: str
+    ours: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinRecord:
+    """What we pinned in a domain, so that it is never mistaken for the user's. Lists are kernel CPU lists.
+
+    `vcpus`, `iothreads`: index to list. `emulator`: list, empty if we did not pin it.
+    """
+
+    uuid: str
+    vcpus: Mapping[int, str] = field(default_factory=dict)
+    iothreads: Mapping[int, str] = field(default_factory=dict)
+    emulator: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """A file of ours in /run (the udev rule): nothing was there before."""
+
+    path: str
+
+
+Record = DeviceRecord | GroupRecord | PinRecord | FileRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A domain that was prepared: from its hook's XML until it is seen to be gone. `since`: order against snapshots."""
+
+    definition: Definition
+    since: int = 0
+    xml: str = ""
+
+    @property
+    def uuid(self) -> str:
+        return self.definition.uuid
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """A degraded object: `since` in seconds since the epoch."""
+
+    object: str
+    reason: str
+    remedy: str
+    since: float
+    wedged: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outstanding:
+    """A step that began and of which no end was written."""
+
+    number: int
+    kind: str
+    object: str
+    writer: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    devices: Mapping[str, DeviceRecord] = field(default_factory=dict)
+    groups: Mapping[str, GroupRecord] = field(default_factory=dict)
+    pins: Mapping[str, PinRecord] = field(default_factory=dict)
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
+    outstanding: Mapping[int, Outstanding] = field(default_factory=dict)
+    residue: tuple[str, ...] = ()
+    """Units whose AllowedCPUs had to be left on the full mask (clearing it leaves the old mask on, systemd#43846)."""
+
+    def without_claim(self, uuid: str) -> Ledger:
+        return replace(self, claims={u: c for u, c in self.claims.items() if u != uuid})
+
+    def untouchable(self, obj: str) -> bool:
+        """Its attributes must not be read and nothing may be written to it."""
+        return obj in self.troubles or any(step.object == obj for step in self.outstanding.values())

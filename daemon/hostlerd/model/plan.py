@@ -1,0 +1,158 @@
+"""What will be done and what will not, with reasons. A plan is data: it is printed, then performed as printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from hostlerd.model.cpuset import CpuSet, format_cpu_list
+from hostlerd.model.ledger import DeviceRecord, FileRecord, GroupRecord, PinRecord
+
+Lane = Literal["host", "libvirt"]
+"""Who performs a step: the host's own pass, or the pass that talks to libvirt, which may have to wait for a hook."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """`object` is what is changed, `before` and `after` its values as text, `claim` the domain it is for (UUID).
+
+    `record` is journalled before the step is performed.
+    """
+
+    kind: ClassVar[str]
+    lane: ClassVar[Lane] = "host"
+
+    object: str
+    before: str | None
+    after: str | None
+    why: str
+    claim: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadModule(Step):
+    """`object`: the module. Not undone: an idle module harms nobody, unloading one may."""
+
+    kind: ClassVar[str] = "load-module"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override(Step):
+    """Set driver_override; None clears it (Documentation/ABI/testing/sysfs-bus-pci)."""
+
+    kind: ClassVar[str] = "override"
+    record: DeviceRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unbind(Step):
+    """Take the device from its driver `before`."""
+
+    kind: ClassVar[str] = "unbind"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe(Step):
+    """Let drivers have the device; `after` is the one that must have it then, None if any will do."""
+
+    kind: ClassVar[str] = "probe"
+    to_vfio: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowCpus(Step):
+    """Set AllowedCPUs of a unit to `cpus`."""
+
+    kind: ClassVar[str] = "allowed-cpus"
+    cpus: CpuSet
+    record: GroupRecord | None = None
+    residue: bool = False
+    """The property was not set before and has to stay on the full mask."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteRule(Step):
+    """Write (or, with `text` None, remove) the udev rule that sets overrides before drivers probe."""
+
+    kind: ClassVar[str] = "udev-rule"
+    text: str | None
+    record: FileRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin(Step):
+    """Pin one vCPU, one iothread or the emulator of a domain through libvirt."""
+
+    kind: ClassVar[str] = "pin"
+    lane: ClassVar[Lane] = "libvirt"
+    uuid: str
+    thread: Literal["vcpu", "iothread", "emulator"]
+    index: int = 0
+    cpus: CpuSet
+    record: PinRecord | None = None
+
+
+HOST_STEPS = (LoadModule, Override, Unbind, Probe, AllowCpus, WriteRule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """`claim`: the domain whose start it refuses, if it is one."""
+
+    object: str
+    reason: str
+    remedy: str
+    claim: str | None = None
+    claimed_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a domain's threads belong. `vcpus` is None for a shared domain, which floats on the host's CPUs.
+
+    `idle`: siblings kept empty for it. `explicit`: the CPUs its own definition names.
+    """
+
+    uuid: str
+    vcpus: tuple[CpuSet, ...] | None
+    idle: CpuSet = frozenset()
+    explicit: CpuSet = frozenset()
+    why: str = ""
+
+    @property
+    def taken(self) -> CpuSet:
+        return frozenset().union(*(self.vcpus or ())) | self.idle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """kind: host, domain, idle (on VFIO, nobody's) or degraded."""
+
+    kind: Literal["host", "domain", "idle", "degraded"]
+    who: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`settled`: objects with a record that are as they were, so that their record can be closed.
+
+    `housekeeping`, `dedicated`: the CPUs the host keeps and the ones it keeps its hands off.
+    """
+
+    steps: tuple[Step, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    settled: tuple[str, ...] = ()
+    owners: dict[str, Owner]
+    placements: tuple[Placement, ...] = ()
+    housekeeping: CpuSet = frozenset()
+    dedicated: CpuSet = frozenset()
+
+    @property
+    def converged(self) -> bool:
+        return not self.steps and not self.refusals
+
+    def of(self, lane: Lane) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.lane == lane)
+
+    def describe_cpus(self) -> str:
+        return format_cpu_list(self.dedicated)

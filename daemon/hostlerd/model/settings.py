@@ -1,0 +1,80 @@
+"""The declared policy, as values. Reading it from TOML is hostlerd.settings' work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.devices import Function
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Housekeeping:
+    """CPUs never dedicated, and how many the host keeps in any case."""
+
+    cpus: CpuSet = frozenset()
+    at_least: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainPolicy:
+    cpus: Literal["auto", "dedicated", "shared", "off"] = "auto"
+    prefer: Literal["vcache", "frequency", "none"] = "none"
+    profile: Literal["balanced", "latency", "realtime", "none"] = "balanced"
+    rebalance: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """Which functions a device section is about; every field that is set must agree."""
+
+    address: str | None = None
+    vendor: int | None = None
+    device: int | None = None
+    subsystem: int | None = None
+    """Subsystem vendor << 16 | subsystem device, or the device alone when below 0x10000."""
+    serial: str | None = None
+    slot: str | None = None
+    path: str | None = None
+
+    def matches(self, function: Function) -> bool:
+        if self.serial is not None or self.path is not None:
+            return False  # not read from the host yet: never guessed
+        subsystem = function.subsystem_vendor << 16 | function.subsystem_device
+        return (
+            (self.address is None or self.address == function.address)
+            and (self.vendor is None or self.vendor == function.vendor)
+            and (self.device is None or self.device == function.device)
+            and (self.subsystem is None or self.subsystem in (subsystem, function.subsystem_device))
+            and (self.slot is None or self.slot == function.slot_label)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePolicy:
+    """`group`: addresses of other group members it may take along."""
+
+    name: str
+    match: Match
+    when_idle: Literal["host", "vfio", "none"] = "host"
+    group: tuple[str, ...] = ()
+    holders: Literal["refuse", "stop", "terminate"] = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    libvirt: tuple[str, ...] = ("qemu:///system",)
+    housekeeping: Housekeeping = field(default_factory=Housekeeping)
+    domains: DomainPolicy = field(default_factory=DomainPolicy)
+    overrides: Mapping[str, DomainPolicy] = field(default_factory=dict)
+    """By name or UUID of a domain."""
+    devices: tuple[DevicePolicy, ...] = ()
+
+    def domain(self, name: str, uuid: str) -> DomainPolicy:
+        return self.overrides.get(uuid) or self.overrides.get(name) or self.domains
+
+    def device(self, function: Function) -> DevicePolicy | None:
+        """The first section that matches."""
+        return next((policy for policy in self.devices if policy.match.matches(function)), None)
