@@ -22,3 +22,11 @@ HOOK_DEADLINE = 30.0
 """Seconds a hook waits for `prepare` in all."""
 PREPARE_LIMIT = 25.0
 """Seconds after which the daemon gives up a preparation, so that putting back and the answer fit in the hook's wait."""
+
+READ_METHODS = ("hello", "status", "devices", "cpus", "domains", "plan", "subscribe")
+"""Socket methods that change nothing. Parameters: none, but for `domains` {"name"?}, `plan` {"domain"?}."""
+CHANGE_METHODS = ("prepare", "release", "hook", "reload", "retry")
+"""`prepare` {"name", "xml"} -> {"devices": [...]} | `release` {"name", "xml"} -> {} | `hook` {"name", "operation",
+"sub_operation"} -> {} | `reload` {} -> {"changed": bool} | `retry` {"object"} -> {}"""
+SIMULATE_METHOD = "simulate"
+"""Only a simulated host's daemon has it: {"action", ...} drives its libvirt, its slots and its faults."""
