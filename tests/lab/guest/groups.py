@@ -1,0 +1,21 @@
+"""The groups: which scenarios share a boot."""
+
+from dataclasses import dataclass
+
+from . import smoke
+from .report import Scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    scenarios: tuple[Scenario, ...]
+    phases: int = 1
+    limit: float = 900.0
+    """Seconds for one boot of the group, power-off included."""
+    product: bool = True
+    """Whether our own packages are in the guest."""
+
+
+GROUPS: dict[str, Group] = {
+    "smoke": Group(scenarios=smoke.SCENARIOS, product=False),
+}

@@ -1,0 +1,77 @@
+"""Running programs and waiting for conditions, both with limits."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LIMIT = 120.0
+
+
+class Failed(Exception):
+    """A program that had to succeed did not, or a condition did not come true."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 0
+
+    def __str__(self) -> str:
+        return f"status {self.status}; out: {self.out.strip()[-1500:]}; err: {self.err.strip()[-1500:]}"
+
+
+def run(*command: str, limit: float = LIMIT) -> Done:
+    """Run to the end, whatever the status."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Done(status=-1, out="", err=f"{' '.join(command)} ran longer than {limit:.0f} s")
+    return Done(status=done.returncode, out=done.stdout, err=done.stderr)
+
+
+def need(*command: str, limit: float = LIMIT) -> str:
+    """What a program that must succeed printed.
+
+    Raises:
+        Failed: its status is not 0.
+    """
+    done = run(*command, limit=limit)
+    if not done.ok:
+        raise Failed(f"{' '.join(command)}: {done}")
+    return done.out
+
+
+def virsh(*words: str, limit: float = LIMIT) -> Done:
+    return run("virsh", "-c", "qemu:///system", *words, limit=limit)
+
+
+def busctl(*words: str, limit: float = 30.0) -> Done:
+    return run("busctl", "--system", *words, limit=limit)
+
+
+def holds(condition: Callable[[], bool], limit: float, *, every: float = 0.25) -> bool:
+    """Whether the condition came true in time. An OSError while looking counts as not yet."""
+    deadline = time.monotonic() + limit
+    while True:
+        try:
+            if condition():
+                return True
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every)
+
+
+def wait_until(condition: Callable[[], bool], limit: float, what: str) -> None:
+    """Raises Failed when the condition is not true in time."""
+    if not holds(condition, limit):
+        raise Failed(f"not in {limit:.0f} s: {what}")
