@@ -50,6 +50,10 @@ class Writer(Protocol):
         """Run a program (modprobe) and return its exit status. Raises Wedged like `write`."""
         ...
 
+    async def start(self) -> int:
+        """Have the process ready and return its pid (0 where there is none), so that it can be journalled."""
+        ...
+
     async def replace_file(self, path: str, text: str | None) -> None:
         """Put an ordinary file in place atomically, or remove it (None); missing folders are made. Raises OSError."""
         ...
@@ -83,6 +87,22 @@ class Hypervisor(Protocol):
     async def pin_emulator(self, uuid: str, cpus: CpuSet) -> None: ...
 
     async def pin_iothread(self, uuid: str, iothread: int, cpus: CpuSet) -> None: ...
+
+
+class Host(Protocol):
+    """The four of them."""
+
+    @property
+    def files(self) -> Files: ...
+
+    @property
+    def writer(self) -> Writer: ...
+
+    @property
+    def units(self) -> Units: ...
+
+    @property
+    def hypervisor(self) -> Hypervisor: ...
 
 
 Kick = Callable[[], None]

@@ -27,25 +27,28 @@ class DeviceRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupRecord:
-    """`allowed`: AllowedCPUs as set before (list text, empty if unset); `effective` as seen before."""
+    """`allowed`: AllowedCPUs as set before (list text, empty if unset); `ours`: every list we wrote since.
+
+    All of `ours`, not the last alone: it is journalled before the write, and the write may not have come.
+    """
 
     unit: str
     allowed: str
-    effective: str
-    ours: str = ""
+    ours: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinRecord:
     """What we pinned in a domain, so that it is never mistaken for the user's. Lists are kernel CPU lists.
 
-    `vcpus`, `iothreads`: index to list. `emulator`: list, empty if we did not pin it.
+    `vcpus`, `iothreads`: index to list. `emulator`: list, empty if we did not pin it. `idle`: siblings kept empty for it.
     """
 
     uuid: str
     vcpus: Mapping[int, str] = field(default_factory=dict)
     iothreads: Mapping[int, str] = field(default_factory=dict)
     emulator: str = ""
+    idle: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

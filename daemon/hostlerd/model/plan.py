@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from hostlerd.model.cpuset import CpuSet, format_cpu_list
+from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.ledger import DeviceRecord, FileRecord, GroupRecord, PinRecord
 
 Lane = Literal["host", "libvirt"]
@@ -57,6 +57,7 @@ class Probe(Step):
 
     kind: ClassVar[str] = "probe"
     to_vfio: bool = False
+    record: DeviceRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,16 +137,18 @@ class Owner:
 class Plan:
     """`settled`: objects with a record that are as they were, so that their record can be closed.
 
-    `housekeeping`, `dedicated`: the CPUs the host keeps and the ones it keeps its hands off.
+    `housekeeping`, `dedicated`: the CPUs the host keeps and the ones domains own; of those, its own slices are kept off
+    `isolated` (all but those of domains with the profile "none").
     """
 
     steps: tuple[Step, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     settled: tuple[str, ...] = ()
-    owners: dict[str, Owner]
+    owners: dict[str, Owner] = field(default_factory=dict)
     placements: tuple[Placement, ...] = ()
     housekeeping: CpuSet = frozenset()
     dedicated: CpuSet = frozenset()
+    isolated: CpuSet = frozenset()
 
     @property
     def converged(self) -> bool:
@@ -153,6 +156,3 @@ class Plan:
 
     def of(self, lane: Lane) -> tuple[Step, ...]:
         return tuple(step for step in self.steps if step.lane == lane)
-
-    def describe_cpus(self) -> str:
-        return format_cpu_list(self.dedicated)

@@ -1,0 +1,88 @@
+"""Handing PCI functions over: load-module, override, unbind, probe.
+
+Every write goes through the writer process, because each takes the device's lock, which a driver's remove() may hold for
+ever. What is read back afterwards: the driver link, the override, and for VFIO the `vfio-dev/` folder (6.1 and newer).
+"""
+
+from __future__ import annotations
+
+import os
+
+from hostler.errors import HostFailed
+from hostlerd.host import Host
+from hostlerd.model.plan import LoadModule, Override, Probe, Unbind
+
+DEVICES = "/sys/bus/pci/devices"
+DRIVERS = "/sys/bus/pci/drivers"
+
+LIMIT = 10.0
+"""Seconds for one write. A healthy unbind takes well under one; a driver that needs more is stuck for practical use."""
+MODULE_LIMIT = 15.0
+
+
+def driver(host: Host, address: str) -> str | None:
+    """From the link alone: reading an attribute may block."""
+    try:
+        return os.path.basename(host.files.readlink(f"{DEVICES}/{address}/driver"))
+    except OSError:
+        return None
+
+
+def _failed(address: str, what: str, error: OSError) -> HostFailed:
+    if not error.errno:
+        return HostFailed(f"{what}: {error}", data={"object": address})
+    return HostFailed(
+        f"{what}: {os.strerror(error.errno)}",
+        remedy="see the kernel's log for the driver's reason",
+        data={"object": address, "errno": error.errno},
+    )
+
+
+async def load_module(host: Host, step: LoadModule) -> None:
+    status = await host.writer.run(["/sbin/modprobe", step.object], limit=MODULE_LIMIT)
+    if status != 0 or not host.files.exists(f"{DRIVERS}/{step.object}"):
+        raise HostFailed(
+            f"the module {step.object} cannot be loaded (modprobe exit status {status})",
+            remedy=f"install the kernel's {step.object} module, or see `modprobe -v {step.object}`",
+            data={"object": step.object},
+        )
+
+
+async def override(host: Host, step: Override) -> None:
+    path = f"{DEVICES}/{step.object}/driver_override"
+    try:
+        await host.writer.write(path, (step.after or "") + "\n", limit=LIMIT)
+        now = host.files.read(path).strip()
+    except OSError as error:
+        raise _failed(step.object, f"the override of {step.object} cannot be set", error) from error
+    if (None if now in ("", "(null)") else now) != step.after:
+        raise HostFailed(
+            f"the override of {step.object} is {now}, although {step.after} was written", data={"object": step.object}
+        )
+
+
+async def unbind(host: Host, step: Unbind) -> None:
+    """From the driver the plan saw: if another one has it by now, nothing is written and the pass looks again."""
+    if driver(host, step.object) != step.before:
+        return
+    try:
+        await host.writer.write(f"{DRIVERS}/{step.before}/unbind", step.object, limit=LIMIT)
+    except OSError as error:
+        raise _failed(step.object, f"{step.before} does not let go of {step.object}", error) from error
+    if driver(host, step.object) == step.before:
+        raise HostFailed(f"{step.before} still has {step.object} after its unbind", data={"object": step.object})
+
+
+async def probe(host: Host, step: Probe) -> None:
+    """drivers_probe succeeds when nothing bound (bus_rescan_devices_helper), so only what is read back counts."""
+    try:
+        await host.writer.write("/sys/bus/pci/drivers_probe", step.object, limit=LIMIT)
+    except OSError as error:
+        raise _failed(step.object, f"{step.object} cannot be probed", error) from error
+    now = driver(host, step.object)
+    if step.after is not None and now != step.after:
+        raise HostFailed(
+            f"{step.object} should be on {step.after} after the probe and is on {now or 'no driver'}",
+            remedy="see the kernel's log for the driver's reason",
+            data={"object": step.object},
+        )

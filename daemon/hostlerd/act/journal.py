@@ -1,0 +1,255 @@
+"""The journal: one JSON object a line in /run/hostler/journal, appended and fsynced before what it announces happens.
+
+    {"journal": 1, "boot": ID}                      the first line; a journal of another boot is void
+    {"open": KIND, "key": K, "value": {...}}        a record, a claim, a trouble, ... (model/ledger); replaces K
+    {"close": KIND, "key": K}
+    {"begin": N, "kind": ..., "object": ..., "from": ..., "to": ..., "writer": PID}      a step is about to be performed
+    {"end": N}                                      it was, or it failed with an answer
+
+The ledger is the fold over the lines. A last line cut short announced something that never happened and is dropped; any
+other line that makes no sense is kept aside with the file and said. When the file grows it is rewritten from the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
+
+from hostler.errors import HostFailed
+from hostlerd.model.domains import Definition
+from hostlerd.model.ledger import (
+    Claim,
+    DeviceRecord,
+    FileRecord,
+    GroupRecord,
+    Ledger,
+    Outstanding,
+    PinRecord,
+    Record,
+    Trouble,
+)
+from hostlerd.model.plan import Step
+
+log = logging.getLogger(__name__)
+
+COMPACT_AT = 128 * 1024
+"""Bytes after which the file is rewritten."""
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+def _pins(value: Json) -> PinRecord:
+    return PinRecord(
+        uuid=value["uuid"],
+        vcpus={int(k): v for k, v in value["vcpus"].items()},
+        iothreads={int(k): v for k, v in value["iothreads"].items()},
+        emulator=value["emulator"],
+        idle=value["idle"],
+    )
+
+
+def _group(value: Json) -> GroupRecord:
+    return GroupRecord(unit=value["unit"], allowed=value["allowed"], ours=tuple(value["ours"]))
+
+
+RECORDS: dict[type[Record], tuple[str, str, str]] = {
+    DeviceRecord: ("device", "devices", "address"),
+    GroupRecord: ("group", "groups", "unit"),
+    PinRecord: ("pins", "pins", "uuid"),
+    FileRecord: ("file", "files", "path"),
+}
+"""Record type to its word in the file, its field in the ledger and its key."""
+
+FIELDS = {word: field for word, field, _ in RECORDS.values()} | {"claim": "claims", "trouble": "troubles"}
+
+
+class Journal:
+    """`parse` turns a claim's domain XML back into values (the observers' parser, handed in)."""
+
+    def __init__(self, path: str, boot: str, parse: Callable[[str], Definition]) -> None:
+        self._path, self._boot, self._parse = path, boot, parse
+        self._next = 1
+        self.ledger = Ledger()
+        self._load()
+        self._rewrite()
+
+    # What the rest of the daemon says
+
+    def record(self, record: Record) -> None:
+        word, _, key = RECORDS[type(record)]
+        self._append({"open": word, "key": getattr(record, key), "value": asdict(record)})
+
+    def settle(self, key: str) -> None:
+        """Close the record of an object, whatever its kind."""
+        for word, field, _ in RECORDS.values():
+            if key in getattr(self.ledger, field):
+                self._append({"close": word, "key": key})
+
+    def claim(self, claim: Claim) -> None:
+        self._append({"open": "claim", "key": claim.uuid, "value": {"xml": claim.xml, "since": claim.since}})
+
+    def unclaim(self, uuid: str) -> None:
+        if uuid in self.ledger.claims:
+            self._append({"close": "claim", "key": uuid})
+
+    def trouble(self, trouble: Trouble) -> None:
+        self._append({"open": "trouble", "key": trouble.object, "value": asdict(trouble)})
+
+    def forgive(self, obj: str) -> None:
+        """A trouble and the steps on its object that never ended."""
+        if obj in self.ledger.troubles:
+            self._append({"close": "trouble", "key": obj})
+        for step in [s for s in self.ledger.outstanding.values() if s.object == obj]:
+            self.end(step.number)
+
+    def residue(self, unit: str) -> None:
+        if unit not in self.ledger.residue:
+            self._append({"open": "residue", "key": unit, "value": {}})
+
+    def begin(self, step: Step, writer: int = 0) -> int:
+        number = self._next
+        self._append(
+            {
+                "begin": number,
+                "kind": step.kind,
+                "object": step.object,
+                "from": step.before,
+                "to": step.after,
+                "writer": writer,
+            }
+        )
+        return number
+
+    def end(self, number: int) -> None:
+        self._append({"end": number})
+
+    # The file
+
+    def _append(self, line: Json) -> None:
+        """Raises HostFailed when it cannot be written: then what it announces must not happen."""
+        after = self._fold(self.ledger, line)
+        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        try:
+            size = os.lseek(self._fd, 0, os.SEEK_END)
+            try:
+                if os.write(self._fd, data) != len(data):
+                    raise OSError(28, os.strerror(28))
+                os.fsync(self._fd)
+            except OSError:
+                os.ftruncate(self._fd, size)
+                raise
+        except OSError as error:
+            raise HostFailed(
+                f"the journal {self._path} cannot be written: {error.strerror}",
+                remedy="nothing was changed; make room and try again",
+                data={"object": self._path, "errno": error.errno},
+            ) from error
+        self.ledger = after
+        if size > COMPACT_AT:
+            self._rewrite()
+
+    def _load(self) -> None:
+        try:
+            with open(self._path, encoding="utf-8", errors="replace") as file:
+                lines = file.read().split("\n")
+        except FileNotFoundError:
+            return
+        whole, cut = lines[:-1], lines[-1]
+        if cut:
+            log.warning("the journal's last line was cut short; what it announced was not done")
+        bad = 0
+        for number, text in enumerate(whole):
+            try:
+                line = json.loads(text)
+                if number == 0:
+                    if line["journal"] != 1 or line["boot"] != self._boot:
+                        return
+                    continue
+                self.ledger = self._fold(self.ledger, line)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                log.error("line %d of the journal makes no sense (%s)", number + 1, error)  # noqa: TRY400
+                bad += 1
+        if bad:
+            os.replace(self._path, f"{self._path}.broken")
+
+    def _fold(self, ledger: Ledger, line: Json) -> Ledger:
+        if "begin" in line:
+            number = int(line["begin"])
+            self._next = max(self._next, number + 1)
+            step = Outstanding(
+                number=number, kind=line["kind"], object=line["object"], writer=int(line.get("writer", 0))
+            )
+            return replace(ledger, outstanding={**ledger.outstanding, number: step})
+        if "end" in line:
+            return replace(ledger, outstanding=_without(ledger.outstanding, int(line["end"])))
+        word = line.get("open") or line["close"]
+        key = line["key"]
+        if word == "residue":
+            return replace(ledger, residue=tuple(dict.fromkeys((*ledger.residue, key))))
+        field = FIELDS[word]
+        now: Mapping[str, Any] = getattr(ledger, field)
+        if "open" in line:
+            return replace(ledger, **{field: {**now, key: self._value(word, line["value"])}})
+        return replace(ledger, **{field: _without(now, key)})
+
+    def _value(self, word: str, value: Json) -> Record | Claim | Trouble:
+        match word:
+            case "device":
+                return DeviceRecord(**value)
+            case "group":
+                return _group(value)
+            case "pins":
+                return _pins(value)
+            case "file":
+                return FileRecord(**value)
+            case "trouble":
+                return Trouble(**value)
+            case "claim":
+                definition = self._parse(value["xml"])
+                return Claim(definition=definition, since=int(value["since"]), xml=value["xml"])
+        raise KeyError(word)
+
+    def _rewrite(self) -> None:
+        """Write the ledger afresh, atomically, and keep the file open for appending."""
+        lines: list[Json] = [{"journal": 1, "boot": self._boot}]
+        for word, field, key in RECORDS.values():
+            lines += [
+                {"open": word, "key": getattr(r, key), "value": asdict(r)} for r in getattr(self.ledger, field).values()
+            ]
+        lines += [
+            {"open": "claim", "key": c.uuid, "value": {"xml": c.xml, "since": c.since}}
+            for c in self.ledger.claims.values()
+        ]
+        lines += [{"open": "trouble", "key": t.object, "value": asdict(t)} for t in self.ledger.troubles.values()]
+        lines += [{"open": "residue", "key": unit, "value": {}} for unit in self.ledger.residue]
+        lines += [
+            {"begin": s.number, "kind": s.kind, "object": s.object, "writer": s.writer}
+            for s in self.ledger.outstanding.values()
+        ]
+        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+        temporary = f"{self._path}.new"
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self._path)
+        folder = os.open(os.path.dirname(self._path) or ".", os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        if hasattr(self, "_fd"):
+            os.close(self._fd)
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def aclose(self) -> None:
+        os.close(self._fd)
+
+
+def _without(mapping: Mapping[Any, T], key: object) -> dict[Any, T]:
+    return {k: v for k, v in mapping.items() if k != key}

@@ -1,0 +1,46 @@
+"""One step: journalled, performed within its limit, read back, its end journalled.
+
+A step that fails with an answer has ended. One that does not return has not: it stays outstanding in the journal, its
+object is untouchable, and nothing of it is read until somebody says `hostler retry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from hostler.errors import Wedged
+from hostlerd.act import devices, pins, rules, slices
+from hostlerd.act.journal import Journal
+from hostlerd.host import Host
+from hostlerd.model.plan import AllowCpus, LoadModule, Override, Pin, Probe, Step, Unbind, WriteRule
+
+HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
+    LoadModule: devices.load_module,
+    Override: devices.override,
+    Unbind: devices.unbind,
+    Probe: devices.probe,
+    AllowCpus: slices.allow_cpus,
+    WriteRule: rules.write_rule,
+    Pin: pins.pin,
+}
+WRITTEN_BY_PROCESS = (LoadModule, Override, Unbind, Probe)
+
+
+async def perform(host: Host, journal: Journal, step: Step) -> None:
+    """Raises hostler.errors: HostFailed and kin when it ended badly, Wedged when it did not end."""
+    record = getattr(step, "record", None)
+    if record is not None:
+        journal.record(record)
+    if isinstance(step, AllowCpus) and step.residue:
+        journal.residue(step.object)
+    writer = await host.writer.start() if isinstance(step, WRITTEN_BY_PROCESS) else 0
+    number = journal.begin(step, writer)
+    try:
+        await HANDLERS[type(step)](host, step)
+    except Wedged:
+        raise
+    except BaseException:
+        journal.end(number)
+        raise
+    journal.end(number)

@@ -1,0 +1,74 @@
+"""What should be, against what is: a pure, total function from values to a plan.
+
+Rules: no I/O, no clock, no log, no await. The same input gives the same plan; a converged host gives an empty one. Every
+step and every refusal says why.
+"""
+
+from __future__ import annotations
+
+from hostlerd.decide.handoff import decide_handoff
+from hostlerd.decide.isolation import decide_isolation
+from hostlerd.decide.ownership import decide_ownership, owners
+from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
+from hostlerd.decide.rule import decide_rule
+from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.observed import Observed
+from hostlerd.model.plan import Placement, Plan, Refusal
+from hostlerd.model.settings import Settings
+
+
+def decide(observed: Observed, settings: Settings) -> Plan:
+    own = decide_ownership(observed, settings)
+    refused = {refusal.claim for refusal in own.refusals if refusal.claim is not None}
+    device_steps, devices = decide_handoff(observed, own)
+    domains = [t for t in tenants(observed, settings) if t.definition.uuid not in refused or t.running is not None]
+    placements = decide_placement(observed, settings, domains)
+    dedicated, crowding = _dedicated(observed, settings, domains, placements)
+    housekeeping = observed.topology.online - dedicated
+    isolated = _isolated(domains, placements, dedicated)
+    masks, units, impossible = decide_isolation(observed, isolated, observed.topology.online - isolated)
+    pins, unpinned = decide_pins(observed, domains, placements, housekeeping)
+    rules, files = decide_rule(observed, settings)
+    return Plan(
+        steps=(*rules, *device_steps, *masks, *pins),
+        refusals=(*own.refusals, *crowding, *impossible),
+        settled=(*devices, *units, *unpinned, *files),
+        owners=owners(observed, own),
+        placements=tuple(placements.values()),
+        housekeeping=housekeeping,
+        dedicated=dedicated,
+        isolated=isolated,
+    )
+
+
+def _dedicated(
+    observed: Observed, settings: Settings, domains: list[Tenant], placements: dict[str, Placement]
+) -> tuple[CpuSet, list[Refusal]]:
+    """CPUs of dedicated domains. Explicit pins may leave the host too little: then those stay shared with the host."""
+    online, least = observed.topology.online, settings.housekeeping.at_least
+    refusals: list[Refusal] = []
+    dedicated: CpuSet = frozenset()
+    for tenant in domains:
+        placement = placements.get(tenant.definition.uuid)
+        if placement is None or placement.vcpus is None:
+            continue
+        more = (placement.taken & online) - settings.housekeeping.cpus
+        if len(online - dedicated - more) >= least:
+            dedicated |= more
+            continue
+        dedicated |= more - placement.explicit
+        refusals.append(
+            Refusal(
+                object=tenant.definition.name,
+                reason=f"the <vcpupin> elements of {tenant.definition.name} would leave the host "
+                f"{len(online - dedicated - more)} CPUs of the {least} it must keep, so they are not isolated",
+                remedy="pin it to fewer CPUs, or lower housekeeping.at_least",
+            )
+        )
+    return dedicated, refusals
+
+
+def _isolated(domains: list[Tenant], placements: dict[str, Placement], dedicated: CpuSet) -> CpuSet:
+    """Of the dedicated CPUs, those of domains whose profile asks for isolation."""
+    ours = (placements.get(t.definition.uuid) for t in domains if t.profile != "none")
+    return dedicated & frozenset().union(*(p.taken for p in ours if p is not None))

@@ -1,0 +1,193 @@
+"""Who should have each PCI function.
+
+Pure. A claim gets everything it needs or nothing: one refusal and none of its devices is touched. Order of right: a
+domain that runs with the device, then claims by age, then what policy says of idle devices, then the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hostlerd.decide.closure import companions, leaves_group_viable, members
+from hostlerd.model.devices import Function
+from hostlerd.model.domains import Definition
+from hostlerd.model.observed import Observed
+from hostlerd.model.plan import Owner, Refusal
+from hostlerd.model.settings import Settings
+
+Place = Literal["vfio", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """A function that must be on VFIO (or without a driver), and for whom."""
+
+    address: str
+    place: Place
+    why: str
+    claim: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Ownership:
+    """`holder`: address to domain name, of running domains and granted claims."""
+
+    wants: dict[str, Want] = field(default_factory=dict)
+    holder: dict[str, str] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
+    own = Ownership()
+    running = {domain.uuid: domain.live for domain in observed.snapshot.running}
+    for live in running.values():
+        for address in live.pci_addresses:
+            own.holder.setdefault(address, live.name)
+    for claim in sorted(observed.ledger.claims.values(), key=lambda c: c.since):
+        live = running.get(claim.uuid)
+        if live is None:
+            _grant(own, observed, settings, claim.definition, claim.definition.pci_addresses)
+        else:
+            kept = set(live.pci_addresses)
+            _keep(own, observed, live, [a for a in claim.definition.pci_addresses if a in kept])
+    _idle(own, observed, settings)
+    return own
+
+
+def _keep(own: Ownership, observed: Observed, live: Definition, addresses: list[str]) -> None:
+    """A claim whose domain runs: what was taken for the devices it still has stays taken; nothing is judged anew."""
+    for address in _needed(observed, addresses):
+        if own.holder.get(address, live.name) != live.name:
+            continue
+        own.holder[address] = live.name
+        if address in observed.ledger.devices:
+            own.wants[address] = Want(address=address, place="vfio", why=f"{live.name} runs with it")
+
+
+def _needed(observed: Observed, addresses: Iterable[str]) -> list[str]:
+    """The devices, their companions, and the members that were taken along."""
+    functions = observed.functions
+    needed = dict.fromkeys(a for a in addresses if a in functions)
+    for address in list(needed):
+        needed.update(dict.fromkeys(companions(functions, address)))
+    needed.update(dict.fromkeys(m for m in members(functions, needed) if m in observed.ledger.devices))
+    return list(needed)
+
+
+def _grant(
+    own: Ownership, observed: Observed, settings: Settings, domain: Definition, addresses: tuple[str, ...]
+) -> None:
+    refusals: list[Refusal] = []
+
+    def refuse(obj: str, reason: str, remedy: str, claimed_by: str | None = None) -> None:
+        refusals.append(
+            Refusal(object=obj, reason=reason, remedy=remedy, claim=domain.uuid, claimed_by=claimed_by)
+        )
+
+    functions = observed.functions
+    take: dict[str, str] = {}
+    allowed: set[str] = set()
+    for address in dict.fromkeys(addresses):
+        function = functions.get(address)
+        if function is None:
+            refuse(
+                address,
+                f"{domain.name} asks for {address}, and there is no such PCI function on this host",
+                "compare the <hostdev> address with `hostler devices`",
+            )
+        elif not function.is_endpoint:
+            refuse(address, f"{address} is a bridge, which VFIO cannot give away", "name the device behind it")
+        elif (other := own.holder.get(address)) is not None and other != domain.name:
+            refuse(address, f"{address} belongs to domain {other}", f"stop {other} first", other)
+        elif function.group is None:
+            refuse(
+                address,
+                f"{address} is in no IOMMU group, so VFIO cannot isolate it",
+                "switch the IOMMU on: VT-d or AMD-Vi in the firmware, intel_iommu=on on the kernel command line",
+            )
+        else:
+            policy = settings.device(function)
+            allowed.update(policy.group if policy else ())
+            take[address] = f"{domain.name} has it as a hostdev"
+    for address in list(take):
+        for companion in companions(functions, address):
+            if own.holder.get(companion, domain.name) == domain.name and functions[companion].group is not None:
+                take.setdefault(companion, f"companion of {address} for {domain.name}")
+    for address in members(functions, take):
+        member = functions[address]
+        owner = own.holder.get(address)
+        if owner is not None and owner != domain.name:
+            refuse(address, f"{address} of the same IOMMU group {member.group} belongs to domain {owner}",
+                   f"stop {owner} first", owner)
+        elif address in allowed:
+            take[address] = f"member of IOMMU group {member.group}, which policy lets {domain.name} take along"
+        elif not leaves_group_viable(member):
+            taken = ", ".join(sorted(a for a in take if functions[a].group == member.group))
+            refuse(
+                address,
+                f"{address} ({member.vendor:04x}:{member.device:04x}, driver {member.driver}) is in IOMMU group "
+                f"{member.group} with {taken} and is the host's",
+                f'add group = ["{address}"] to the [[device]] section of {taken} if the host can spare it, '
+                "or put the card in another slot",
+            )
+    for address in take:
+        trouble = observed.ledger.troubles.get(address)
+        if trouble is not None:
+            refuse(address, f"{address} is degraded: {trouble.reason}", trouble.remedy)
+        elif observed.ledger.untouchable(address):
+            refuse(address, f"a write to {address} has not returned yet", "try again when `hostler status` is clear")
+    if refusals:
+        own.refusals.extend(refusals)
+        return
+    for address, why in take.items():
+        own.holder[address] = domain.name
+        own.wants[address] = Want(address=address, place="vfio", why=why, claim=domain.uuid)
+
+
+def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:
+    """What policy says of devices no domain has."""
+    for function in observed.functions.values():
+        policy = settings.device(function)
+        if policy is None or policy.when_idle == "host" or not function.is_endpoint:
+            continue
+        if policy.when_idle == "vfio" and function.group is None:
+            own.refusals.append(
+                Refusal(
+                    object=function.address,
+                    reason=f"policy {policy.name!r} wants {function.address} on VFIO, and it is in no IOMMU group",
+                    remedy="switch the IOMMU on in the firmware and on the kernel command line",
+                )
+            )
+            continue
+        along = companions(observed.functions, function.address) if policy.when_idle == "vfio" else ()
+        for address in (function.address, *along):
+            if address not in own.holder and address not in own.wants and _policy_allows(
+                observed.functions[address], settings, policy.name
+            ):
+                own.wants[address] = Want(
+                    address=address, place=policy.when_idle, why=f"policy {policy.name!r} for idle devices"
+                )
+
+
+def _policy_allows(function: Function, settings: Settings, name: str) -> bool:
+    """A companion with a section of its own follows that one."""
+    policy = settings.device(function)
+    return policy is None or policy.name == name
+
+
+def owners(observed: Observed, own: Ownership) -> dict[str, Owner]:
+    """Who has each function now, for people."""
+    result: dict[str, Owner] = {}
+    for address, function in observed.functions.items():
+        trouble = observed.ledger.troubles.get(address)
+        if trouble is not None:
+            result[address] = Owner(kind="degraded", who=trouble.reason)
+        elif address in own.holder:
+            result[address] = Owner(kind="domain", who=own.holder[address])
+        elif function.on_vfio:
+            result[address] = Owner(kind="idle")
+        else:
+            result[address] = Owner(kind="host", who=function.driver or "")
+    return result

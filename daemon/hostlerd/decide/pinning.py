@@ -1,0 +1,267 @@
+"""Which CPUs each domain's threads belong on, and the pins that still differ.
+
+Pure. What a domain's own definition pins is never touched, and nobody else is put there. What the planner
+(decide/placement) assigns is one CPU per vCPU; the emulator and the iothreads stay on the host's CPUs. Shared domains
+float on the host's CPUs as soon as any CPU is dedicated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from hostlerd.decide.placement import Assignment, Host, Need, place
+from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
+from hostlerd.model.domains import Definition, Running
+from hostlerd.model.ledger import PinRecord
+from hostlerd.model.observed import Observed
+from hostlerd.model.plan import Pin, Placement
+from hostlerd.model.settings import Settings
+
+Mode = Literal["dedicated", "shared", "off"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """A domain as placement sees it. `pins`: explicit ones by vCPU. `running` is None until its guest runs."""
+
+    definition: Definition
+    mode: Mode
+    profile: str
+    rebalance: bool
+    prefer: Literal["vcache", "frequency", "none"]
+    pins: Mapping[int, CpuSet]
+    emulator_pinned: bool
+    iothreads_pinned: frozenset[int]
+    running: Running | None
+
+    @property
+    def explicit(self) -> CpuSet:
+        return frozenset().union(*self.pins.values())
+
+    @property
+    def free_vcpus(self) -> list[int]:
+        return [i for i in range(self.definition.vcpus) if i not in self.pins]
+
+
+def tenants(observed: Observed, settings: Settings) -> list[Tenant]:
+    """Running domains and prepared ones, by UUID."""
+    found: dict[str, Tenant] = {}
+    claims = observed.ledger.claims
+    for running in observed.snapshot.running:
+        claim = claims.get(running.uuid)
+        source = running.definition or (claim.definition if claim else None)
+        record = observed.ledger.pins.get(running.uuid)
+        if source is None:
+            source = _without_ours(running.live, record)
+        found[running.uuid] = _tenant(running.live, source, settings, running)
+    for claim in claims.values():
+        if claim.uuid not in found:
+            found[claim.uuid] = _tenant(claim.definition, claim.definition, settings, None)
+    return [found[uuid] for uuid in sorted(found)]
+
+
+def _without_ours(live: Definition, record: PinRecord | None) -> Definition:
+    """A transient domain we did not see start: what is pinned and not by us is the user's."""
+    ours = record.vcpus if record else {}
+    pins = {i: cpus for i, cpus in live.vcpu_pins.items() if ours.get(i) != format_cpu_list(cpus)}
+    iothreads = record.iothreads if record else {}
+    emulator = live.emulator_pins
+    if emulator is not None and record is not None and record.emulator == format_cpu_list(emulator):
+        emulator = None
+    return Definition(
+        name=live.name,
+        uuid=live.uuid,
+        vcpu_pins=pins,
+        cpuset=live.cpuset,
+        emulator_pins=emulator,
+        iothread_pins={i: c for i, c in live.iothread_pins.items() if iothreads.get(i) != format_cpu_list(c)},
+    )
+
+
+def _tenant(definition: Definition, source: Definition, settings: Settings, running: Running | None) -> Tenant:
+    policy = settings.domain(definition.name, definition.uuid)
+    mode: Mode = policy.cpus if policy.cpus != "auto" else (
+        "dedicated" if definition.pci_addresses else "shared"
+    )
+    pins = {i: cpus for i, cpus in source.vcpu_pins.items() if i < definition.vcpus}
+    if source.cpuset:
+        pins = {i: pins.get(i, source.cpuset) for i in range(definition.vcpus)}
+    return Tenant(
+        definition=definition,
+        mode=mode,
+        profile=policy.profile,
+        rebalance=policy.rebalance,
+        prefer=policy.prefer,
+        pins=pins,
+        emulator_pinned=source.emulator_pins is not None or bool(source.cpuset),
+        iothreads_pinned=frozenset(source.iothread_pins),
+        running=running,
+    )
+
+
+def decide_placement(observed: Observed, settings: Settings, domains: Iterable[Tenant]) -> dict[str, Placement]:
+    """By UUID; domains with `cpus = "off"` have none."""
+    everyone = [tenant for tenant in domains if tenant.mode != "off"]
+    topology = observed.topology
+    taken = frozenset().union(*(t.explicit for t in everyone if t.mode == "dedicated" or _is_narrow(t, observed)))
+    gpu_nodes = frozenset(
+        f.numa_node for f in observed.functions.values() if f.is_display and f.numa_node is not None
+    )
+    needs: list[Need] = []
+    current: dict[str, Assignment | None] = {}
+    for tenant in everyone:
+        if tenant.mode == "dedicated" and tenant.free_vcpus:
+            assignment = _current(tenant, observed)
+            needs.append(_need(tenant, observed, assignment))
+            current[tenant.definition.uuid] = assignment
+    assignments: Mapping[str, Assignment | None] = {}
+    if needs:
+        host = Host.of(
+            topology,
+            must=settings.housekeeping.cpus & topology.online,
+            min_cpus=settings.housekeeping.at_least,
+            taken=taken & topology.online,
+            gpu_nodes=gpu_nodes,
+        )
+        assignments = place(host, needs, current).assignments
+    return {t.definition.uuid: _placement(t, assignments.get(t.definition.uuid)) for t in everyone}
+
+
+def _is_narrow(tenant: Tenant, observed: Observed) -> bool:
+    """A shared domain's pins take CPUs, unless they only say "anywhere"."""
+    return tenant.explicit != observed.topology.online
+
+
+def _need(tenant: Tenant, observed: Observed, current: Assignment | None) -> Need:
+    definition, free = tenant.definition, tenant.free_vcpus
+    threads = definition.topology.threads if definition.topology else 1
+    if threads > 2 or len(free) != definition.vcpus or definition.vcpus % threads:
+        threads = 1
+    index = {vcpu: i for i, vcpu in enumerate(free)}
+    cells = tuple(tuple(index[v] for v in sorted(cell.cpus) if v in index) for cell in definition.cells)
+    cells = tuple(cell for cell in cells if cell)
+    if len(cells) < 2 or sum(map(len, cells)) != len(free):
+        cells = ()
+    nodes = [
+        function.numa_node
+        for address in definition.pci_addresses
+        if (function := observed.functions.get(address)) is not None and function.numa_node is not None
+        for _ in range(2 if function.is_display else 1)
+    ]
+    by_id = observed.topology.by_id
+    memory: tuple[frozenset[int], ...] = ()
+    if current is not None:
+        memory = tuple(
+            frozenset(by_id[current.vcpus[i]].node for i in cell) for cell in (cells or (tuple(range(len(free))),))
+        )
+    return Need(
+        name=definition.uuid,
+        vcpus=len(free),
+        threads=threads,
+        cells=cells,
+        gpu_node=max(nodes, key=lambda node: (nodes.count(node), -node)) if nodes else None,
+        prefer=tenant.prefer,
+        memory=memory,
+        movable=tenant.rebalance,
+    )
+
+
+def _current(tenant: Tenant, observed: Observed) -> Assignment | None:
+    """Where our pins put it, if they are all in force on CPUs that are on line."""
+    record = observed.ledger.pins.get(tenant.definition.uuid)
+    if tenant.running is None or record is None:
+        return None
+    live, vcpus = tenant.running.live.vcpu_pins, []
+    for vcpu in tenant.free_vcpus:
+        cpus = live.get(vcpu, frozenset[int]())
+        if len(cpus) != 1 or not cpus <= observed.topology.online or record.vcpus.get(vcpu) != format_cpu_list(cpus):
+            return None
+        vcpus.append(next(iter(cpus)))
+    if len(set(vcpus)) != len(vcpus):
+        return None
+    idle = parse_cpu_list(record.idle) & observed.topology.online - frozenset(vcpus)
+    return Assignment(vcpus=tuple(vcpus), emulator=(), idle=tuple(sorted(idle)))
+
+
+def _placement(tenant: Tenant, assignment: Assignment | None) -> Placement:
+    uuid, free = tenant.definition.uuid, tenant.free_vcpus
+    if tenant.mode == "shared" or (free and assignment is None):
+        return Placement(uuid=uuid, vcpus=None, explicit=tenant.explicit)
+    spots = dict(zip(free, assignment.vcpus, strict=True)) if assignment else {}
+    return Placement(
+        uuid=uuid,
+        vcpus=tuple(
+            tenant.pins[i] if i in tenant.pins else frozenset({spots[i]}) for i in range(tenant.definition.vcpus)
+        ),
+        idle=frozenset(assignment.idle) if assignment else frozenset(),
+        explicit=tenant.explicit,
+    )
+
+
+def decide_pins(
+    observed: Observed, domains: Iterable[Tenant], placements: Mapping[str, Placement], housekeeping: CpuSet
+) -> tuple[list[Pin], list[str]]:
+    """Pins that differ, for domains whose guest runs, and the UUIDs whose record can be closed."""
+    steps: list[Pin] = []
+    present = set[str]()
+    crowded = housekeeping != observed.topology.online
+    for tenant in domains:
+        uuid = tenant.definition.uuid
+        present.add(uuid)
+        placement = placements.get(uuid)
+        if tenant.running is None or placement is None or observed.ledger.untouchable(uuid):
+            continue
+        record = observed.ledger.pins.get(uuid)
+        float_on = housekeeping if crowded else observed.topology.online
+        if placement.vcpus is None and not crowded and record is None:
+            continue
+        steps += _differences(tenant, tenant.running.live, placement, float_on, record)
+    gone = [uuid for uuid in observed.ledger.pins if observed.snapshot.known and uuid not in present]
+    return steps, gone
+
+
+def _differences(
+    tenant: Tenant, live: Definition, placement: Placement, float_on: CpuSet, record: PinRecord | None
+) -> list[Pin]:
+    dedicated = placement.vcpus is not None
+    why = "its own CPU, nobody else's" if dedicated else "shared domains float on the host's CPUs"
+    vcpus = {i: placement.vcpus[i] if placement.vcpus is not None else float_on for i in tenant.free_vcpus}
+    iothreads = {i: float_on for i in live.iothread_ids if i not in tenant.iothreads_pinned}
+    emulator = None if tenant.emulator_pinned else float_on
+    wanted = PinRecord(
+        uuid=live.uuid,
+        vcpus={i: format_cpu_list(cpus) for i, cpus in vcpus.items()},
+        iothreads={i: format_cpu_list(cpus) for i, cpus in iothreads.items()},
+        emulator=format_cpu_list(emulator) if emulator is not None else "",
+        idle=format_cpu_list(placement.idle),
+    )
+    new = wanted if wanted != record else None
+    steps: list[Pin] = []
+
+    def pin(thread: Literal["vcpu", "iothread", "emulator"], index: int, now: CpuSet | None, cpus: CpuSet) -> None:
+        if now == cpus:
+            return
+        name = f"{live.name}/{thread}" + ("" if thread == "emulator" else str(index))
+        steps.append(
+            Pin(
+                object=name,
+                before=None if now is None else format_cpu_list(now),
+                after=format_cpu_list(cpus),
+                why=why if thread == "vcpu" else "emulator and iothreads stay on the host's CPUs",
+                uuid=live.uuid,
+                thread=thread,
+                index=index,
+                cpus=cpus,
+                record=new,
+            )
+        )
+
+    for index, cpus in vcpus.items():
+        pin("vcpu", index, live.vcpu_pins.get(index), cpus)
+    if emulator is not None:
+        pin("emulator", 0, live.emulator_pins, emulator)
+    for index, cpus in iothreads.items():
+        pin("iothread", index, live.iothread_pins.get(index), cpus)
+    return steps
