@@ -57,6 +57,10 @@ def _group(value: Json) -> GroupRecord:
     return GroupRecord(unit=value["unit"], allowed=value["allowed"], ours=tuple(value["ours"]))
 
 
+def _claim_json(claim: Claim) -> Json:
+    return {"xml": claim.xml, "since": claim.since, "prepared": claim.prepared}
+
+
 RECORDS: dict[type[Record], tuple[str, str, str]] = {
     DeviceRecord: ("device", "devices", "address"),
     GroupRecord: ("group", "groups", "unit"),
@@ -91,7 +95,7 @@ class Journal:
                 self._append({"close": word, "key": key})
 
     def claim(self, claim: Claim) -> None:
-        self._append({"open": "claim", "key": claim.uuid, "value": {"xml": claim.xml, "since": claim.since}})
+        self._append({"open": "claim", "key": claim.uuid, "value": _claim_json(claim)})
 
     def unclaim(self, uuid: str) -> None:
         if uuid in self.ledger.claims:
@@ -211,7 +215,7 @@ class Journal:
                 return Trouble(**value)
             case "claim":
                 definition = self._parse(value["xml"])
-                return Claim(definition=definition, since=int(value["since"]), xml=value["xml"])
+                return Claim(definition=definition, since=value["since"], prepared=value["prepared"], xml=value["xml"])
         raise KeyError(word)
 
     def _rewrite(self) -> None:
@@ -222,8 +226,7 @@ class Journal:
                 {"open": word, "key": getattr(r, key), "value": asdict(r)} for r in getattr(self.ledger, field).values()
             ]
         lines += [
-            {"open": "claim", "key": c.uuid, "value": {"xml": c.xml, "since": c.since}}
-            for c in self.ledger.claims.values()
+            {"open": "claim", "key": c.uuid, "value": _claim_json(c)} for c in self.ledger.claims.values()
         ]
         lines += [{"open": "trouble", "key": t.object, "value": asdict(t)} for t in self.ledger.troubles.values()]
         lines += [{"open": "residue", "key": unit, "value": {}} for unit in self.ledger.residue]
@@ -247,7 +250,7 @@ class Journal:
             os.close(self._fd)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
-    def aclose(self) -> None:
+    def close(self) -> None:
         os.close(self._fd)
 
 

@@ -9,14 +9,15 @@ from hostler.errors import HostFailed
 from hostlerd.host import Host
 from hostlerd.model.cpuset import format_cpu_list, parse_cpu_list
 from hostlerd.model.plan import AllowCpus
-from hostlerd.observe.groups import control_group
 
 
 async def allow_cpus(host: Host, step: AllowCpus) -> None:
     """Raises HostFailed when systemd refuses or the kernel keeps tasks on other CPUs."""
     await host.units.set_allowed_cpus(step.object, step.cpus)
+    if not step.path:
+        return
     try:
-        effective = parse_cpu_list(host.files.read(f"{control_group(step.object)}/cpuset.cpus.effective"))
+        effective = parse_cpu_list(host.files.read(f"{step.path}/cpuset.cpus.effective"))
     except FileNotFoundError:
         return  # a slice without a process has no control group; the property holds for the next one
     except (OSError, ValueError) as error:

@@ -90,5 +90,6 @@ def _step(group: Group, target: CpuSet, why: str, record: GroupRecord | None) ->
         after=text,
         why=why,
         cpus=target,
+        path=group.path,
         record=GroupRecord(unit=group.unit, allowed=before, ours=ours if text in ours else (*ours, text)),
     )

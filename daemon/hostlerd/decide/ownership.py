@@ -47,23 +47,25 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
             own.holder.setdefault(address, live.name)
     for claim in sorted(observed.ledger.claims.values(), key=lambda c: c.since):
         live = running.get(claim.uuid)
-        if live is None:
-            _grant(own, observed, settings, claim.definition, claim.definition.pci_addresses)
+        asked = claim.definition.pci_addresses
+        if live is not None:
+            _keep(own, observed, live, [a for a in asked if a in live.pci_addresses])
+        elif claim.prepared:
+            _keep(own, observed, claim.definition, asked)
         else:
-            kept = set(live.pci_addresses)
-            _keep(own, observed, live, [a for a in claim.definition.pci_addresses if a in kept])
+            _grant(own, observed, settings, claim.definition, asked)
     _idle(own, observed, settings)
     return own
 
 
-def _keep(own: Ownership, observed: Observed, live: Definition, addresses: list[str]) -> None:
-    """A claim whose domain runs: what was taken for the devices it still has stays taken; nothing is judged anew."""
+def _keep(own: Ownership, observed: Observed, domain: Definition, addresses: Iterable[str]) -> None:
+    """A domain that runs, or may: what was taken for the devices it still has stays taken; nothing is judged anew."""
     for address in _needed(observed, addresses):
-        if own.holder.get(address, live.name) != live.name:
+        if own.holder.get(address, domain.name) != domain.name:
             continue
-        own.holder[address] = live.name
+        own.holder[address] = domain.name
         if address in observed.ledger.devices:
-            own.wants[address] = Want(address=address, place="vfio", why=f"{live.name} runs with it")
+            own.wants[address] = Want(address=address, place="vfio", why=f"{domain.name} has it")
 
 
 def _needed(observed: Observed, addresses: Iterable[str]) -> list[str]:

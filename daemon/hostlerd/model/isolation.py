@@ -15,7 +15,7 @@ MACHINE_SLICE = "machine.slice"
 class Group:
     """A unit's control group. `allowed`: the AllowedCPUs property, empty where it is not set; `effective`: the kernel's.
 
-    `domain` is the UUID-less libvirt machine name part for scopes of libvirt, None for everything else.
+    `path`: folder of the control group, empty if it has none now (a slice without processes). `is_domain`: a libvirt scope.
     """
 
     unit: str

@@ -8,7 +8,7 @@ nobody wants any more is wanted as the record says. That is what makes kill -9 h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hostlerd.model.domains import Definition
 
@@ -63,10 +63,15 @@ Record = DeviceRecord | GroupRecord | PinRecord | FileRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A domain that was prepared: from its hook's XML until it is seen to be gone. `since`: order against snapshots."""
+    """A domain that is about to start or runs: from its hook's XML until it is seen to be gone.
+
+    `since`: order against snapshots. `prepared`: its hook was told yes; from then on nothing is taken from it while it may
+    run. One that is not yet is dropped by a restart, as its hook saw the connection break and refused the start.
+    """
 
     definition: Definition
     since: int = 0
+    prepared: bool = False
     xml: str = ""
 
     @property
@@ -110,9 +115,6 @@ class Ledger:
     outstanding: Mapping[int, Outstanding] = field(default_factory=dict)
     residue: tuple[str, ...] = ()
     """Units whose AllowedCPUs had to be left on the full mask (clearing it leaves the old mask on, systemd#43846)."""
-
-    def without_claim(self, uuid: str) -> Ledger:
-        return replace(self, claims={u: c for u, c in self.claims.items() if u != uuid})
 
     def untouchable(self, obj: str) -> bool:
         """Its attributes must not be read and nothing may be written to it."""

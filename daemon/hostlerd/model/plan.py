@@ -66,6 +66,8 @@ class AllowCpus(Step):
 
     kind: ClassVar[str] = "allowed-cpus"
     cpus: CpuSet
+    path: str = ""
+    """Its control group's folder, empty if it has none yet."""
     record: GroupRecord | None = None
     residue: bool = False
     """The property was not set before and has to stay on the full mask."""

@@ -1,0 +1,59 @@
+"""A plan and the daemon's state as the command line's JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hostlerd.model.cpuset import format_cpu_list
+from hostlerd.model.ledger import Ledger
+from hostlerd.model.observed import Observed
+from hostlerd.model.plan import Plan
+
+Json = dict[str, Any]
+
+
+def plan_json(plan: Plan) -> Json:
+    return {
+        "steps": [
+            {"kind": step.kind, "object": step.object, "from": step.before, "to": step.after, "why": step.why}
+            for step in plan.steps
+        ],
+        "refusals": [{"object": r.object, "reason": r.reason, "remedy": r.remedy} for r in plan.refusals],
+        "converged": plan.converged,
+    }
+
+
+def degraded_json(ledger: Ledger) -> list[Json]:
+    return [
+        {"object": t.object, "reason": t.reason, "since": t.since, "remedy": t.remedy}
+        for t in ledger.troubles.values()
+    ]
+
+
+def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, devices: list[Json]) -> Json:
+    """`devices`, `domains`: how many of each owner and of each way to have a GPU."""
+    ledger = observed.ledger
+    state = "degraded" if ledger.troubles else "converged" if not plan.steps else "working"
+    running = observed.snapshot.running
+    names = {d.uuid: d.name for d in running} | {c.uuid: c.name for c in ledger.claims.values()}
+    return {
+        "version": version,
+        "state": state,
+        "pass": passes,
+        "devices": [d for d in devices if d["owner"]["kind"] != "host"],
+        "domains": [
+            {"name": name, "uuid": uuid, "state": _state(uuid, observed)} for uuid, name in sorted(names.items())
+        ],
+        "isolation": {
+            "cpus": format_cpu_list(plan.isolated),
+            "for": sorted(names[p.uuid] for p in plan.placements if p.vcpus is not None and p.uuid in names),
+        },
+        "degraded": degraded_json(ledger),
+        "refusals": [{"object": r.object, "reason": r.reason, "remedy": r.remedy} for r in plan.refusals],
+        "residue": list(ledger.residue),
+        "libvirt": "connected" if observed.snapshot.known else "not connected",
+    }
+
+
+def _state(uuid: str, observed: Observed) -> str:
+    return next((d.state for d in observed.snapshot.running if d.uuid == uuid), "prepared")
