@@ -1,6 +1,7 @@
-"""`pytest tests/lab --suite bookworm|trixie|all --group NAME`: every check of every scenario is a test of its own.
+"""`pytest tests/lab --suite bookworm|trixie|all -m GROUP`: every check of every scenario is a test of its own.
 
-The tests of a group share its boot, which happens when the first of them asks for its result.
+Each group of scenarios is a marker. The tests of a group share its boot, which happens when the first of them asks for
+its result.
 """
 
 import os
@@ -16,24 +17,32 @@ from lab.guest.groups import GROUPS
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     options = parser.getgroup("lab")
-    options.addoption("--suite", choices=[*recipe.SUITES, "all"], default="bookworm", help="the guest's release")
-    options.addoption("--group", action="append", choices=list(GROUPS), help="only this group (again for more)")
-    options.addoption("--scenario", default="", help="only this scenario of the groups")
+    options.addoption("--suite", choices=[*recipe.SUITES, "all"], default="all", help="the guest's release")
+    options.addoption("--scenario", default="", help="only this scenario, also inside the guest")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in GROUPS:
+        config.addinivalue_line("markers", f"{name}: scenarios of the lab that share a boot")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "lab_check" not in metafunc.fixturenames:
         return
     wanted = metafunc.config.getoption("--suite")
-    suites = recipe.SUITES if wanted == "all" else (wanted,)
+    suites = list(recipe.SUITES) if wanted == "all" else [wanted]
     only = metafunc.config.getoption("--scenario")
     metafunc.parametrize(
         "lab_check",
         [
-            pytest.param((suite, name, scenario.__name__, check), id=f"{suite}-{name}-{scenario.__name__}-{check}")
+            pytest.param(
+                (suite, name, scenario.__name__, check),
+                id=f"{suite}-{name}-{scenario.__name__}-{check}",
+                marks=getattr(pytest.mark, name),
+            )
             for suite in suites
-            for name in metafunc.config.getoption("--group") or GROUPS
-            for scenario in GROUPS[name].scenarios
+            for name, group in GROUPS.items()
+            for scenario in group.scenarios
             if only in ("", scenario.__name__)
             for check in (*scenario.checks, "ran to its end")
         ],

@@ -3,7 +3,8 @@
 - 1 socket, 2 dies, 2 cores each, 2 threads each: 8 CPUs, 4 SMT pairs, 2 L3 caches, 2 NUMA nodes.
 - 01:00.0 and 01:00.1: an AMD display card with an audio function, one IOMMU group, boot_vga=1, no display driver.
 - 02:00.0: a card held by a real DRM driver (bochs-drm) that owns fb0 and the console.
-- 03:00.0: a USB controller. 04: an empty slot for hotplug (QMP `device_add ... bus=rp4`), with room for a card's memory.
+- 03:00.0: a USB controller.
+- 04: an empty slot for hotplug (QMP `device_add ... bus=rp4`), with room for a card's memory.
 - 05:00.0: an NVMe drive with SR-IOV: 4 VFs, and managed interrupts that refuse to move.
 - 06:00.0: a PCIe-to-PCI bridge; behind it 07:01.0 (audio) and 07:02.0 (a network card, foreign to it) share one group,
   because a conventional bus gives the IOMMU one requester for all.
@@ -33,17 +34,14 @@ DEVICES = (
     "pcie-root-port,id=rp4,chassis=4,slot=4,pref32-reserve=32M",
     "nvme-subsys,id=ss0",
     "pcie-root-port,id=rp5,chassis=5,slot=5",
-    "nvme,serial=lab,bus=rp5,subsys=ss0,sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4,max_ioqpairs=10,"
-    "msix_qsize=20",
+    "nvme,serial=lab,bus=rp5,subsys=ss0,max_ioqpairs=10,msix_qsize=20,sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4",
     "pcie-root-port,id=rp6,chassis=6,slot=6",
     "pcie-pci-bridge,id=br6,bus=rp6",
     "intel-hda,bus=br6,addr=1",
     "e1000,bus=br6,addr=2,romfile=",
 )
 
-KERNEL = (
-    "root=/dev/vda rw console=ttyS0 intel_iommu=on iommu=pt mitigations=off panic=-1 quiet systemd.show_status=0"
-)
+KERNEL = "root=/dev/vda rw console=ttyS0 intel_iommu=on iommu=pt mitigations=off panic=-1 quiet systemd.show_status=0"
 
 
 def arguments() -> list[str]:

@@ -114,9 +114,12 @@ def _bootstrap(suite: str, root: str) -> None:
 def _configure(root: str) -> None:
     for name in recipe.FOLDERS:
         os.makedirs(os.path.join(root, name), exist_ok=True)
-    for name, text in recipe.FILES.items():
-        with open(os.path.join(root, name), "w", encoding="utf-8") as file:
+    for name, text in (*recipe.FILES.items(), *recipe.PROGRAMS.items()):
+        path = os.path.join(root, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
             file.write(text)
+        os.chmod(path, 0o755 if name in recipe.PROGRAMS else 0o644)
     for name, target in recipe.LINKS.items():
         path = os.path.join(root, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)

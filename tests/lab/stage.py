@@ -8,8 +8,9 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import zipfile
+
+from lab import recipe
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PACKAGES = "usr/lib/python3/dist-packages"
@@ -30,11 +31,36 @@ def build(folder: str) -> None:
     shutil.rmtree(wheels, ignore_errors=True)
     _run(["./dev", "wheel", wheels])
     (wheel,) = (name for name in os.listdir(wheels) if name.endswith(".whl"))
-    _run(["make", "--no-print-directory", "-f", "packaging/install.mk", "install", f"DESTDIR={folder}"])
+    _run(["make", "-f", "packaging/install.mk", "install", f"DESTDIR={folder}", "launchers=1"])
     with zipfile.ZipFile(os.path.join(wheels, wheel)) as archive:
         archive.extractall(os.path.join(folder, PACKAGES))
+    _compile(folder)
     for unit in ENABLED:
         _enable(folder, unit)
+
+
+def _compile(folder: str) -> None:
+    """As a package's installation does it, where this machine has a Python of the guest's version.
+
+    Unchecked, because writing into the disk changes the files' times.
+    """
+    for version in recipe.SUITES.values():
+        python = shutil.which(f"python{version}")
+        if python is not None:
+            modules = os.path.join(folder, PACKAGES)
+            _run(
+                [
+                    python,
+                    "-m",
+                    "compileall",
+                    "-q",
+                    "--invalidation-mode",
+                    "unchecked-hash",
+                    "-s",
+                    folder,
+                    modules,
+                ]
+            )
 
 
 def _enable(folder: str, unit: str) -> None:
@@ -97,7 +123,3 @@ def _run(command: list[str]) -> str:
     if done.returncode:
         raise StageFailed(f"{' '.join(command)}: {done.stdout[-1000:]}{done.stderr[-2000:]}")
     return done.stdout
-
-
-if __name__ == "__main__":
-    build(sys.argv[1])

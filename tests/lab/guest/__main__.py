@@ -40,6 +40,8 @@ def _run(scenario: Scenario, before: snapshot.Snapshot, *, product: bool) -> Non
     except Exception:  # noqa: BLE001  a scenario that throws is a red check, and the next one still runs
         error = traceback.format_exc()
     report.end(error)
+    if scenario.keeps:
+        return
     try:
         _restore(before, report, product=product)
     except Exception:  # noqa: BLE001  the same

@@ -72,7 +72,9 @@ class Threads:
 
     @property
     def everything(self) -> Set:
-        return self.pinned | self.emulator | frozenset().union(*self.iothreads.values(), *self.others.values())
+        return (
+            self.pinned | self.emulator | frozenset().union(*self.iothreads.values(), *self.others.values())
+        )
 
     @property
     def single(self) -> bool:

@@ -14,6 +14,10 @@ from .programs import Done, Failed, virsh
 START_LIMIT = 180.0
 FOLDER = "/run/lab"
 
+# A port of this machine type lets a device go at once if the guest never powered its slot; newer types ask the guest's
+# ACPI, and without an operating system in the guest nobody answers.
+UNPLUGS = "pc-q35-6.0"
+
 
 def hostdev(address: str, *, managed: bool) -> str:
     segment, bus, rest = address.split(":")
@@ -35,6 +39,9 @@ class Domain:
     managed: bool = True
     pins: Mapping[int, str] = field(default_factory=dict)
     iothreads: int = 0
+    machine: str = "pc"
+    ports: int = 0
+    """Empty PCIe ports, for devices that come while it runs; only on a q35 machine."""
     firmware: str = ""
     """A loader file; one that is not there fails the start after the hook's prepare."""
 
@@ -47,7 +54,7 @@ class Domain:
   <vcpu>{self.vcpus}</vcpu>
   {f"<iothreads>{self.iothreads}</iothreads>" if self.iothreads else ""}
   {f"<cputune>{pins}</cputune>" if pins else ""}
-  <os><type arch='x86_64' machine='pc'>hvm</type>{loader}</os>
+  <os><type arch='x86_64' machine='{self.machine}'>hvm</type>{loader}</os>
   <features><acpi/></features>
   <cpu mode='custom' match='exact'><model fallback='allow'>qemu64</model>
     <topology sockets='1' dies='1' cores='{self.vcpus // self.threads}' threads='{self.threads}'/></cpu>
@@ -56,6 +63,7 @@ class Domain:
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
+    {"<controller type='pci' model='pcie-root-port'/>" * self.ports}
     {"".join(hostdev(address, managed=self.managed) for address in self.hostdevs)}
   </devices>
 </domain>

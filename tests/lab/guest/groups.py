@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from . import smoke
+from . import boot, bus, events, kills, main, sharing, smoke
 from .report import Scenario
 
 
@@ -18,4 +18,9 @@ class Group:
 
 GROUPS: dict[str, Group] = {
     "smoke": Group(scenarios=smoke.SCENARIOS, product=False),
+    "main": Group(scenarios=main.SCENARIOS),
+    "sharing": Group(scenarios=sharing.SCENARIOS, limit=1500.0),
+    "events": Group(scenarios=(*bus.SCENARIOS, *events.SCENARIOS)),
+    "kills": Group(scenarios=kills.SCENARIOS, limit=1500.0),
+    "boot": Group(scenarios=boot.SCENARIOS, phases=2),
 }

@@ -34,7 +34,9 @@ class Report:
     def equal(self, name: str, found: object, wanted: object) -> bool:
         return self.check(name, found == wanted, f"found {found!r}, wanted {wanted!r}")
 
-    def within(self, name: str, limit: float, condition: Callable[[], bool], detail: Callable[[], object]) -> bool:
+    def within(
+        self, name: str, limit: float, condition: Callable[[], bool], detail: Callable[[], object]
+    ) -> bool:
         """The check holds when the condition comes true in time."""
         ok = holds(condition, limit)
         return self.check(name, ok, f"after {limit:.0f} s: {detail()}" if not ok else "")
@@ -56,12 +58,18 @@ class Scenario(Protocol):
     __name__: str
     checks: tuple[str, ...]
     phase: int
+    keeps: bool
 
     def __call__(self, report: Report, /) -> None: ...
 
 
-def scenario(*checks: str, phase: int = 1) -> Callable[[Callable[[Report], None]], Scenario]:
-    """Mark a function as a scenario with these checks, to run in the group's boot number `phase`."""
+def scenario(
+    *checks: str, phase: int = 1, keeps: bool = False
+) -> Callable[[Callable[[Report], None]], Scenario]:
+    """Mark a function as a scenario with these checks, to run in the group's boot number `phase`.
+
+    `keeps`: what it leaves is for the next phase, and is not tidied away.
+    """
     if len(set(checks)) != len(checks):
         raise ValueError(f"a check is named twice: {checks}")
 
@@ -69,6 +77,7 @@ def scenario(*checks: str, phase: int = 1) -> Callable[[Callable[[Report], None]
         marked: Scenario = function  # type: ignore[assignment]
         marked.checks = checks
         marked.phase = phase
+        marked.keeps = keeps
         return marked
 
     return mark

@@ -9,13 +9,14 @@ import signal
 import time
 from collections.abc import Callable
 from threading import Event, Thread
+from typing import Self
 
 from .programs import Failed, need, run, wait_until
 
 UNITS = ("hostler.socket", "hostlerd.service")
 SERVICE = "hostlerd.service"
 JOURNAL = "/run/hostler/journal"
-POLICY = "/etc/hostler/hostler.toml"
+POLICY = "/etc/hostler/hostler.d/lab.toml"
 START_LIMIT = 90.0
 
 
@@ -52,7 +53,7 @@ def wait_back(old: int) -> None:
 
 
 def policy(text: str) -> None:
-    """Put this policy in force, or none with an empty text."""
+    """Put this policy in force, beside the empty one that is installed; an empty text takes it away."""
     if text:
         os.makedirs(os.path.dirname(POLICY), exist_ok=True)
         with open(POLICY, "w", encoding="utf-8") as file:
@@ -84,7 +85,7 @@ class KillAt:
         self.pid = 0
         self.fired = False
 
-    def __enter__(self) -> "KillAt":
+    def __enter__(self) -> Self:
         self.pid = pid()
         self._thread.start()
         return self

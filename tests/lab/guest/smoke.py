@@ -1,8 +1,8 @@
 """The lab itself, without the product: is this the machine that the other groups rely on?"""
 
-from . import cpus, outside, pci, snapshot
-from .domains import Domain
-from .programs import run
+from . import cpus, hooks, outside, pci, snapshot
+from .domains import UNPLUGS, Domain, hostdev, written
+from .programs import holds, run, virsh
 from .report import Report, scenario
 
 CARD = "0000:02:00.0"
@@ -10,7 +10,15 @@ PAIR = ["0000:01:00.0", "0000:01:00.1"]
 BRIDGED = ["0000:06:00.0", "0000:07:01.0", "0000:07:02.0"]
 
 
-@scenario("card driven", "pair grouped", "pair's audio driven", "bridged grouped", "siblings", "caches", "AppArmor on")
+@scenario(
+    "card driven",
+    "pair grouped",
+    "pair's audio driven",
+    "bridged grouped",
+    "siblings",
+    "caches",
+    "AppArmor on",
+)
 def machine(report: Report) -> None:
     report.equal("card driven", pci.driver(CARD), "bochs-drm")
     report.equal("pair grouped", pci.group(PAIR[0]), PAIR)
@@ -24,7 +32,9 @@ def machine(report: Report) -> None:
 @scenario("starts", "threads found", "pinned", "as it was")
 def plain_domain(report: Report) -> None:
     before = snapshot.take()
-    with Domain(name="plain", vcpus=4, threads=2, iothreads=1, pins={0: "4", 1: "5", 2: "6", 3: "7"}).defined() as d:
+    with Domain(
+        name="plain", vcpus=4, threads=2, iothreads=1, pins={0: "4", 1: "5", 2: "6", 3: "7"}
+    ).defined() as d:
         started = d.start()
         report.check("starts", started.ok, started)
         threads = cpus.threads(d.name)
@@ -54,4 +64,34 @@ def hotplug(report: Report) -> None:
     report.within("unplugged", 30.0, lambda: card not in pci.functions(), pci.functions)
 
 
-SCENARIOS = (machine, plain_domain, managed_card, hotplug)
+@scenario("attached", "on VFIO", "detached", "as it was")
+def attach(report: Report) -> None:
+    before = snapshot.take()
+    xml = written("attached.xml", hostdev(CARD, managed=True))
+    with Domain(name="ports", machine=UNPLUGS, ports=1).defined() as d:
+        d.must_start()
+        done = virsh("attach-device", d.name, xml, "--live")
+        report.check("attached", done.ok, done)
+        report.check("on VFIO", pci.on_vfio(CARD), pci.describe([CARD]))
+        done = virsh("detach-device", d.name, xml, "--live")
+        gone = holds(lambda: "<hostdev" not in virsh("dumpxml", d.name).out, 60.0)
+        report.check("detached", done.ok and gone, done)
+        report.equal("as it was", snapshot.differences(before), [])
+
+
+@scenario("fails", "came as far as the hooks", "one member alone is not enough", "both are")
+def failing(report: Report) -> None:
+    """What the starts that must fail rely on: a missing firmware is found late, a group's foreign member late too."""
+    with Domain(name="late", firmware="/usr/share/seabios/none.bin").defined() as d:
+        done = d.start()
+        report.check("fails", not done.ok, done)
+        report.equal("came as far as the hooks", hooks.operations(d.name)[0], "prepare")
+    with Domain(name="bridged", hostdevs=(BRIDGED[1],)).defined() as d:
+        done = d.start()
+        report.check("one member alone is not enough", not done.ok, done)
+    with Domain(name="whole", hostdevs=tuple(BRIDGED[1:])).defined() as d:
+        done = d.start()
+        report.check("both are", done.ok, done)
+
+
+SCENARIOS = (machine, plain_domain, managed_card, hotplug, attach, failing)

@@ -24,9 +24,11 @@ class Snapshot:
         found = []
         for kind in ("drivers", "overrides", "slices"):
             here, there = getattr(self, kind), getattr(other, kind)
-            for name in sorted({*here, *there}):
-                if here.get(name) != there.get(name):
-                    found.append(f"{kind} {name}: was {here.get(name)!r}, is {there.get(name)!r}")
+            found += [
+                f"{kind} {name}: was {here.get(name)!r}, is {there.get(name)!r}"
+                for name in sorted({*here, *there})
+                if here.get(name) != there.get(name)
+            ]
         return found
 
     def to_json(self) -> str:
