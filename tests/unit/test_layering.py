@@ -24,7 +24,15 @@ ROOMS: dict[str, frozenset[str]] = {
     "hostlerd.host": frozenset({"hostlerd.host", "hostlerd.model", "hostler.wire", "hostler.errors", "trio"}),
     "hostlerd.observe": frozenset({"hostlerd.observe", "hostlerd.model", "hostlerd.host", "hostler.errors"}),
     "hostlerd.act": frozenset(
-        {"hostlerd.act", "hostlerd.model", "hostlerd.host", "hostler.wire", "hostler.errors", "trio"}
+        {
+            "hostlerd.act",
+            "hostlerd.model",
+            "hostlerd.host",
+            "hostlerd.log",
+            "hostler.wire",
+            "hostler.errors",
+            "trio",
+        }
     ),
     "hostlerd.sources": frozenset(
         {"hostlerd.sources", "hostlerd.model", "hostlerd.host", "hostler.wire", "hostler.errors", "trio"}
@@ -32,10 +40,12 @@ ROOMS: dict[str, frozenset[str]] = {
     # The story is a user of the whole product, which it starts as processes and speaks to as any client does.
     "hostlerd.host.simulated.story": frozenset({"hostlerd.host.simulated", "hostler"}),
     # The middle: policy, claims, the loop.
-    "hostlerd.toml_lines": frozenset({"hostler.errors"}),
+    "hostlerd.toml_lines": frozenset(),
+    "hostlerd.toml_table": frozenset({"hostlerd.toml_lines", "hostler.errors"}),
     "hostlerd.settings": frozenset(
-        {"hostlerd.model", "hostlerd.toml_lines", "hostler.wire", "hostler.errors"}
+        {"hostlerd.model", "hostlerd.toml_table", "hostler.wire", "hostler.errors"}
     ),
+    "hostlerd.log": frozenset({"hostlerd.host"}),
     "hostlerd.claims": frozenset({"hostlerd.model", "hostler.wire", "hostler.errors"}),
     "hostlerd.reconcile": frozenset(
         {
@@ -47,6 +57,7 @@ ROOMS: dict[str, frozenset[str]] = {
             "hostlerd.report",
             "hostlerd.claims",
             "hostlerd.settings",
+            "hostlerd.log",
             "hostlerd.api",
             "hostler.wire",
             "hostler.errors",

@@ -1,0 +1,244 @@
+"""Policy files: every key, every way to get one wrong, and what is said then."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hostler.errors import BadInput
+from hostlerd.model.settings import DevicePolicy, DomainPolicy, Housekeeping, Match, Settings
+from hostlerd.settings import load
+
+UUID = "6f0c0e5c-9f0e-4f52-9d3f-0a5ad8a4b6d1"
+
+
+class Policy:
+    """/etc/hostler in a temporary folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.file = root / "hostler.toml"
+        self.directory = root / "hostler.d"
+        self.directory.mkdir()
+
+    def load(self, text: str | None = None, **drop_ins: str) -> Settings:
+        if text is not None:
+            self.file.write_text(text)
+        for name, content in drop_ins.items():
+            (self.directory / f"{name}.toml").write_text(content)
+        return load(str(self.file), str(self.directory))
+
+    def complaint(self, text: str) -> BadInput:
+        with pytest.raises(BadInput) as caught:
+            self.load(text)
+        assert caught.value.data["file"] == str(self.file)
+        return caught.value
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Policy:
+    return Policy(tmp_path)
+
+
+def test_without_any_file_the_defaults_hold(tmp_path: Path) -> None:
+    assert load(str(tmp_path / "none.toml"), str(tmp_path / "none.d")) == Settings()
+
+
+def test_every_key(policy: Policy) -> None:
+    settings = policy.load(f"""
+[host]
+libvirt = ["qemu:///system", "qemu+unix:///system?socket=/run/other"]
+housekeeping = {{ cpus = "0-1,8", at_least = 3 }}
+
+[domains]
+cpus = "shared"
+prefer = "vcache"
+profile = "latency"
+rebalance = false
+
+[domain."win11"]
+cpus = "dedicated"
+
+[domain."{UUID.upper()}"]
+profile = "realtime"
+rebalance = true
+
+[[device]]
+name = "gaming"
+match = {{ address = "01:00.0" }}
+when_idle = "vfio"
+group = ["0000:01:00.2", "01:00.3"]
+holders = "terminate"
+
+[[device]]
+match = {{ vendor = 0x1002, device = "744C", subsystem = "1043:4e5", slot = "3" }}
+
+[[device]]
+name = "by other names"
+match = {{ serial = "x", path = "y" }}
+""")
+    assert settings == Settings(
+        libvirt=("qemu:///system", "qemu+unix:///system?socket=/run/other"),
+        housekeeping=Housekeeping(cpus=frozenset({0, 1, 8}), at_least=3),
+        domains=DomainPolicy(cpus="shared", prefer="vcache", profile="latency", rebalance=False),
+        overrides={
+            "win11": DomainPolicy(cpus="dedicated", prefer="vcache", profile="latency", rebalance=False),
+            UUID: DomainPolicy(cpus="shared", prefer="vcache", profile="realtime", rebalance=True),
+        },
+        devices=(
+            DevicePolicy(
+                name="gaming",
+                match=Match(address="0000:01:00.0"),
+                when_idle="vfio",
+                group=("0000:01:00.2", "0000:01:00.3"),
+                holders="terminate",
+            ),
+            DevicePolicy(
+                name="device 2",
+                match=Match(vendor=0x1002, device=0x744C, subsystem=0x104304E5, slot="3"),
+            ),
+            DevicePolicy(name="by other names", match=Match(serial="x", path="y")),
+        ),
+    )
+
+
+@pytest.mark.parametrize("vendor", ['"1002"', '"0x1002"', "0x1002", "4098"])
+def test_a_pci_id_is_a_number_or_the_text_that_lspci_shows(policy: Policy, vendor: str) -> None:
+    settings = policy.load(f"[[device]]\nmatch = {{ vendor = {vendor} }}")
+    assert settings.devices[0].match == Match(vendor=0x1002)
+
+
+@pytest.mark.parametrize("subsystem", ['"04e5"', '"0x104304e5"', '"1043:04e5"', "0x104304e5"])
+def test_a_subsystem_is_one_number_or_two(policy: Policy, subsystem: str) -> None:
+    settings = policy.load(f"[[device]]\nmatch = {{ subsystem = {subsystem} }}")
+    assert settings.devices[0].match.subsystem in (0x4E5, 0x104304E5)
+
+
+def test_drop_ins_override_key_by_key_in_the_order_of_their_names(policy: Policy) -> None:
+    settings = policy.load(
+        '[host]\nhousekeeping.at_least = 4\n[domain.a]\nprofile = "none"\n[[device]]\nmatch.slot = "1"',
+        b='[domains]\ncpus = "off"\n[domain.a]\nprefer = "vcache"',
+        a='[host]\nhousekeeping.cpus = "0"\n[domains]\ncpus = "shared"\n[[device]]\nmatch.slot = "2"',
+    )
+    assert settings.housekeeping == Housekeeping(cpus=frozenset({0}), at_least=4)
+    assert settings.domains.cpus == "off"
+    assert settings.overrides == {"a": DomainPolicy(cpus="off", prefer="vcache", profile="none")}
+    assert [device.match.slot for device in settings.devices] == ["1", "2"]
+    assert [device.name for device in settings.devices] == ["device 1", "device 2"]
+
+
+def test_only_visible_toml_files_are_drop_ins(policy: Policy) -> None:
+    (policy.directory / "README").write_text("not [ TOML")
+    (policy.directory / ".hidden.toml").write_text("not [ TOML")
+    (policy.directory / "old.toml.bak").write_text("not [ TOML")
+    assert policy.load() == Settings()
+
+
+WRONG = [
+    ("[hosts]\n", 1, 'unknown key "hosts" at the top level', 'did you mean "host"?'),
+    ('\n[[device]]\nwhen_idel = "vfio"', 3, 'unknown key "when_idel" in [[device]]', '"when_idle"'),
+    ("[host]\nhousekeeping = { at-least = 2 }", 2, 'unknown key "at-least"', '"at_least"'),
+    ("[domains]\nxyzzy = 1", 2, 'unknown key "xyzzy" in [domains]', "known here: cpus, prefer"),
+    ('[domain."win11"]\ncpu = "off"', 2, 'unknown key "cpu" in [domain.win11]', '"cpus"'),
+    ('[domains]\ncpus = "dedicate"', 2, 'cpus cannot be "dedicate"', "auto, dedicated, shared, off"),
+    ("[domains]\ncpus = 3", 2, "cpus is a whole number, not text in quotes", ""),
+    ('[domains]\nrebalance = "no"', 2, "rebalance is text in quotes, not true or false", ""),
+    ("[host]\nhousekeeping.at_least = true", 2, "at_least is true or false, not a whole number", ""),
+    ("[host]\nhousekeeping.at_least = 0", 2, "at_least cannot be 0", "the host itself needs"),
+    ('[host]\nhousekeeping.cpus = "0-"', 2, "cpus: '0-' is not a CPU", ""),
+    ('[host]\nhousekeeping = "0-1"', 2, "housekeeping is text in quotes, not a table", ""),
+    ('[host]\nlibvirt = "qemu:///system"', 2, "libvirt is text in quotes, not a list", ""),
+    ('[host]\nlibvirt = [\n  "qemu:///system",\n  "qemu"]', 4, '"qemu" is not a libvirt URI', ""),
+    ('[host]\nlibvirt = ["qemu+ssh://other/system"]', 2, "on another host", ""),
+    ('[host]\nlibvirt = ["a:///b", "a:///b"]', 2, 'names "a:///b" twice', ""),
+    ("[host]\nlibvirt = [1]", 2, "libvirt is a whole number, not text", ""),
+    ('[device]\nname = "x"', 1, "device is a table, not a list of tables", "[[device]]"),
+    ("device = [{ match.slot = '1' }, 1]", 1, "device holds a whole number, not tables", "[[device]]"),
+    ("device = 1979-05-27", 1, "device is a date or time", "[[device]]"),
+    ('\n[[device]]\nname = "x"', 2, "has no match", "match = {"),
+    ("[[device]]\nmatch = {}", 2, "match says nothing", "address, vendor"),
+    ('[[device]]\nmatch = { address = "01:00" }', 2, "address: '01:00' is not a PCI address", ""),
+    ('[[device]]\nmatch = { vendor = "amd" }', 2, 'vendor: "amd" is not a PCI ID', ""),
+    ("[[device]]\nmatch = { vendor = 0x10000 }", 2, "vendor 0x10000 does not fit in 16 bits", ""),
+    ("[[device]]\nmatch = { vendor = -1 }", 2, "vendor -0x1 does not fit", ""),
+    ("[[device]]\nmatch = { device = 1 }", 2, "device without a vendor", "add vendor"),
+    ('[[device]]\nmatch = { slot = " " }', 2, "slot: cannot be empty", ""),
+    ('[[device]]\nmatch.slot = "1"\ngroup = ["1:2"]', 3, "group: '1:2' is not a PCI address", ""),
+    (
+        '[[device]]\nname = "a"\nmatch.slot = "1"\n[[device]]\nmatch.slot = "2"\nname = "a"',
+        6,
+        'two [[device]] sections are named "a"',
+        "",
+    ),
+    ('[domain]\ncpus = "off"', 2, '[domain] has a key "cpus" of its own', "[domains]"),
+    ('[domain.""]\ncpus = "off"', 1, "name cannot be empty", ""),
+    ("domain.win11 = 1", 1, "win11 is a whole number, not a table", ""),
+    (f'[domain."{UUID}"]\n[domain."{UUID.upper()}"]', 2, f"domain {UUID} has two sections", ""),
+    ("[host\n", 1, "expected ']'", "not valid TOML"),
+    ("a = 1\n\na = 2", 3, "cannot overwrite a value", "not valid TOML"),
+    ("\nhost = {", 2, "", "not valid TOML"),
+    (f"\na = {'9' * 5000}", 2, "exceeds the limit", "not valid TOML"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "says", "remedy"), WRONG)
+def test_what_is_wrong_is_told_with_its_line(
+    policy: Policy, text: str, line: int, says: str, remedy: str
+) -> None:
+    error = policy.complaint(text)
+    assert error.message.startswith(f"{policy.file}:{line}: ")
+    assert error.data["line"] == line
+    assert says.lower() in error.message.lower()
+    assert remedy in error.remedy
+
+
+def test_the_nearest_key_is_in_the_data(policy: Policy) -> None:
+    error = policy.complaint("[[device]]\nmatch.adress = 1")
+    assert error.data == {
+        "file": str(policy.file),
+        "line": 2,
+        "key": "device.match.adress",
+        "nearest": "address",
+    }
+
+
+def test_a_file_that_is_not_utf_8(policy: Policy) -> None:
+    policy.file.write_bytes(b"a = 1\nb = '\xe9'\n")
+    with pytest.raises(BadInput, match=r"hostler.toml:2: byte 0xe9 is not UTF-8"):
+        policy.load()
+
+
+def test_a_folder_in_place_of_the_file(policy: Policy) -> None:
+    policy.file.mkdir()
+    with pytest.raises(BadInput, match="Is a directory"):
+        policy.load()
+
+
+def test_a_file_in_place_of_the_folder(policy: Policy) -> None:
+    policy.directory.rmdir()
+    policy.directory.write_text("")
+    with pytest.raises(BadInput, match="Not a directory"):
+        policy.load()
+
+
+def test_a_file_that_may_not_be_read(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy.file.write_text("")
+    policy.file.chmod(0)
+    if os.geteuid() == 0:  # root reads everything: let open() say what it says to others
+        monkeypatch.setattr("builtins.open", _denied)
+    with pytest.raises(BadInput, match=r"hostler.toml: cannot be read: Permission denied"):
+        policy.load()
+
+
+def _denied(path: str, *_: object) -> None:
+    raise PermissionError(13, "Permission denied", path)
+
+
+def test_nesting_beyond_measure(policy: Policy) -> None:
+    assert "nested too deeply" in policy.complaint(f"a = {'[' * 50_000}").message
+
+
+def test_a_file_beyond_measure(policy: Policy) -> None:
+    with pytest.raises(BadInput, match="larger than 1 MiB"):
+        policy.load("#" * (1 << 20) + "\n")
