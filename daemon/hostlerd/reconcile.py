@@ -97,6 +97,7 @@ class Reconciler:
         self._waiters: dict[str, Waiter] = {}
         self._observed: Observed | None = None
         self._plan = Plan()
+        self._in_pass = False
         self._next_pass = trio.Event()
 
     # Claims
@@ -164,6 +165,23 @@ class Reconciler:
         self.look_at_host.kick()
         await self._next_pass.wait()
 
+    # Asked from outside
+
+    @property
+    def busy(self) -> bool:
+        """A pass is under way."""
+        return self._in_pass
+
+    async def what_now(self) -> Plan:
+        """The plan a pass would perform at this moment."""
+        return self._plan_of(await self._observe(self._journal, self._snapshot))
+
+    async def what_if(self, definition: Definition) -> Plan:
+        """The plan if this domain were started."""
+        observed = await self._observe(self._journal, self._snapshot)
+        claims = {**observed.ledger.claims, definition.uuid: Claim(definition=definition, since=self._count + 1)}
+        return self._plan_of(replace(observed, ledger=replace(observed.ledger, claims=claims)))
+
     # Told from outside
 
     def apply(self, settings: Settings) -> None:
@@ -193,6 +211,7 @@ class Reconciler:
         failures = 0
         while True:
             await latch.wait()
+            self._in_pass = True
             try:
                 await one_pass()
                 failures = 0
@@ -206,6 +225,8 @@ class Reconciler:
                 await trio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
                 failures += 1
                 latch.kick()
+            finally:
+                self._in_pass = False
 
     async def _host_pass(self) -> None:
         self.passes += 1

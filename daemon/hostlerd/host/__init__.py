@@ -8,10 +8,12 @@ host (a directory or tar file; `Files` alone) and the simulated host, which answ
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.domains import Definition, Running
+
+T = TypeVar("T")
 
 
 class Files(Protocol):
@@ -90,7 +92,14 @@ class Hypervisor(Protocol):
 
 
 class Host(Protocol):
-    """The four of them."""
+    """The four of them, and a way to look that cannot hang the loop."""
+
+    async def look(self, read: Callable[[], T], *, limit: float) -> T:
+        """Run a reading function: in a thread that may be abandoned where reading may block.
+
+        Raises hostler.errors.TimedOut.
+        """
+        ...
 
     @property
     def files(self) -> Files: ...

@@ -1,0 +1,5 @@
+"""`python -m hostlerd`."""
+
+from hostlerd.main import main
+
+raise SystemExit(main())

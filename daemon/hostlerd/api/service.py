@@ -1,0 +1,197 @@
+"""The one service behind both faces: authorise, check the parameters, do it.
+
+Knows no transport and makes no decision of its own: reading answers from what the last pass published, changing goes
+through the reconciler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import trio
+
+from hostler import __version__
+from hostler.errors import BadInput
+from hostler.wire import SIMULATE_METHOD
+from hostlerd.api import Json, Peer, Published
+from hostlerd.api.events import Events
+from hostlerd.decide.closure import companions
+from hostlerd.host import Host
+from hostlerd.model.observed import Observed
+from hostlerd.model.plan import Plan
+from hostlerd.observe.domain_xml import parse_domain
+from hostlerd.observe.holders import holders
+from hostlerd.observe.names import device_names
+from hostlerd.reconcile import Reconciler
+from hostlerd.report.cpus import cpus_json
+from hostlerd.report.devices import devices_json
+from hostlerd.report.domains import domain_json
+from hostlerd.report.plan import plan_json, status_json
+
+LOOK_LIMIT = 5.0
+"""Seconds one look at the processes may take."""
+
+Reload = Callable[[], Awaitable[bool]]
+Simulate = Callable[[str, Mapping[str, Any]], Awaitable[Json]]
+
+
+class Authorize(Protocol):
+    async def check(self, peer: Peer, method: str) -> None: ...
+
+
+class HostlerService:
+    def __init__(
+        self,
+        *,
+        host: Host,
+        authorize: Authorize,
+        events: Events,
+        reload: Reload,
+        simulate: Simulate | None = None,
+    ) -> None:
+        self._host, self._authorize, self._events = host, authorize, events
+        self._reload, self._simulate = reload, simulate
+        self.reconciler: Reconciler | None = None
+        self._published = Published(status={"version": __version__, "state": "working", "pass": 0})
+        self._changed = trio.Event()
+        self._observed: Observed | None = None
+        self._plan = Plan()
+
+    # What the faces read
+
+    @property
+    def published(self) -> Published:
+        return self._published
+
+    async def wait_published(self, previous: Published) -> Published:
+        while self._published is previous:
+            await self._changed.wait()
+        return self._published
+
+    def subscribe(self) -> trio.MemoryReceiveChannel[Json]:
+        return self._events.subscribe()
+
+    def publish(self, observed: Observed, plan: Plan, passes: int) -> None:
+        """Take over what a pass found; the faces are told."""
+        self._observed, self._plan = observed, plan
+        devices = devices_json(
+            observed.functions,
+            owners=plan.owners,
+            names=device_names(self._host.files, observed.functions.values()),
+            companions=lambda address: companions(observed.functions, address),
+            holders=(),
+        )
+        running = [domain_json(d.live, state=d.state) for d in observed.snapshot.running]
+        idle = [domain_json(d, state="shut off") for d in observed.snapshot.inactive]
+        published = Published(
+            status=status_json(version=__version__, passes=passes, observed=observed, plan=plan, devices=devices),
+            devices=tuple(devices),
+            domains=tuple(running + idle),
+            cpus=cpus_json(observed.topology),
+            plan=plan_json(plan),
+        )
+        if published != self._published:
+            self._published = published
+            self._changed.set()
+            self._changed = trio.Event()
+
+    # Requests
+
+    async def call(self, peer: Peer, method: str, params: Mapping[str, Any]) -> Json:
+        await self._authorize.check(peer, method)
+        match method:
+            case "hello" | "subscribe":
+                return {"version": __version__}
+            case "status":
+                return self._status()
+            case "devices":
+                return {"devices": await self._devices()}
+            case "cpus":
+                return self._published.cpus
+            case "domains":
+                return {"domains": self._domains(params)}
+            case "plan":
+                return await self._plan_for(params)
+            case "prepare":
+                return await self._prepare(params)
+            case "release":
+                definition = parse_domain(_text(params, "xml"))
+                await self._loop().release(definition.uuid, definition.name)
+                return {}
+            case "hook":
+                self._loop().look_at_domains.kick()
+                return {}
+            case "reload":
+                return {"changed": await self._reload()}
+            case "retry":
+                return self._retry(params)
+            case _ if method == SIMULATE_METHOD and self._simulate is not None:
+                return await self._simulate(_text(params, "action"), params)
+            case _:
+                raise BadInput(f"there is no method {method!r}", remedy="see `hostler --help`")
+
+    def _loop(self) -> Reconciler:
+        assert self.reconciler is not None  # noqa: S101 - wired before the faces are opened
+        return self.reconciler
+
+    def _status(self) -> Json:
+        busy = self._loop().busy and self._published.status["state"] == "converged"
+        return {**self._published.status, "state": "working"} if busy else self._published.status
+
+    async def _devices(self) -> list[Json]:
+        """With the processes that have them open, which are looked for only now: it costs a walk through /proc."""
+        observed, files = self._observed, self._host.files
+        if observed is None:
+            return []
+        found = await self._host.look(lambda: holders(files, observed.functions.values()), limit=LOOK_LIMIT)
+        return devices_json(
+            observed.functions,
+            owners=self._plan.owners,
+            names=device_names(files, observed.functions.values()),
+            companions=lambda address: companions(observed.functions, address),
+            holders=found,
+        )
+
+    def _domains(self, params: Mapping[str, Any]) -> list[Json]:
+        name = params.get("name")
+        found = [d for d in self._published.domains if name in (None, "", d["name"], d["uuid"])]
+        if name and not found:
+            raise BadInput(f"libvirt has no domain {name!r}", remedy="`hostler domains` lists them")
+        return found
+
+    async def _plan_for(self, params: Mapping[str, Any]) -> Json:
+        domain = params.get("domain")
+        if domain in (None, ""):
+            return plan_json(await self._loop().what_now())
+        observed = self._observed
+        definition = next(
+            (d for d in (observed.snapshot.inactive if observed else ()) if domain in (d.name, d.uuid)), None
+        )
+        if definition is None:
+            raise BadInput(
+                f"libvirt has no domain {domain!r} that is shut off", remedy="`hostler domains` lists them"
+            )
+        return plan_json(await self._loop().what_if(definition))
+
+    async def _prepare(self, params: Mapping[str, Any]) -> Json:
+        xml = _text(params, "xml")
+        definition = parse_domain(xml)
+        name = params.get("name")
+        if isinstance(name, str) and name and name != definition.name:
+            definition = replace(definition, name=name)
+        return {"devices": await self._loop().prepare(definition, xml)}
+
+    def _retry(self, params: Mapping[str, Any]) -> Json:
+        obj = _text(params, "object")
+        if not self._loop().retry(obj):
+            raise BadInput(f"{obj!r} is not degraded", remedy="`hostler status` lists what is")
+        return {}
+
+
+def _text(params: Mapping[str, Any], key: str) -> str:
+    value = params.get(key)
+    if not isinstance(value, str) or not value:
+        raise BadInput(f"the parameter {key!r} is missing or no text")
+    return value
