@@ -12,7 +12,7 @@ from typing import Any
 
 from hostlerd.api import Json, Service
 from hostlerd.api.service import Authorize
-from hostlerd.host import Host, Kick
+from hostlerd.host import Host
 from hostlerd.host.notify import Notify
 from hostlerd.options import Options
 

@@ -1,6 +1,7 @@
 """Options, wiring and the one task tree. Nothing else wires.
 
-Start order: the socket is served and READY=1 sent before libvirt is opened, because domains that start at boot run their
+Start order: the socket is served and READY=1 sent before libvirt is opened, because domains that start at boot run
+their
 hooks before libvirtd accepts a client. Sources subscribe before anything is enumerated.
 """
 
@@ -136,5 +137,5 @@ async def reread(policy: Policy, reconciler: Reconciler, machine: Machine) -> No
         changed = await policy.reload(reconciler)
         log.info("the policy was read again%s", "" if changed else ", nothing changed")
     except HostlerError as error:
-        log.error("the policy stays as it was: %s", error.sentence)  # noqa: TRY400
+        log.error("the policy stays as it was: %s", error.sentence)
     machine.notify.ready()

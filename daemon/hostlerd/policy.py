@@ -32,7 +32,7 @@ class Policy:
         try:
             self.settings = await self._read()
         except BadInput as error:
-            log.error("%s", error.sentence)  # noqa: TRY400 - the sentence says it all
+            log.error("%s", error.sentence)
             self._journal.trouble(
                 Trouble(object="policy", reason=error.message, remedy=error.remedy, since=time.time())
             )

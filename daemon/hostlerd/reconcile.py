@@ -1,6 +1,7 @@
 """The loop: observe, decide, act, observe again, publish. In two lanes.
 
-The *host lane* moves devices and slices and never waits for libvirt, because libvirt may be waiting for it: while a hook
+The *host lane* moves devices and slices and never waits for libvirt, because libvirt may be waiting for it: while a
+hook
 runs, every call on a domain blocks. The *libvirt lane* takes snapshots of the domains and sets pins. Both ask the same
 `decide`; each performs its own steps of the plan. What wakes a lane says only "look again".
 
@@ -18,7 +19,17 @@ from typing import Any, Protocol
 
 import trio
 
-from hostler.errors import Claimed, Degraded, HostFailed, HostlerError, Internal, Refused, TimedOut, Unreachable, Wedged
+from hostler.errors import (
+    Claimed,
+    Degraded,
+    HostFailed,
+    HostlerError,
+    Internal,
+    Refused,
+    TimedOut,
+    Unreachable,
+    Wedged,
+)
 from hostler.wire import PREPARE_LIMIT
 from hostlerd.act.journal import Journal
 from hostlerd.act.perform import perform
@@ -107,7 +118,8 @@ class Reconciler:
         uuid = definition.uuid
         if uuid in self._waiters:
             raise Claimed(
-                f"{definition.name} is being prepared already", data={"object": uuid, "holder": definition.name}
+                f"{definition.name} is being prepared already",
+                data={"object": uuid, "holder": definition.name},
             )
         waiter = self._waiters[uuid] = Waiter()
         try:
@@ -179,7 +191,10 @@ class Reconciler:
     async def what_if(self, definition: Definition) -> Plan:
         """The plan if this domain were started."""
         observed = await self._observe(self._journal, self._snapshot)
-        claims = {**observed.ledger.claims, definition.uuid: Claim(definition=definition, since=self._count + 1)}
+        claims = {
+            **observed.ledger.claims,
+            definition.uuid: Claim(definition=definition, since=self._count + 1),
+        }
         return self._plan_of(replace(observed, ledger=replace(observed.ledger, claims=claims)))
 
     # Told from outside

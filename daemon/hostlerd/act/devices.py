@@ -1,6 +1,7 @@
 """Handing PCI functions over: load-module, override, unbind, probe.
 
-Every write goes through the writer process, because each takes the device's lock, which a driver's remove() may hold for
+Every write goes through the writer process, because each takes the device's lock, which a driver's remove() may hold
+for
 ever. What is read back afterwards: the driver link, the override, and for VFIO the `vfio-dev/` folder (6.1 and newer).
 """
 
@@ -57,7 +58,8 @@ async def override(host: Host, step: Override) -> None:
         raise _failed(step.object, f"the override of {step.object} cannot be set", error) from error
     if (None if now in ("", "(null)") else now) != step.after:
         raise HostFailed(
-            f"the override of {step.object} is {now}, although {step.after} was written", data={"object": step.object}
+            f"the override of {step.object} is {now}, although {step.after} was written",
+            data={"object": step.object},
         )
 
 
@@ -70,7 +72,9 @@ async def unbind(host: Host, step: Unbind) -> None:
     except OSError as error:
         raise _failed(step.object, f"{step.before} does not let go of {step.object}", error) from error
     if driver(host, step.object) == step.before:
-        raise HostFailed(f"{step.before} still has {step.object} after its unbind", data={"object": step.object})
+        raise HostFailed(
+            f"{step.before} still has {step.object} after its unbind", data={"object": step.object}
+        )
 
 
 async def probe(host: Host, step: Probe) -> None:

@@ -7,7 +7,8 @@
     {"end": N}                                      it was, or it failed with an answer
 
 The ledger is the fold over the lines. A last line cut short announced something that never happened and is dropped; any
-other line that makes no sense is kept aside with the file and said. When the file grows it is rewritten from the ledger.
+other line that makes no sense is kept aside with the file and said. When the file grows it is rewritten from the
+ledger.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Journal:
     def __init__(self, path: str, boot: str, parse: Callable[[str], Definition]) -> None:
         self._path, self._boot, self._parse = path, boot, parse
         self._next = 1
+        self._fd = -1
         self.ledger = Ledger()
         self._load()
         self._rewrite()
@@ -176,7 +178,7 @@ class Journal:
                     continue
                 self.ledger = self._fold(self.ledger, line)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                log.error("line %d of the journal makes no sense (%s)", number + 1, error)  # noqa: TRY400
+                log.error("line %d of the journal makes no sense (%s)", number + 1, error)
                 bad += 1
         if bad:
             os.replace(self._path, f"{self._path}.broken")
@@ -197,9 +199,9 @@ class Journal:
             return replace(ledger, residue=tuple(dict.fromkeys((*ledger.residue, key))))
         field = FIELDS[word]
         now: Mapping[str, Any] = getattr(ledger, field)
-        if "open" in line:
-            return replace(ledger, **{field: {**now, key: self._value(word, line["value"])}})
-        return replace(ledger, **{field: _without(now, key)})
+        after = {**now, key: self._value(word, line["value"])} if "open" in line else _without(now, key)
+        change: Json = {field: after}
+        return replace(ledger, **change)
 
     def _value(self, word: str, value: Json) -> Record | Claim | Trouble:
         match word:
@@ -215,7 +217,9 @@ class Journal:
                 return Trouble(**value)
             case "claim":
                 definition = self._parse(value["xml"])
-                return Claim(definition=definition, since=value["since"], prepared=value["prepared"], xml=value["xml"])
+                return Claim(
+                    definition=definition, since=value["since"], prepared=value["prepared"], xml=value["xml"]
+                )
         raise KeyError(word)
 
     def _rewrite(self) -> None:
@@ -223,12 +227,15 @@ class Journal:
         lines: list[Json] = [{"journal": 1, "boot": self._boot}]
         for word, field, key in RECORDS.values():
             lines += [
-                {"open": word, "key": getattr(r, key), "value": asdict(r)} for r in getattr(self.ledger, field).values()
+                {"open": word, "key": getattr(r, key), "value": asdict(r)}
+                for r in getattr(self.ledger, field).values()
             ]
         lines += [
             {"open": "claim", "key": c.uuid, "value": _claim_json(c)} for c in self.ledger.claims.values()
         ]
-        lines += [{"open": "trouble", "key": t.object, "value": asdict(t)} for t in self.ledger.troubles.values()]
+        lines += [
+            {"open": "trouble", "key": t.object, "value": asdict(t)} for t in self.ledger.troubles.values()
+        ]
         lines += [{"open": "residue", "key": unit, "value": {}} for unit in self.ledger.residue]
         lines += [
             {"begin": s.number, "kind": s.kind, "object": s.object, "writer": s.writer}
@@ -246,7 +253,7 @@ class Journal:
             os.fsync(folder)
         finally:
             os.close(folder)
-        if hasattr(self, "_fd"):
+        if self._fd >= 0:
             os.close(self._fd)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 

@@ -24,8 +24,9 @@ async def recover(host: Host, journal: Journal) -> None:
     for claim in tuple(journal.ledger.claims.values()):
         if not claim.prepared:
             journal.unclaim(claim.uuid)
+    # The end of a process that is not our child: there is nothing to wait on but its number.
     with trio.move_on_after(PATIENCE):
-        while any(_alive(host, step.writer) for step in journal.ledger.outstanding.values()):
+        while any(_alive(host, step.writer) for step in journal.ledger.outstanding.values()):  # noqa: ASYNC110
             await trio.sleep(STEP)
     for step in tuple(journal.ledger.outstanding.values()):
         if not _alive(host, step.writer):

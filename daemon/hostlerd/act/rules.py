@@ -13,7 +13,8 @@ async def write_rule(host: Host, step: WriteRule) -> None:
         now = host.files.read(step.object) if host.files.exists(step.object) else None
     except OSError as error:
         raise HostFailed(
-            f"{step.object} cannot be written: {error.strerror}", data={"object": step.object, "errno": error.errno}
+            f"{step.object} cannot be written: {error.strerror}",
+            data={"object": step.object, "errno": error.errno},
         ) from error
     if now != step.text:
         raise HostFailed(f"{step.object} does not hold what was written", data={"object": step.object})

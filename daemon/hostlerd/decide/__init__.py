@@ -1,6 +1,7 @@
 """What should be, against what is: a pure, total function from values to a plan.
 
-Rules: no I/O, no clock, no log, no await. The same input gives the same plan; a converged host gives an empty one. Every
+Rules: no I/O, no clock, no log, no await. The same input gives the same plan; a converged host gives an empty one.
+Every
 step and every refusal says why.
 """
 
@@ -21,7 +22,9 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     own = decide_ownership(observed, settings)
     refused = {refusal.claim for refusal in own.refusals if refusal.claim is not None}
     device_steps, devices = decide_handoff(observed, own)
-    domains = [t for t in tenants(observed, settings) if t.definition.uuid not in refused or t.running is not None]
+    domains = [
+        t for t in tenants(observed, settings) if t.definition.uuid not in refused or t.running is not None
+    ]
     placements = decide_placement(observed, settings, domains)
     dedicated, crowding = _dedicated(observed, settings, domains, placements)
     housekeeping = observed.topology.online - dedicated

@@ -17,7 +17,8 @@ HARMLESS_DRIVERS = frozenset({"pci-stub", "pcieport"})
 def companions(functions: Mapping[str, Function], address: str) -> tuple[str, ...]:
     """The other functions of the same slot that go with `address`, in order.
 
-    Those in its own IOMMU group, and a display card's audio, USB and UCSI functions in any group. A VF and its PF, or two
+    Those in its own IOMMU group, and a display card's audio, USB and UCSI functions in any group. A VF and its PF, or
+    two
     VFs, share a slot number by accident and are never companions.
     """
     own = functions.get(address)
@@ -42,7 +43,11 @@ def members(functions: Mapping[str, Function], addresses: Iterable[str]) -> tupl
     own = frozenset(addresses)
     groups = {functions[a].group for a in own if a in functions} - {None}
     return tuple(
-        sorted(f.address for f in functions.values() if f.group in groups and f.address not in own and f.is_endpoint)
+        sorted(
+            f.address
+            for f in functions.values()
+            if f.group in groups and f.address not in own and f.is_endpoint
+        )
     )
 
 

@@ -1,7 +1,8 @@
 """The steps that bring each PCI function to who should have it.
 
 Pure. Order, over all devices of a plan: override all, unbind all, probe all. With the override first, nothing else can
-grab a device between its unbind and its probe; unbinding all before probing any makes every group viable at once. On the
+grab a device between its unbind and its probe; unbinding all before probing any makes every group viable at once. On
+the
 way back the override is aimed at the home driver and cleared last, for the same reason.
 """
 
@@ -42,7 +43,9 @@ def decide_handoff(observed: Observed, own: Ownership) -> tuple[list[Step], list
             continue
         function = observed.functions.get(address)
         if function is None or identity(function) != record.identity:
-            settled.append(address)  # it is gone, or the address is another card's now: nothing left to put back
+            settled.append(
+                address
+            )  # it is gone, or the address is another card's now: nothing left to put back
         elif not _return(back, function, record):
             settled.append(address)
     for address, want in sorted(own.wants.items()):
@@ -53,7 +56,9 @@ def decide_handoff(observed: Observed, own: Ownership) -> tuple[list[Step], list
     taking = there.all()
     if VFIO not in observed.drivers and any(isinstance(step, Probe) and step.to_vfio for step in taking):
         claim = next((step.claim for step in taking if step.claim), None)
-        steps.append(LoadModule(object=VFIO, before=None, after="loaded", why="devices go to VFIO", claim=claim))
+        steps.append(
+            LoadModule(object=VFIO, before=None, after="loaded", why="devices go to VFIO", claim=claim)
+        )
     return steps + taking, settled
 
 
@@ -90,11 +95,15 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -
     )
     if function.driver is not None:
         phases.unbind.append(
-            Unbind(object=function.address, before=function.driver, after=None, why=want.why, claim=want.claim)
+            Unbind(
+                object=function.address, before=function.driver, after=None, why=want.why, claim=want.claim
+            )
         )
     if vfio:
         phases.probe.append(
-            Probe(object=function.address, before=None, after=VFIO, why=want.why, claim=want.claim, to_vfio=True)
+            Probe(
+                object=function.address, before=None, after=VFIO, why=want.why, claim=want.claim, to_vfio=True
+            )
         )
 
 
@@ -120,7 +129,9 @@ def _return(phases: _Phases, function: Function, record: DeviceRecord) -> bool:
     elif held:
         return False  # somebody else aimed it elsewhere: theirs now
     if override != record.override and override in (record.ours, home):
-        phases.clear.append(Override(object=function.address, before=override, after=record.override, why=why))
+        phases.clear.append(
+            Override(object=function.address, before=override, after=record.override, why=why)
+        )
     elif not held:
         return False
     return True

@@ -1,6 +1,7 @@
 """The masks that keep the host's own work off dedicated CPUs.
 
-Pure. machine.slice is widened before anything else, because a pin outside it fails (libvirt starts with EINVAL then), and
+Pure. machine.slice is widened before anything else, because a pin outside it fails (libvirt starts with EINVAL then),
+and
 narrowed again last. What was set before is respected: a unit never gets CPUs it did not have.
 """
 
@@ -32,7 +33,11 @@ def decide_isolation(
         before = parse_cpu_list(record.allowed) if record else group.allowed
         target = cpus if unit == MACHINE_SLICE else ((before & cpus) or cpus)
         if group.allowed != target:
-            why = "room for the domains' pins" if unit == MACHINE_SLICE else "the host's work leaves dedicated CPUs"
+            why = (
+                "room for the domains' pins"
+                if unit == MACHINE_SLICE
+                else "the host's work leaves dedicated CPUs"
+            )
             steps.append(_step(group, target, why, record))
     back, settled = _back(observed, wanted)
     return steps + back, settled, []
@@ -71,7 +76,11 @@ def _back(observed: Observed, wanted: dict[str, CpuSet]) -> tuple[list[AllowCpus
         group = observed.groups.get(unit)
         before = parse_cpu_list(record.allowed)
         target = before or observed.topology.possible
-        if group is None or group.allowed in (target, before) or format_cpu_list(group.allowed) not in record.ours:
+        if (
+            group is None
+            or group.allowed in (target, before)
+            or format_cpu_list(group.allowed) not in record.ours
+        ):
             settled.append(unit)  # gone, as it was, or changed by somebody else since
             continue
         why = "no domain needs these CPUs any more"

@@ -42,9 +42,9 @@ class Ownership:
 def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
     own = Ownership()
     running = {domain.uuid: domain.live for domain in observed.snapshot.running}
-    for live in running.values():
-        for address in live.pci_addresses:
-            own.holder.setdefault(address, live.name)
+    for domain in running.values():
+        for address in domain.pci_addresses:
+            own.holder.setdefault(address, domain.name)
     for claim in sorted(observed.ledger.claims.values(), key=lambda c: c.since):
         live = running.get(claim.uuid)
         asked = claim.definition.pci_addresses
@@ -100,7 +100,9 @@ def _grant(
                 "compare the <hostdev> address with `hostler devices`",
             )
         elif not function.is_endpoint:
-            refuse(address, f"{address} is a bridge, which VFIO cannot give away", "name the device behind it")
+            refuse(
+                address, f"{address} is a bridge, which VFIO cannot give away", "name the device behind it"
+            )
         elif (other := own.holder.get(address)) is not None and other != domain.name:
             refuse(address, f"{address} belongs to domain {other}", f"stop {other} first", other)
         elif function.group is None:
@@ -115,16 +117,25 @@ def _grant(
             take[address] = f"{domain.name} has it as a hostdev"
     for address in list(take):
         for companion in companions(functions, address):
-            if own.holder.get(companion, domain.name) == domain.name and functions[companion].group is not None:
+            if (
+                own.holder.get(companion, domain.name) == domain.name
+                and functions[companion].group is not None
+            ):
                 take.setdefault(companion, f"companion of {address} for {domain.name}")
     for address in members(functions, take):
         member = functions[address]
         owner = own.holder.get(address)
         if owner is not None and owner != domain.name:
-            refuse(address, f"{address} of the same IOMMU group {member.group} belongs to domain {owner}",
-                   f"stop {owner} first", owner)
+            refuse(
+                address,
+                f"{address} of the same IOMMU group {member.group} belongs to domain {owner}",
+                f"stop {owner} first",
+                owner,
+            )
         elif address in allowed:
-            take[address] = f"member of IOMMU group {member.group}, which policy lets {domain.name} take along"
+            take[address] = (
+                f"member of IOMMU group {member.group}, which policy lets {domain.name} take along"
+            )
         elif not leaves_group_viable(member):
             taken = ", ".join(sorted(a for a in take if functions[a].group == member.group))
             refuse(
@@ -139,7 +150,11 @@ def _grant(
         if trouble is not None:
             refuse(address, f"{address} is degraded: {trouble.reason}", trouble.remedy)
         elif observed.ledger.untouchable(address):
-            refuse(address, f"a write to {address} has not returned yet", "try again when `hostler status` is clear")
+            refuse(
+                address,
+                f"a write to {address} has not returned yet",
+                "try again when `hostler status` is clear",
+            )
     if refusals:
         own.refusals.extend(refusals)
         return
@@ -165,8 +180,10 @@ def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:
             continue
         along = companions(observed.functions, function.address) if policy.when_idle == "vfio" else ()
         for address in (function.address, *along):
-            if address not in own.holder and address not in own.wants and _policy_allows(
-                observed.functions[address], settings, policy.name
+            if (
+                address not in own.holder
+                and address not in own.wants
+                and _policy_allows(observed.functions[address], settings, policy.name)
             ):
                 own.wants[address] = Want(
                     address=address, place=policy.when_idle, why=f"policy {policy.name!r} for idle devices"

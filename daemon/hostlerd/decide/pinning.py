@@ -80,10 +80,12 @@ def _without_ours(live: Definition, record: PinRecord | None) -> Definition:
     )
 
 
-def _tenant(definition: Definition, source: Definition, settings: Settings, running: Running | None) -> Tenant:
+def _tenant(
+    definition: Definition, source: Definition, settings: Settings, running: Running | None
+) -> Tenant:
     policy = settings.domain(definition.name, definition.uuid)
-    mode: Mode = policy.cpus if policy.cpus != "auto" else (
-        "dedicated" if definition.pci_addresses else "shared"
+    mode: Mode = (
+        policy.cpus if policy.cpus != "auto" else ("dedicated" if definition.pci_addresses else "shared")
     )
     pins = {i: cpus for i, cpus in source.vcpu_pins.items() if i < definition.vcpus}
     if source.cpuset:
@@ -101,11 +103,15 @@ def _tenant(definition: Definition, source: Definition, settings: Settings, runn
     )
 
 
-def decide_placement(observed: Observed, settings: Settings, domains: Iterable[Tenant]) -> dict[str, Placement]:
+def decide_placement(
+    observed: Observed, settings: Settings, domains: Iterable[Tenant]
+) -> dict[str, Placement]:
     """By UUID; domains with `cpus = "off"` have none."""
     everyone = [tenant for tenant in domains if tenant.mode != "off"]
     topology = observed.topology
-    taken = frozenset().union(*(t.explicit for t in everyone if t.mode == "dedicated" or _is_narrow(t, observed)))
+    taken = frozenset().union(
+        *(t.explicit for t in everyone if t.mode == "dedicated" or _is_narrow(t, observed))
+    )
     gpu_nodes = frozenset(
         f.numa_node for f in observed.functions.values() if f.is_display and f.numa_node is not None
     )
@@ -154,7 +160,8 @@ def _need(tenant: Tenant, observed: Observed, current: Assignment | None) -> Nee
     memory: tuple[frozenset[int], ...] = ()
     if current is not None:
         memory = tuple(
-            frozenset(by_id[current.vcpus[i]].node for i in cell) for cell in (cells or (tuple(range(len(free))),))
+            frozenset(by_id[current.vcpus[i]].node for i in cell)
+            for cell in (cells or (tuple(range(len(free))),))
         )
     return Need(
         name=definition.uuid,
@@ -176,7 +183,11 @@ def _current(tenant: Tenant, observed: Observed) -> Assignment | None:
     live, vcpus = tenant.running.live.vcpu_pins, []
     for vcpu in tenant.free_vcpus:
         cpus = live.get(vcpu, frozenset[int]())
-        if len(cpus) != 1 or not cpus <= observed.topology.online or record.vcpus.get(vcpu) != format_cpu_list(cpus):
+        if (
+            len(cpus) != 1
+            or not cpus <= observed.topology.online
+            or record.vcpus.get(vcpu) != format_cpu_list(cpus)
+        ):
             return None
         vcpus.append(next(iter(cpus)))
     if len(set(vcpus)) != len(vcpus):
@@ -193,7 +204,8 @@ def _placement(tenant: Tenant, assignment: Assignment | None) -> Placement:
     return Placement(
         uuid=uuid,
         vcpus=tuple(
-            tenant.pins[i] if i in tenant.pins else frozenset({spots[i]}) for i in range(tenant.definition.vcpus)
+            tenant.pins[i] if i in tenant.pins else frozenset({spots[i]})
+            for i in range(tenant.definition.vcpus)
         ),
         idle=frozenset(assignment.idle) if assignment else frozenset(),
         explicit=tenant.explicit,
@@ -240,7 +252,9 @@ def _differences(
     new = wanted if wanted != record else None
     steps: list[Pin] = []
 
-    def pin(thread: Literal["vcpu", "iothread", "emulator"], index: int, now: CpuSet | None, cpus: CpuSet) -> None:
+    def pin(
+        thread: Literal["vcpu", "iothread", "emulator"], index: int, now: CpuSet | None, cpus: CpuSet
+    ) -> None:
         if now == cpus:
             return
         name = f"{live.name}/{thread}" + ("" if thread == "emulator" else str(index))

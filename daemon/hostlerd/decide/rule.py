@@ -48,7 +48,9 @@ def decide_rule(observed: Observed, settings: Settings) -> tuple[list[WriteRule]
             object=RULE_FILE,
             before=observed.rule,
             after=wanted,
-            why="policy names cards that belong to VFIO while idle" if wanted else "policy names no such card any more",
+            why="policy names cards that belong to VFIO while idle"
+            if wanted
+            else "policy names no such card any more",
             text=wanted,
             record=FileRecord(path=RULE_FILE) if wanted else None,
         )

@@ -23,7 +23,8 @@ class Gpu(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hostdev:
-    """`kind`: pci, mdev, usb, scsi, ...; a PCI one has an `address` (canonical), an mdev a `uuid`, others a `source`."""
+    """`kind`: pci, mdev, usb, scsi, ...; a PCI one has an `address` (canonical), an mdev a `uuid`, others a
+    `source`."""
 
     kind: str
     address: str | None = None

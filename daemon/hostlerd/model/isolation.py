@@ -13,9 +13,11 @@ MACHINE_SLICE = "machine.slice"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """A unit's control group. `allowed`: the AllowedCPUs property, empty where it is not set; `effective`: the kernel's.
+    """A unit's control group. `allowed`: the AllowedCPUs property, empty where it is not set; `effective`: the
+    kernel's.
 
-    `path`: folder of the control group, empty if it has none now (a slice without processes). `is_domain`: a libvirt scope.
+    `path`: folder of the control group, empty if it has none now (a slice without processes). `is_domain`: a libvirt
+    scope.
     """
 
     unit: str

@@ -15,7 +15,8 @@ from hostlerd.model.domains import Definition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRecord:
-    """`driver`: None if it had none. `any_driver`: it was new, whatever takes it is right. `ours`: what we override to."""
+    """`driver`: None if it had none. `any_driver`: it was new, whatever takes it is right. `ours`: what we override
+    to."""
 
     address: str
     driver: str | None
@@ -41,7 +42,8 @@ class GroupRecord:
 class PinRecord:
     """What we pinned in a domain, so that it is never mistaken for the user's. Lists are kernel CPU lists.
 
-    `vcpus`, `iothreads`: index to list. `emulator`: list, empty if we did not pin it. `idle`: siblings kept empty for it.
+    `vcpus`, `iothreads`: index to list. `emulator`: list, empty if we did not pin it. `idle`: siblings kept empty for
+    it.
     """
 
     uuid: str
@@ -65,7 +67,8 @@ Record = DeviceRecord | GroupRecord | PinRecord | FileRecord
 class Claim:
     """A domain that is about to start or runs: from its hook's XML until it is seen to be gone.
 
-    `since`: order against snapshots. `prepared`: its hook was told yes; from then on nothing is taken from it while it may
+    `since`: order against snapshots. `prepared`: its hook was told yes; from then on nothing is taken from it while
+    it may
     run. One that is not yet is dropped by a restart, as its hook saw the connection break and refused the start.
     """
 
