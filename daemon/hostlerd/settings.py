@@ -1,8 +1,9 @@
 """Policy files to Settings: /etc/hostler/hostler.toml, then hostler.d/*.toml in the order of their names.
 
-Rules: nothing is guessed. An unknown key, a wrong type or a value that makes no sense is BadInput with file, line and
-what was probably meant, and no Settings come back, so that the caller keeps the policy it has. A later file overrides
-keys of an earlier one; `[[device]]` sections add up, and the first that matches a device wins.
+Rules: nothing is guessed. An unknown key, a wrong type or a value that makes no sense is BadInput with file,
+line and what was probably meant, and no Settings come back, so that the caller keeps the policy it has. A
+later file overrides keys of an earlier one; `[[device]]` sections add up, and the first that matches a device
+wins.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Where in a TOML text each key stands: tomllib tells values and no positions.
 
-Rules: only for text that tomllib has accepted, so nothing is checked here twice; only the ends of keys and values
-are looked for. A path is a tuple of keys and list indices, `("device", 1, "match", "address")`; lines count from 1.
+Rules: only for text that tomllib has accepted, so nothing is checked here twice; only the ends of keys and
+values are looked for. A path is a tuple of keys and list indices, `("device", 1, "match", "address")`; lines
+count from 1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A TOML file as tables that complain well: what is wrong, in which file and line, and what was probably meant.
 
-Rules: knows TOML and nothing of the policy. Every complaint is BadInput; its data has file, line, key and, where one is
-close, nearest. A file without faults is not searched for lines.
+Rules: knows TOML and nothing of the policy. Every complaint is BadInput; its data has file, line, key and,
+where one is close, nearest. A file without faults is not searched for lines.
 """
 
 from __future__ import annotations

@@ -1,0 +1,52 @@
+"""The program of the writer process: one request a line on standard input, one answer a line on standard output.
+
+Rules: imports os and sys alone and is started with -I -S, so that it is there in a few milliseconds. It
+decides nothing: what may be written is checked by host.writer. Words of a request are hexadecimal: `write
+PATH TEXT`, `run PROGRAM ARGUMENT...`. The answer is `ERRNO STATUS`. It ends when its input does, also when
+whoever asked is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+QUIET = [
+    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+    (os.POSIX_SPAWN_DUP2, 2, 1),  # the answers are ours alone
+]
+
+
+def write(path: bytes, text: bytes) -> int:
+    # Never created: a file that is not there is the kernel's answer. O_TRUNC as a shell's > has it.
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        # One write(2): the kernel takes the text of an attribute whole or not at all.
+        if os.write(fd, text) != len(text):
+            raise OSError(5, "written in part")
+    finally:
+        os.close(fd)
+    return 0
+
+
+def run(*command: bytes) -> int:
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=QUIET)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main() -> None:
+    for line in sys.stdin.buffer:
+        verb, *words = line.split(b" ")
+        arguments = [bytes.fromhex(word.decode()) for word in words]
+        try:
+            answer = f"0 {write(*arguments) if verb == b'write' else run(*arguments)}\n"
+        except OSError as error:
+            answer = f"{error.errno} 0\n"
+        try:
+            os.write(1, answer.encode())
+        except BrokenPipeError:
+            return
+
+
+if __name__ == "__main__":
+    main()
