@@ -60,7 +60,7 @@ def test_every_module_opens_with_its_rules() -> None:
         for path in sources(*PRODUCT, "tests")
         for sentence in without_opening(path.read_text(), str(path.relative_to(TREE)))
     ]
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def test_no_module_is_called_after_nothing() -> None:
@@ -69,7 +69,7 @@ def test_no_module_is_called_after_nothing() -> None:
         for path in sources(*PRODUCT, "tests")
         if FORBIDDEN & set(path.relative_to(TREE).with_suffix("").as_posix().replace("_", "/").split("/"))
     ]
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def test_everything_is_caught_in_two_places_only() -> None:
@@ -85,7 +85,7 @@ def test_no_task_is_started_outside_the_tree_of_tasks() -> None:
     wrong = [
         str(path.relative_to(TREE)) for path in sources(*PRODUCT) if "spawn_system_task" in path.read_text()
     ]
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize(
