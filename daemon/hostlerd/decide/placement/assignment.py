@@ -1,0 +1,235 @@
+"""Counts become CPUs: every vCPU that may stay where it is stays, the others fill whole cores, the boot core last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hostlerd.decide.placement.need import Assignment
+from hostlerd.decide.placement.pricing import Part, Plan, Pricing
+from hostlerd.decide.placement.topology import Bucket, Layout
+
+
+@dataclass(slots=True)
+class _Holding:
+    """What one domain has so far. `open`: CPUs of its cores that are not used yet, by core."""
+
+    pricing: Pricing
+    parts: dict[int, Part]
+    pins: dict[int, int] = field(default_factory=dict)
+    open: dict[int, list[int]] = field(default_factory=dict)
+    cores: dict[int, list[int]] = field(default_factory=dict)
+    quota: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for index, part in self.parts.items():
+            for cell, vcpus in enumerate(part.vcpus):
+                self.quota[index, cell] = vcpus
+
+    def place(self, vcpu: int, cell: int, bucket: int, cpu: int, core: int) -> None:
+        self.pins[vcpu] = cpu
+        self.open[core].remove(cpu)
+        self.quota[bucket, cell] -= 1
+
+
+def assign(
+    layout: Layout, pricings: Mapping[str, Pricing], plans: Mapping[str, Plan | None]
+) -> dict[str, Assignment | None]:
+    """CPUs for each plan."""
+    return _Assigner(layout).run(pricings, plans)
+
+
+class _Assigner:
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        # CPUs nobody has, by bucket and core; a core some threads of which are given is shared.
+        self.left = [{core: list(layout.cpus_of(core)) for core in b.cores} for b in layout.buckets]
+
+    def run(
+        self, pricings: Mapping[str, Pricing], plans: Mapping[str, Plan | None]
+    ) -> dict[str, Assignment | None]:
+        holdings = {
+            n: _Holding(pricings[n], {p.bucket: p for p in plan})
+            for n, plan in plans.items()
+            if plan is not None
+        }
+        for holding in holdings.values():
+            self._keep(holding)
+        for holding in holdings.values():
+            self._extend(holding)
+        for holding in holdings.values():
+            self._share(holding)
+        return {name: self._finish(holdings[name]) if name in holdings else None for name in plans}
+
+    # What stays.
+
+    def _keep(self, holding: _Holding) -> None:
+        """Keep the cores most running vCPUs can stay on."""
+        current = holding.pricing.current
+        if current is None:
+            return
+        for index, part in holding.parts.items():
+            bucket = self.layout.buckets[index]
+            stays = self._stays(holding, bucket)
+            held = {self.layout.host.cpus[cpu].core for cpu in current.cpus if cpu in self.layout.host.cpus}
+            whole = [
+                core
+                for core in bucket.cores
+                if core in held and len(self.left[index].get(core, ())) == bucket.width
+            ]
+            whole.sort(key=lambda core: (-len(stays.get(core, ())), core == self.layout.host.boot_core, core))
+            for core in whole[: part.cores]:
+                self._take(holding, bucket, core)
+                for vcpu, cell, cpu in stays.get(core, ()):
+                    if holding.quota[index, cell] and vcpu not in holding.pins:
+                        holding.place(vcpu, cell, index, cpu, core)
+            # A whole guest core stays or none of it: half of one would tear it apart or block the slot of another.
+            self._tidy(holding, bucket)
+
+    def _stays(self, holding: _Holding, bucket: Bucket) -> dict[int, list[tuple[int, int, int]]]:
+        """By core: (vCPU, cell, CPU) of the guest cores that would stay on it."""
+        pricing, host = holding.pricing, self.layout.host
+        current = pricing.current
+        assert current is not None  # noqa: S101
+        stays: dict[int, list[tuple[int, int, int]]] = {}
+        slots = {core: self._slots(pricing, bucket) for core in bucket.cores}
+        groups: list[tuple[int, bool, int, list[tuple[int, int, int]]]] = []
+        for cell, vcpus in enumerate(pricing.cells):
+            for guest in _guests(vcpus, pricing.need.threads if bucket.width >= pricing.need.threads else 1):
+                on: dict[int, list[tuple[int, int, int]]] = {}
+                for vcpu in guest:
+                    if vcpu < len(current.vcpus):
+                        cpu = current.vcpus[vcpu]
+                        if cpu in self.layout.free and host.cpus[cpu].core in slots:
+                            on.setdefault(host.cpus[cpu].core, []).append((vcpu, cell, cpu))
+                groups += [(-len(on[core]), core == host.boot_core, core, on[core]) for core in on]
+        settled: set[int] = set()
+        for *_, core, members in sorted(groups):
+            guest_core = members[0][0] // pricing.need.threads
+            if slots[core] and (guest_core not in settled or bucket.width < pricing.need.threads):
+                slots[core] -= 1
+                settled.add(guest_core)
+                stays.setdefault(core, []).extend(members)
+        return stays
+
+    def _slots(self, pricing: Pricing, bucket: Bucket) -> int:
+        """Guest cores that a core of the bucket holds."""
+        if pricing.need.isolated:
+            return 1
+        return bucket.width // pricing.need.threads if bucket.width >= pricing.need.threads else bucket.width
+
+    def _tidy(self, holding: _Holding, bucket: Bucket) -> None:
+        threads = holding.pricing.need.threads
+        if threads == 1 or bucket.width < threads:
+            return
+        for cell, vcpus in enumerate(holding.pricing.cells):
+            for guest in _guests(vcpus, threads):
+                kept = [v for v in guest if v in holding.pins and self._bucket(holding.pins[v]) is bucket]
+                missing = [v for v in guest if v not in holding.pins]
+                if kept and missing:
+                    core = self.layout.host.cpus[holding.pins[kept[0]]].core
+                    for vcpu in missing:
+                        if holding.quota[bucket.index, cell] and holding.open[core]:
+                            holding.place(vcpu, cell, bucket.index, holding.open[core][0], core)
+
+    # What is new.
+
+    def _take(self, holding: _Holding, bucket: Bucket, core: int) -> None:
+        holding.open[core] = self.left[bucket.index].pop(core)
+        holding.cores.setdefault(bucket.index, []).append(core)
+
+    def _extend(self, holding: _Holding) -> None:
+        for index, part in holding.parts.items():
+            bucket = self.layout.buckets[index]
+            while len(holding.cores.get(index, ())) < part.cores:
+                free = [core for core, cpus in self.left[index].items() if len(cpus) == bucket.width]
+                self._take(
+                    holding, bucket, min(free, key=lambda core: (core == self.layout.host.boot_core, core))
+                )
+
+    def _share(self, holding: _Holding) -> None:
+        """Threads on shared cores, then every vCPU without a CPU."""
+        for index, part in holding.parts.items():
+            for _ in range(part.loose):
+                core = min(
+                    self.left[index],
+                    key=lambda c: (len(self.left[index][c]), c == self.layout.host.boot_core, c),
+                )
+                holding.open.setdefault(core, []).append(self.left[index][core].pop(0))
+                if core not in holding.cores.setdefault(index, []):
+                    holding.cores[index].append(core)
+                if not self.left[index][core]:
+                    del self.left[index][core]
+        for cell, vcpus in enumerate(holding.pricing.cells):
+            waiting = [
+                guest
+                for guest in _guests(vcpus, holding.pricing.need.threads)
+                if any(v not in holding.pins for v in guest)
+            ]
+            for near in range(3):
+                waiting = [guest for guest in waiting if not self._join(holding, cell, guest, near)]
+
+    def _join(self, holding: _Holding, cell: int, guest: tuple[int, ...], near: int) -> bool:
+        """Put a guest core into a bucket that still wants some of its cell, the nearer to where it runs the better."""
+        for index in holding.parts:
+            if holding.quota[index, cell] and self._near(holding, guest, self.layout.buckets[index], near):
+                while holding.quota[index, cell]:
+                    missing = [v for v in guest if v not in holding.pins]
+                    if not missing:
+                        return True
+                    core = self._slot(holding, self.layout.buckets[index], len(missing))
+                    if core is None:
+                        break
+                    holding.place(missing[0], cell, index, holding.open[core][0], core)
+                if all(v in holding.pins for v in guest):
+                    return True
+        return False
+
+    def _near(self, holding: _Holding, guest: tuple[int, ...], bucket: Bucket, near: int) -> bool:
+        current = holding.pricing.current
+        if near == 2 or current is None or guest[0] >= len(current.vcpus):
+            return near == 2
+        old = self._bucket(current.vcpus[guest[0]])
+        if old is None:
+            return False
+        return old.l3 == bucket.l3 if near == 0 else old.node == bucket.node
+
+    def _slot(self, holding: _Holding, bucket: Bucket, wanted: int) -> int | None:
+        """A core with room: the fullest that still takes the whole guest core, for isolated vCPUs an empty one."""
+        cores = [c for c in holding.cores.get(bucket.index, ()) if holding.open[c]]
+        if not cores:
+            return None
+        used = {self.layout.host.cpus[cpu].core for cpu in holding.pins.values()}
+        if holding.pricing.need.isolated:
+            return min(cores, key=lambda c: (c in used, c))
+        return min(cores, key=lambda c: (len(holding.open[c]) < wanted, len(holding.open[c]), c))
+
+    def _finish(self, holding: _Holding) -> Assignment:
+        current = holding.pricing.current
+        before = current.emulator if current else ()
+        emulator: list[int] = []
+        idle: list[int] = []
+        for index, part in holding.parts.items():
+            rest = sorted(
+                (c for core in holding.cores[index] for c in holding.open[core]),
+                key=lambda c: (c not in before, c),
+            )
+            emulator += rest[: part.emulator]
+            idle += rest[part.emulator :]
+        return Assignment(
+            vcpus=tuple(holding.pins[v] for v in range(holding.pricing.need.vcpus)),
+            emulator=tuple(sorted(emulator)),
+            idle=tuple(sorted(idle)),
+        )
+
+    def _bucket(self, cpu: int) -> Bucket | None:
+        known = self.layout.host.cpus.get(cpu)
+        return self.layout.bucket_of.get(known.core) if known else None
+
+
+def _guests(vcpus: tuple[int, ...], threads: int) -> list[tuple[int, ...]]:
+    """Guest cores of a cell."""
+    groups: dict[int, list[int]] = {}
+    for vcpu in vcpus:
+        groups.setdefault(vcpu // threads, []).append(vcpu)
+    return [tuple(group) for group in groups.values()]

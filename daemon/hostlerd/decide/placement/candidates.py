@@ -1,0 +1,297 @@
+"""Plans worth trying for one domain, given what is free.
+
+Cells are laid out one after the other, keeping the few cheapest partial layouts. A cell is offered pools: the fewest
+NUMA nodes that hold it, among all buckets, among those of one core class, near its memory, and of the cache it prefers.
+In each pool the vCPUs go to as few L3 domains as greed finds, once without and once with a bias to where they run now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+
+from hostlerd.decide.placement import objective as o
+from hostlerd.decide.placement.pricing import Ledger, Part, Plan, Pricing
+from hostlerd.decide.placement.topology import Bucket
+
+MOST_POOLS = 72  # node sets of one size looked at; beyond, only sets of near nodes
+PARTIALS = 4  # layouts of the earlier cells that are carried on
+
+Spread = dict[int, int]  # bucket to vCPUs of one cell
+Candidate = tuple[int, int, Plan]  # cost with what it does to others, own cost, plan
+
+
+class Candidates:
+    """The generator for one domain. `tried` counts the plans it priced: the search's unit of work."""
+
+    def __init__(self, pricing: Pricing) -> None:
+        self.pricing = pricing
+        self.buckets = pricing.layout.buckets
+        self.tried = 0
+        self._node_sets: dict[tuple[tuple[int, ...], int], list[frozenset[int]]] = {}
+        self._groups = [self._groups_of(cell) for cell in range(len(pricing.cells))]
+
+    def best(self, ledger: Ledger, limit: int, *, tight: bool = False) -> list[Candidate]:
+        """At most `limit` plans that fit, cheapest first. `tight`: cores may be shared with other owners."""
+        pricing = self.pricing
+        found: dict[Plan, Candidate] = {}
+        plans = list(self._plans(ledger, tight=tight))
+        settled = pricing.settled
+        if settled is not None and all(ledger.free[part.bucket] >= part.cores for part in settled):
+            plans.append(settled)
+        for plan in plans:
+            if plan not in found:
+                self.tried += 1
+                own = pricing.cost(plan)
+                found[plan] = (own + ledger.effect(plan), own, plan)
+        return sorted(found.values())[:limit]
+
+    def _plans(self, ledger: Ledger, *, tight: bool) -> Iterator[Plan]:
+        layouts: list[tuple[int, list[dict[int, int]]]] = [(0, [])]
+        for cell, size in enumerate(self.pricing.sizes):
+            longer: dict[tuple[tuple[int, int], ...], tuple[int, list[dict[int, int]]]] = {}
+            for cost, earlier in layouts:
+                free = ledger.free.copy()
+                for index, vcpus in self._by_bucket(earlier).items():
+                    free[index] -= self.pricing.cores(self.buckets[index], vcpus, 0)
+                for spread in self._spreads(cell, size, free, ledger, tight=tight):
+                    key = tuple(sorted(spread.items()))
+                    price = cost + self._price(cell, spread)
+                    if key not in longer or price < longer[key][0]:
+                        longer[key] = (price, [*earlier, spread])
+            layouts = sorted(longer.values(), key=lambda item: item[0])
+            if len(self.pricing.sizes) > 1:
+                layouts = layouts[:PARTIALS]
+        for _, cells in layouts:
+            plan = self._complete(self._by_bucket(cells), ledger, loose=False)
+            if plan is not None:
+                yield plan
+            if tight:
+                plan = self._complete(self._by_bucket(cells), ledger, loose=True)
+                if plan is not None:
+                    yield plan
+
+    def _by_bucket(self, cells: Sequence[Spread]) -> dict[int, list[int]]:
+        counts: dict[int, list[int]] = {}
+        for cell, spread in enumerate(cells):
+            for index, vcpus in spread.items():
+                counts.setdefault(index, [0] * len(self.pricing.sizes))[cell] = vcpus
+        return counts
+
+    def _price(self, cell: int, spread: Spread) -> int:
+        """A cell's part of the cost, to choose which layouts are carried on."""
+        linear, buckets = self.pricing.linear[cell], self.buckets
+        cost = sum(linear[b] * n for b, n in spread.items())
+        cost += o.NODE_SPAN * len({buckets[b].node for b in spread}) + o.L3_SPAN * len(
+            {buckets[b].l3 for b in spread}
+        )
+        at = self.pricing.at[cell]
+        return cost + o.MIGRATION * 2 * sum(max(0, n - spread.get(b, 0)) for b, n in at.items())
+
+    # Where a cell may go.
+
+    def _groups_of(self, cell: int) -> list[tuple[int, ...]]:
+        """Sets of buckets to look for room in: all, and the better ones alone."""
+        buckets, linear = self.buckets, self.pricing.linear[cell]
+        everything = tuple(b.index for b in buckets)
+        groups = [everything]
+        classes = sorted({b.core_class for b in buckets})
+        if len(classes) > 1:
+            groups += [tuple(b.index for b in buckets if b.core_class == c) for c in classes]
+            groups += [
+                tuple(b.index for b in buckets if b.core_class != c) for c in classes if len(classes) > 2
+            ]
+        for term in (o.DISPLACED, o.CLASS, o.LOCALITY, o.CACHE, o.GPU_ROOM):
+            for group in list(groups):
+                level = {index: linear[index] // term % (1 << o.BITS) for index in group}
+                best = tuple(index for index in group if level[index] == min(level.values()))
+                if best not in groups:
+                    groups.append(best)
+        return groups
+
+    def _spreads(
+        self, cell: int, size: int, free: list[int], ledger: Ledger, *, tight: bool
+    ) -> Iterator[Spread]:
+        if not size:
+            yield {}
+            return
+        pricing, buckets = self.pricing, self.buckets
+        if tight:
+            room = [free[b.index] * b.width + (-ledger.loose[b.index] % b.width) for b in buckets]
+            grain = pricing.need.threads
+            room = [n - n % grain if b.width >= grain else n for n, b in zip(room, buckets, strict=True)]
+        else:
+            room = [pricing.capacity(b, free[b.index]) for b in buckets]
+        for pool in self._pools(cell, size, room):
+            yield from self._fill(cell, size, pool, room)
+
+    def _pools(self, cell: int, size: int, room: list[int]) -> list[tuple[int, ...]]:
+        """For each group, every set of the fewest nodes that holds the cell."""
+        buckets = self.buckets
+        pools: dict[tuple[int, ...], None] = {}
+        for group in self._groups[cell]:
+            open_ = tuple(b for b in group if room[b])
+            by_node: dict[int, int] = {}
+            for b in open_:
+                by_node[buckets[b].node] = by_node.get(buckets[b].node, 0) + room[b]
+            if sum(by_node.values()) < size:
+                continue
+            largest = sorted(by_node.values(), reverse=True)
+            fewest = next(k for k in range(1, len(largest) + 1) if sum(largest[:k]) >= size)
+            found = False
+            for count in range(fewest, len(largest) + 1):
+                for nodes in self._sets(tuple(sorted(by_node)), count):
+                    if sum(by_node[node] for node in nodes) >= size:
+                        pools[tuple(b for b in open_ if buckets[b].node in nodes)] = None
+                        found = True
+                if found:
+                    break
+        return list(pools)
+
+    def _sets(self, nodes: tuple[int, ...], count: int) -> list[frozenset[int]]:
+        known = self._node_sets.get((nodes, count))
+        if known is None:
+            every = [frozenset(c) for c in _some_combinations(nodes, count)]
+            if len(every) > MOST_POOLS:
+                distance = self.pricing.layout.host.distance
+                near = [sorted(nodes, key=lambda n, a=a: (distance(a, n), n))[:count] for a in nodes]  # type: ignore[misc]
+                every = list(dict.fromkeys(frozenset(c) for c in near))
+            known = self._node_sets[nodes, count] = every
+        return known
+
+    # How it is spread inside.
+
+    def _fill(self, cell: int, size: int, pool: tuple[int, ...], room: list[int]) -> Iterator[Spread]:
+        here = self.pricing.at[cell]
+        fits = [b for b in pool if room[b] >= size]
+        for b in fits:
+            yield {b: size}
+        if not fits:
+            yield from self._greedy(size, pool, room, {})
+        stay = {b: min(here[b], room[b]) for b in pool if b in here and room[b]}
+        if stay and not (len(stay) == 1 and fits):
+            yield from self._greedy(size, pool, room, stay)
+
+    def _greedy(self, size: int, pool: tuple[int, ...], room: list[int], stay: Spread) -> Iterator[Spread]:
+        """Largest buckets first, the rest to each that holds it. `stay`: how many are to be left where they are."""
+        grain = self.pricing.need.threads
+        spread: Spread = {}
+        left = size
+        for b, n in sorted(stay.items(), key=lambda item: (-item[1], item[0])):
+            take = min(n, left)
+            take -= take % grain if take < left else 0
+            if take:
+                spread[b] = take
+                left -= take
+        # What is already used is filled up before another bucket is opened.
+        for b in spread:
+            take = min(left, room[b] - spread[b])
+            spread[b] += take
+            left -= take
+        rest = sorted((b for b in pool if b not in spread), key=lambda b: (-room[b], b))
+        while left and rest:
+            fits = [b for b in rest if room[b] >= left]
+            if fits:
+                for b in _distinct(fits, room, self.buckets):
+                    yield {**spread, b: left}
+                return
+            b = rest.pop(0)
+            spread[b] = room[b]
+            left -= room[b]
+        if not left:
+            yield spread
+
+    # Emulator CPUs and whole cores.
+
+    def _complete(self, counts: dict[int, list[int]], ledger: Ledger, *, loose: bool) -> Plan | None:
+        """The plan for a spread with its emulator CPUs; None where it does not fit."""
+        pricing, buckets, need = self.pricing, self.buckets, self.pricing.need
+        parts: dict[int, tuple[list[int], int, int, int]] = {}
+        wanted = need.emulator
+        left = ledger.free.copy()
+        spare = ledger.spare
+        for index, vcpus in counts.items():
+            bucket = buckets[index]
+            total = sum(vcpus)
+            cores = pricing.cores(bucket, vcpus, 0)
+            shared = 0
+            if loose and (cores > left[index] or total % bucket.width):
+                whole = min(total // bucket.width, left[index])
+                shared = total - whole * bucket.width
+                if shared >= bucket.width:
+                    return None
+                open_ = -ledger.loose[index] % bucket.width
+                cores = whole
+                left[index] -= cores + (shared > open_)
+            else:
+                left[index] -= cores
+            if left[index] < 0:
+                return None
+            spare -= cores * bucket.width + shared
+            extra = 0 if shared else min(wanted, cores * bucket.width - total)
+            wanted -= extra
+            parts[index] = (vcpus, extra, cores, shared)
+        if spare < 0:
+            return None
+        if wanted:
+            self._place_emulator(
+                parts,
+                wanted,
+                left,
+                spare,
+                loose=loose,
+                open_=[-n % b.width for n, b in zip(ledger.loose, buckets, strict=True)],
+            )
+        return tuple(Part(b, tuple(v), e, c, s) for b, (v, e, c, s) in sorted(parts.items()))
+
+    def _place_emulator(
+        self,
+        parts: dict[int, tuple[list[int], int, int, int]],
+        wanted: int,
+        left: list[int],
+        spare: int,
+        *,
+        loose: bool,
+        open_: list[int],
+    ) -> None:
+        """Emulator CPUs beyond the idle siblings: near, then with the vCPUs, then where most is free."""
+        order = sorted(
+            (b.index for b in self.buckets if left[b.index] or (loose and open_[b.index])),
+            key=lambda b: (self.pricing.emulator[b], b not in parts, -left[b], b),
+        )
+        for index in order:
+            width = self.buckets[index].width
+            vcpus, emulator, cores, shared = parts.get(index, ([0] * len(self.pricing.sizes), 0, 0, 0))
+            more = min(-(-wanted // width), left[index], spare // width)
+            take = min(wanted, more * width)
+            if take:
+                parts[index] = (vcpus, emulator + take, cores + more, shared)
+                left[index] -= more
+                spare -= more * width
+                wanted -= take
+            if wanted and loose and spare and not shared and (open_[index] or left[index]):
+                vcpus, emulator, cores, shared = parts.get(index, (vcpus, 0, 0, 0))
+                take = min(wanted, spare, open_[index] or width - 1)
+                if not open_[index]:
+                    left[index] -= 1
+                parts[index] = (vcpus, emulator + take, cores, take)
+                spare -= take
+                wanted -= take
+            if not wanted:
+                return
+
+
+def _some_combinations(nodes: Sequence[int], count: int) -> Iterable[tuple[int, ...]]:
+    """Combinations, but no more than one above the limit."""
+    for number, chosen in enumerate(combinations(nodes, count)):
+        if number > MOST_POOLS:
+            return
+        yield chosen
+
+
+def _distinct(choice: list[int], room: list[int], buckets: Sequence[Bucket]) -> list[int]:
+    """One of each size and node, tightest first."""
+    seen: dict[tuple[int, int], int] = {}
+    for b in sorted(choice, key=lambda b: (room[b], b)):
+        seen.setdefault((room[b], buckets[b].node), b)
+    return list(seen.values())

@@ -1,0 +1,93 @@
+"""The planner's one entry: from needs and where the domains run now to an assignment for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hostlerd.decide.placement.assignment import assign
+from hostlerd.decide.placement.explanation import explain
+from hostlerd.decide.placement.need import Assignment, Need
+from hostlerd.decide.placement.objective import Terms, terms
+from hostlerd.decide.placement.pricing import Pricing
+from hostlerd.decide.placement.search import Search
+from hostlerd.decide.placement.topology import Host, Layout
+
+BUDGET = 12_000  # plans priced; some 10 us each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """`assignments`: None floats on the host's CPUs. `complete`: False when the budget ended the search early.
+
+    `terms`: the whole placement's vector. `reasons`: by domain, what keeps it from the best it could have.
+    """
+
+    assignments: Mapping[str, Assignment | None]
+    complete: bool
+    terms: Terms
+    reasons: Mapping[str, tuple[str, ...]]
+
+
+def place(
+    host: Host,
+    needs: Iterable[Need],
+    current: Mapping[str, Assignment | None],
+    *,
+    budget: int = BUDGET,
+) -> Result:
+    """CPUs for every need. `current`: where the domains run now; absent or None for one that has no CPUs of its own.
+
+    A domain that is not movable keeps its CPUs, unless they are gone or its vCPUs have changed in number.
+    """
+    needs = sorted(needs, key=lambda need: need.name)
+    current = {need.name: current.get(need.name) for need in needs}
+    fixed = _fixed(host, needs, current)
+    while True:
+        layout = Layout(host=host, blocked=frozenset(cpu for a in fixed.values() for cpu in a.cpus))
+        pricings = {n.name: Pricing(layout, n, current[n.name]) for n in needs if n.name not in fixed}
+        spare = host.most_owned - len(layout.blocked)
+        search = Search(layout, pricings, budget, spare)
+        plans = search.run().plans
+        evicted = _evicted(host, pricings, {name for name, plan in plans.items() if plan is None})
+        if not evicted:
+            break
+        # No plan holds these where they are; what they have is better than nothing.
+        fixed |= evicted
+    assignments = {**fixed, **assign(layout, pricings, plans)}
+    assignments = {need.name: assignments[need.name] for need in needs}
+    return Result(
+        assignments=assignments,
+        complete=search.complete,
+        terms=terms(host, needs, assignments, current),
+        reasons={need.name: explain(host, needs, assignments, need) for need in needs},
+    )
+
+
+def _fixed(
+    host: Host, needs: Iterable[Need], current: Mapping[str, Assignment | None]
+) -> dict[str, Assignment]:
+    fixed: dict[str, Assignment] = {}
+    for need in needs:
+        given = current[need.name]
+        if (
+            given is not None
+            and not need.movable
+            and len(given.vcpus) == need.vcpus
+            and host.usable.issuperset(given.cpus)
+        ):
+            fixed[need.name] = given
+    return fixed
+
+
+def _evicted(host: Host, pricings: Mapping[str, Pricing], floating: Iterable[str]) -> dict[str, Assignment]:
+    """Running domains that were set afloat though no newcomer outranks them and their CPUs are still there."""
+    gained = [p.need.priority for n, p in pricings.items() if n not in floating and not p.runs]
+    evicted: dict[str, Assignment] = {}
+    for name in floating:
+        pricing = pricings[name]
+        if pricing.runs and pricing.need.priority >= max(gained, default=pricing.need.priority):
+            given = pricing.current
+            if given is not None and host.usable.issuperset(given.cpus):
+                evicted[name] = given
+    return evicted

@@ -1,0 +1,306 @@
+"""Plans, in counts by bucket, and what they cost.
+
+A plan's cost splits in two: the domain's own part depends on its plan alone (`Pricing.cost`, remembered), the rest on
+who else is where (`Ledger`). Both are integers as `objective` packs them. Spans are not reduced by their minimum here:
+that is a constant of the domain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from functools import cached_property
+from typing import NamedTuple
+
+from hostlerd.decide.placement import objective as o
+from hostlerd.decide.placement.need import Assignment, Need
+from hostlerd.decide.placement.topology import Bucket, Layout
+from hostlerd.model.cpus import CoreClass
+
+
+class Part(NamedTuple):
+    """A domain's share of a bucket.
+
+    `vcpus` by guest cell; `cores` whole cores, of which threads may stay idle; `loose` threads on a core shared with
+    another owner.
+    """
+
+    bucket: int
+    vcpus: tuple[int, ...]
+    emulator: int
+    cores: int
+    loose: int
+
+
+Plan = tuple[Part, ...]
+
+
+class Pricing:
+    """One domain: its needs by bucket and what each bucket costs it."""
+
+    def __init__(self, layout: Layout, need: Need, current: Assignment | None) -> None:
+        self.layout = layout
+        self.need = need
+        self.current = current
+        self.cells = need.units()
+        self.sizes = tuple(len(cell) for cell in self.cells)
+        self.floating = o.UNDEDICATED * o.floating(need)
+        host, buckets = layout.host, layout.buckets
+        gpu_room = need.gpu_node is None and host.gpus_apart
+        # Per vCPU by cell and bucket, per emulator CPU by bucket.
+        self.linear: list[list[int]] = []
+        for cell in range(len(self.cells)):
+            memory = need.memory_of(cell)
+            near = host.near_memory(memory) if memory else None
+            self.linear.append([
+                o.DISPLACED * (near is not None and b.node not in near)
+                + o.CLASS * o.wrong_class(need, b.core_class)
+                + o.LOCALITY * o.distance_cost(host, need, b.node, memory)
+                + o.CACHE * o.spurned(need, small_cache=b.small_cache, slow=b.slow)
+                + o.GPU_ROOM * (gpu_room and b.node in host.gpu_nodes)
+                for b in buckets
+            ])  # fmt: skip
+        memory = need.all_memory()
+        self.emulator = [o.LOCALITY * o.distance_cost(host, need, b.node, memory) for b in buckets]
+        self.missing = o.UNDEDICATED * o.weight(need)
+        self._known: dict[Plan, int] = {}
+
+    @cached_property
+    def at(self) -> tuple[dict[int, int], ...]:
+        """Where the running vCPUs are: by cell, bucket to how many. CPUs outside every bucket are left out."""
+        at: tuple[dict[int, int], ...] = tuple({} for _ in self.cells)
+        if self.current is not None:
+            host, bucket_of = self.layout.host, self.layout.bucket_of
+            for cell, vcpus in enumerate(self.cells):
+                for vcpu in vcpus:
+                    if vcpu < len(self.current.vcpus):
+                        cpu = host.cpus.get(self.current.vcpus[vcpu])
+                        bucket = bucket_of.get(cpu.core) if cpu else None
+                        if bucket is not None:
+                            at[cell][bucket.index] = at[cell].get(bucket.index, 0) + 1
+        return at
+
+    @property
+    def runs(self) -> bool:
+        """Runs on CPUs of its own with as many vCPUs as now; others count as new."""
+        return self.current is not None and len(self.current.vcpus) == self.need.vcpus
+
+    @property
+    def total(self) -> int:
+        """CPUs wanted, emulator included."""
+        return self.need.vcpus + self.need.emulator
+
+    def capacity(self, bucket: Bucket, cores: int) -> int:
+        """vCPUs that whole cores of a bucket hold."""
+        need = self.need
+        if need.isolated:
+            return cores
+        if need.threads > 1 and bucket.width >= need.threads:
+            return cores * bucket.width // need.threads * need.threads
+        return cores * bucket.width
+
+    def cores(self, bucket: Bucket, vcpus: tuple[int, ...] | list[int], emulator: int) -> int:
+        """Whole cores that so many vCPUs by cell and emulator CPUs take."""
+        total, width, threads = sum(vcpus), bucket.width, self.need.threads
+        least = -(-(total + emulator) // width)
+        if self.need.isolated:
+            return max(total, least)
+        if threads > 1 and width >= threads:
+            guest_cores = sum(-(-n // threads) for n in vcpus)
+            return max(-(-guest_cores // (width // threads)), least)
+        return least
+
+    def cost(self, plan: Plan) -> int:
+        cost = self._known.get(plan)
+        if cost is None:
+            cost = self._known[plan] = self._cost(plan)
+        return cost
+
+    def _cost(self, plan: Plan) -> int:
+        need, buckets = self.need, self.layout.buckets
+        cost = emulator = 0
+        classes: dict[CoreClass, int] = {}
+        cells = range(len(self.cells))
+        nodes: list[set[int]] = [set() for _ in cells]
+        sockets: list[set[int]] = [set() for _ in cells]
+        l3s: list[set[int]] = [set() for _ in cells]
+        for index, vcpus, emulators, cores, loose in plan:
+            bucket = buckets[index]
+            emulator += emulators
+            cost += self.emulator[index] * emulators
+            if bucket.beside_host:
+                cost += o.SMT * cores
+            total = 0
+            for cell in cells:
+                count = vcpus[cell]
+                if count:
+                    total += count
+                    cost += self.linear[cell][index] * count
+                    nodes[cell].add(bucket.node)
+                    sockets[cell].add(bucket.socket)
+                    l3s[cell].add(bucket.l3)
+                    if need.threads > bucket.width:
+                        cost += o.SMT * (count // need.threads)
+            if need.isolated and total > cores + loose:
+                cost += o.SMT * (total - cores - loose)
+            classes[bucket.core_class] = classes.get(bucket.core_class, 0) + total
+        cost += self.missing * (need.emulator - emulator)
+        cost += o.CLASS * (need.vcpus - max(classes.values()))
+        for cell in cells:
+            cost += o.NODE_SPAN * (len(nodes[cell]) + len(sockets[cell])) + o.L3_SPAN * len(l3s[cell])
+            if self.at[cell]:
+                cost += o.MIGRATION * self._moved(
+                    self.at[cell], {p.bucket: p.vcpus[cell] for p in plan if p.vcpus[cell]}
+                )
+        return cost
+
+    def _moved(self, old: Mapping[int, int], new: Mapping[int, int]) -> int:
+        """Weighted migrations of the best matching: what left a bucket goes to the nearest that gained."""
+        lost = {b: n - new.get(b, 0) for b, n in old.items() if n > new.get(b, 0)}
+        if not lost:
+            return 0
+        gained = {b: n - old.get(b, 0) for b, n in new.items() if n > old.get(b, 0)}
+        buckets = self.layout.buckets
+        near: dict[tuple[str, int], list[int]] = {}
+        for side, counts in enumerate((lost, gained)):
+            for b, n in counts.items():
+                near.setdefault(("l3", buckets[b].l3), [0, 0])[side] += n
+                near.setdefault(("node", buckets[b].node), [0, 0])[side] += n
+        in_l3 = sum(min(pair) for (level, _), pair in near.items() if level == "l3")
+        in_node = sum(min(pair) for (level, _), pair in near.items() if level == "node")
+        return 4 * sum(lost.values()) - 2 * in_node - in_l3
+
+    @cached_property
+    def settled(self) -> Plan | None:
+        """The plan the domain runs by, where it is one: right in number, whole cores, guest cores on host cores."""
+        current, need, layout = self.current, self.need, self.layout
+        if current is None or len(current.vcpus) != need.vcpus:
+            return None
+        if len(current.emulator) > need.emulator or len(set(current.cpus)) != len(current.cpus):
+            return None
+        if not layout.free.issuperset(current.cpus):
+            return None
+        core_of = {cpu: layout.host.cpus[cpu].core for cpu in current.cpus}
+        on: dict[int, list[int]] = {}
+        for cpu, core in core_of.items():
+            on.setdefault(core, []).append(cpu)
+        if any(len(cpus) != len(layout.cpus_of(core)) for core, cpus in on.items()):
+            return None
+        if not self._aligned([core_of[cpu] for cpu in current.vcpus]):
+            return None
+        counts: dict[int, tuple[list[int], list[int]]] = {}
+        for cell, vcpus in enumerate(self.cells):
+            for vcpu in vcpus:
+                index = layout.bucket_of[core_of[current.vcpus[vcpu]]].index
+                counts.setdefault(index, ([0] * len(self.cells), [0, 0]))[0][cell] += 1
+        for cpu in current.emulator:
+            index = layout.bucket_of[core_of[cpu]].index
+            counts.setdefault(index, ([0] * len(self.cells), [0, 0]))[1][0] += 1
+        for core in on:
+            index = layout.bucket_of[core].index
+            if index not in counts:
+                return None  # idle cores nobody asked for
+            counts[index][1][1] += 1
+        plan = tuple(
+            Part(b, tuple(vcpus), rest[0], rest[1], 0) for b, (vcpus, rest) in sorted(counts.items())
+        )
+        if any(p.cores > self.cores(layout.buckets[p.bucket], p.vcpus, p.emulator) for p in plan):
+            return None
+        return plan
+
+    def _aligned(self, on: list[int]) -> bool:
+        threads = self.need.threads
+        if threads == 1:
+            return not self.need.isolated or len(set(on)) == len(on)
+        guests = [set(on[i : i + threads]) for i in range(0, len(on), threads)]
+        for cores in guests:
+            width = self.layout.bucket_of[next(iter(cores))].width
+            if len(cores) > 1 and width >= threads:
+                return False
+        single = [next(iter(cores)) for cores in guests if len(cores) == 1]
+        return all(single.count(c) * threads <= self.layout.bucket_of[c].width for c in set(single))
+
+
+class Ledger:
+    """Who is where, by bucket and L3 domain, and the total cost. Plans are added and taken away."""
+
+    __slots__ = ("_boot", "_l3", "_spare", "cost", "free", "layout", "loose", "touched", "users")
+
+    def __init__(self, layout: Layout, spare: int) -> None:
+        """`spare`: CPUs that may still be given away."""
+        self.layout = layout
+        self.free = [len(b.cores) for b in layout.buckets]
+        self.loose = [0] * len(layout.buckets)
+        position = {l3: i for i, l3 in enumerate(layout.l3s)}
+        self._l3 = [position[b.l3] for b in layout.buckets]
+        self._boot = layout.boot_bucket
+        self._spare = spare
+        self.users = [0] * len(position)
+        must = {layout.host.l3_of[cpu] for cpu in layout.host.must if cpu in layout.host.l3_of}
+        self.touched = [int(l3 in must) for l3 in layout.l3s]
+        self.cost = 0
+
+    @property
+    def spare(self) -> int:
+        return self._spare
+
+    def fork(self) -> Ledger:
+        twin = copy(self)
+        twin.free, twin.loose = self.free.copy(), self.loose.copy()
+        twin.users, twin.touched = self.users.copy(), self.touched.copy()
+        return twin
+
+    def effect(self, plan: Plan) -> int:
+        """What adding a plan costs beyond the domain's own part."""
+        cost = 0
+        l3 = self._l3
+        seen: set[int] = set()
+        used: set[int] = set()
+        for index, vcpus, _emulator, cores, loose in plan:
+            here = l3[index]
+            if here not in seen:
+                seen.add(here)
+                if not self.touched[here]:
+                    cost += o.FREE_L3
+            if here not in used and any(vcpus):
+                used.add(here)
+                if self.users[here]:
+                    cost += o.L3_SHARED
+            if loose:
+                opened = self._opened(index, loose)
+                cost += o.SMT * opened
+                cores += opened  # noqa: PLW2901
+            if index == self._boot and self.free[index] == cores:
+                cost += o.CPU0
+        return cost
+
+    def _opened(self, index: int, loose: int) -> int:
+        width = self.layout.buckets[index].width
+        before = self.loose[index]
+        return -(-(before + loose) // width) + -before // width
+
+    def add(self, plan: Plan, own: int) -> None:
+        self.cost += own + self.effect(plan)
+        self._book(plan, 1)
+
+    def remove(self, plan: Plan, own: int) -> None:
+        self._book(plan, -1)
+        self.cost -= own + self.effect(plan)
+
+    def _book(self, plan: Plan, sign: int) -> None:
+        l3 = self._l3
+        buckets = self.layout.buckets
+        used: set[int] = set()
+        for index, vcpus, _emulator, cores, loose in plan:
+            here = l3[index]
+            if loose:
+                width = buckets[index].width
+                before = -(-self.loose[index] // width)
+                self.loose[index] += sign * loose
+                self.free[index] -= -(-self.loose[index] // width) - before
+            self.free[index] -= sign * cores
+            self._spare -= sign * (cores * buckets[index].width + loose)
+            self.touched[here] += sign
+            if any(vcpus) and here not in used:
+                used.add(here)
+                self.users[here] += sign

@@ -1,0 +1,168 @@
+"""Which plan each domain gets: an anytime search, deterministic because its budget counts plans priced, not time.
+
+First everybody who runs well stays and the others are placed into what is free. Then a few domains at a time are
+lifted out and placed anew together with the newcomers, first those whose move is cheapest, for as long as something
+could still be gained: each domain's best core terms on an empty host bound what the sum can reach, and a set of
+domains whose move costs more than the best answer's migrations is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from hostlerd.decide.placement import objective as o
+from hostlerd.decide.placement.candidates import Candidates
+from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
+from hostlerd.decide.placement.topology import Layout
+
+BEAM = 6
+LIFTED = 3  # running domains lifted at once, at most
+
+
+@dataclass(slots=True)
+class Answer:
+    """A plan per domain, None for one that floats, and their cost."""
+
+    cost: int
+    plans: dict[str, Plan | None]
+
+
+@dataclass(slots=True)
+class _Partial:
+    ledger: Ledger
+    plans: dict[str, Plan | None]
+
+
+@dataclass
+class Search:
+    """`pricings`: the domains to be planned, those that may not be moved being part of the layout already."""
+
+    layout: Layout
+    pricings: dict[str, Pricing]
+    budget: int
+    spare: int
+    tight: bool = False
+    complete: bool = True
+    candidates: dict[str, Candidates] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.candidates = {name: Candidates(pricing) for name, pricing in self.pricings.items()}
+        self._empty = Ledger(self.layout, self.spare)
+        self._ideal = {name: self._best_alone(name) for name in self.pricings}
+        self._newcomers = [p for p in self.pricings.values() if not p.runs]
+
+    @property
+    def spent(self) -> int:
+        return sum(candidates.tried for candidates in self.candidates.values())
+
+    def run(self) -> Answer:
+        settled = {name: p.settled for name, p in self.pricings.items() if p.settled is not None}
+        loose = [name for name in self.pricings if name not in settled]
+        best = self._place(settled, loose)
+        return self._improve(best, settled, loose)
+
+    # Bounds.
+
+    def _best_alone(self, name: str) -> int:
+        found = self.candidates[name].best(self._empty, 1, tight=self.tight)
+        return min(
+            o.core_part(found[0][1]) if found else o.core_part(self.pricings[name].floating),
+            o.core_part(self.pricings[name].floating),
+        )
+
+    def _core(self, name: str, plan: Plan | None) -> int:
+        pricing = self.pricings[name]
+        return o.core_part(pricing.floating if plan is None else pricing.cost(plan))
+
+    # Placing some while the others stay.
+
+    def _afloat(self, name: str) -> int:
+        """What it costs to let a domain float; a running one only yields to a newcomer of higher priority."""
+        pricing = self.pricings[name]
+        if pricing.runs and not any(n.need.priority > pricing.need.priority for n in self._newcomers):
+            return pricing.floating + o.ILLEGAL
+        return pricing.floating
+
+    def _place(self, stay: dict[str, Plan], names: Sequence[str]) -> Answer:
+        ledger = self._empty.fork()
+        for name, plan in stay.items():
+            ledger.add(plan, self.pricings[name].cost(plan))
+        best: Answer | None = None
+        for order in self._orders(names):
+            answer = self._beam(ledger, order)
+            if best is None or answer.cost < best.cost:
+                best = answer
+        assert best is not None  # noqa: S101
+        return Answer(best.cost, {**stay, **best.plans})
+
+    def _orders(self, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        def size(name: str) -> tuple[int, int, str]:
+            need = self.pricings[name].need
+            return -need.priority, -self.pricings[name].total, name
+
+        first = tuple(sorted(names, key=size))
+        yield first
+        running = tuple(sorted(names, key=lambda n: (not self.pricings[n].runs, size(n))))
+        if running != first:
+            yield running
+
+    def _beam(self, ledger: Ledger, order: Sequence[str]) -> Answer:
+        beam = [_Partial(ledger, {})]
+        for name in order:
+            options: list[tuple[int, int, Plan | None, int]] = []
+            for number, partial in enumerate(beam):
+                cost = partial.ledger.cost
+                found = self.candidates[name].best(partial.ledger, BEAM, tight=self.tight)
+                options += [(cost + total, number, plan, own) for total, own, plan in found]
+                afloat = self._afloat(name)
+                options.append((cost + afloat, number, None, afloat))
+            options.sort(key=lambda option: option[:2])
+            longer: list[_Partial] = []
+            seen: set[tuple[int, ...]] = set()
+            for _, number, plan, own in options:
+                after = beam[number].ledger.fork()
+                if plan is None:
+                    after.cost += own
+                else:
+                    after.add(plan, own)
+                left = (*after.free, *after.loose)
+                if left not in seen:
+                    seen.add(left)
+                    longer.append(_Partial(after, {**beam[number].plans, name: plan}))
+                    if len(longer) == BEAM:
+                        break
+            beam = longer
+        return Answer(beam[0].ledger.cost, beam[0].plans)
+
+    # Lifting out domains that run.
+
+    def _improve(self, best: Answer, settled: dict[str, Plan], loose: list[str]) -> Answer:
+        bound = sum(self._ideal.values())
+        for lifted in self._sets(settled):
+            if self._done(best, bound):
+                break
+            if self.spent >= self.budget:
+                self.complete = False
+                break
+            if o.core_part(best.cost) == bound and self._least_moves(lifted) >= o.migrations_of(best.cost):
+                continue
+            stay = {name: plan for name, plan in settled.items() if name not in lifted}
+            answer = self._place(stay, [*lifted, *loose])
+            if answer.cost < best.cost:
+                best = answer
+        return best
+
+    def _done(self, best: Answer, bound: int) -> bool:
+        return o.core_part(best.cost) == bound and o.migrations_of(best.cost) == 0
+
+    def _sets(self, settled: Iterable[str]) -> Iterator[tuple[str, ...]]:
+        names = sorted(settled, key=lambda name: (self.pricings[name].need.vcpus, name))
+        for count in range(1, LIFTED + 1):
+            yield from sorted(
+                combinations(names, count), key=lambda c: sum(self.pricings[n].need.vcpus for n in c)
+            )
+
+    def _least_moves(self, names: Iterable[str]) -> int:
+        return sum(self.pricings[name].need.vcpus for name in names)
