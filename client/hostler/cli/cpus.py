@@ -1,0 +1,43 @@
+"""`hostler cpus`."""
+
+from __future__ import annotations
+
+from hostler.cli import output
+from hostler.cli.arguments import Arguments, Option, Spec
+from hostler.connection import Connection
+from hostler.render import cpus as render
+from hostler.shapes import expect_map
+
+SPEC = Spec(
+    "cpus",
+    """
+The topology as a map: for every level-3 cache its cores, each with its siblings (0+8 is one core of two CPUs), and
+their class and highest clock where they differ.
+""",
+    options=(
+        Option(
+            "--root",
+            "a recorded host: a folder or a tar file of /sys and /proc files; no daemon",
+            value="PATH",
+        ),
+    ),
+)
+
+
+def run(arguments: Arguments) -> int:
+    root = arguments.value("--root")
+    if root is not None:
+        from hostler.cli import offline  # noqa: PLC0415  brings subprocess
+
+        return offline.run(["cpus", "--root", root], arguments, _show)
+    with Connection(arguments.socket) as daemon:
+        topology = expect_map(daemon.call("cpus"), "cpus")
+    if arguments.json:
+        output.say_json(topology)
+    else:
+        output.say(_show(topology))
+    return 0
+
+
+def _show(topology: object) -> str:
+    return render.render(expect_map(topology, "cpus"), output.style())

@@ -1,0 +1,46 @@
+"""`hostler plan`."""
+
+from __future__ import annotations
+
+from hostler.cli import output
+from hostler.cli.arguments import Arguments, Option, Spec
+from hostler.connection import Connection
+from hostler.render import plan as render
+from hostler.shapes import expect_map
+
+SPEC = Spec(
+    "plan",
+    """
+What the daemon would do next, step by step, with reasons; what it refuses, with what to do about it. With --domain what
+starting that domain would do. Nothing is changed. Exit status 4 where something is refused.
+""",
+    options=(
+        Option("--domain", "a domain's name: the plan as if it started now", value="NAME"),
+        Option(
+            "--root",
+            "a recorded host: a folder or a tar file of /sys and /proc files; no daemon",
+            value="PATH",
+        ),
+    ),
+)
+REFUSED = 4
+
+
+def run(arguments: Arguments) -> int:
+    root, domain = arguments.value("--root"), arguments.value("--domain")
+    if root is not None:
+        from hostler.cli import offline  # noqa: PLC0415  brings subprocess
+
+        more = ["--domain", domain] if domain is not None else []
+        return offline.run(["plan", "--root", root, *more], arguments, _show)
+    with Connection(arguments.socket) as daemon:
+        plan = expect_map(daemon.call("plan", {"domain": domain} if domain is not None else {}), "plan")
+    if arguments.json:
+        output.say_json(plan)
+    else:
+        output.say(_show(plan))
+    return REFUSED if plan.get("refusals") else 0
+
+
+def _show(plan: object) -> str:
+    return render.render(expect_map(plan, "plan"), output.style())

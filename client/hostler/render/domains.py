@@ -1,0 +1,115 @@
+"""Domains: a table of many, a description of one."""
+
+from __future__ import annotations
+
+from hostler.render.text import PLAIN, Cell, Style, clean, count, cpu_list, memory, table
+from hostler.shapes import ints_of, map_of, rows_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Domain = Mapping[str, object]
+
+_LABEL = 12
+
+
+def render(domains: Sequence[Domain], style: Style = PLAIN) -> str:
+    """`domains` as `hostler domains --json` has them: of the daemon (`state`) or read from files (`file`)."""
+    if not domains:
+        return "no domains"
+    good = [domain for domain in domains if "error" not in domain]
+    lines: list[str] = []
+    if good:
+        first = "FILE" if any("file" in domain for domain in good) else "STATE"
+        headers = ["NAME", first, "VCPUS", "PINS", "GPU", "HOSTDEVS"]
+        lines = table(headers, [_row(domain) for domain in good], style, flexible=(0, 1, 3, 5))
+    for domain in domains:
+        if "error" in domain:
+            lines.append(style.paint(f"{clean(domain.get('file'))}: {clean(domain['error'])}", "red"))
+    return "\n".join(lines)
+
+
+def _row(domain: Domain) -> list[str | Cell]:
+    state = clean(domain.get("file") or domain.get("state"))
+    gpu = clean(domain.get("gpu"))
+    return [
+        clean(domain.get("name")),
+        Cell(state, "green" if state == "running" else ""),
+        _vcpus(domain),
+        _pins_in_short(domain),
+        Cell(gpu, "cyan" if gpu == "passthrough" else ""),
+        ", ".join(_hostdev(hostdev) for hostdev in rows_of(domain.get("hostdevs"))) or "-",
+    ]
+
+
+def _vcpus(domain: Domain) -> str:
+    vcpus = map_of(domain.get("vcpus"))
+    current, most = vcpus.get("current"), vcpus.get("maximum")
+    return clean(current) if current == most or most is None else f"{clean(current)} of {clean(most)}"
+
+
+def _pins_in_short(domain: Domain) -> str:
+    pinned = {cpu for cpus in map_of(domain.get("vcpu_pins")).values() for cpu in ints_of(cpus)}
+    return cpu_list(sorted(pinned)) if pinned else "-"
+
+
+def _hostdev(hostdev: Mapping[str, object]) -> str:
+    kind = clean(hostdev.get("kind"))
+    which = hostdev.get("address") or hostdev.get("uuid") or hostdev.get("source")
+    return f"{kind} {clean(which)}" if which else kind
+
+
+def render_one(domain: Domain, style: Style = PLAIN) -> str:
+    """Everything about one domain."""
+    if "error" in domain:
+        return style.paint(f"{clean(domain.get('file'))}: {clean(domain['error'])}", "red")
+    state = clean(domain.get("state") or domain.get("file"))
+    lines = [style.paint(f"{clean(domain.get('name'))}: {state}", "bold")]
+    lines.append(_entry("uuid", clean(domain.get("uuid"))))
+    lines.append(_entry("type", clean(domain.get("type"))))
+    lines.append(_entry("vCPUs", _vcpus(domain) + _topology(map_of(domain.get("topology")))))
+    lines += _entries(_pins("vCPU", map_of(domain.get("vcpu_pins"))), "pins")
+    emulator = domain.get("emulator_pins")
+    if emulator is not None:
+        lines.append(_entry("emulator", cpu_list(emulator)))
+    if domain.get("iothreads"):
+        lines.append(_entry("iothreads", clean(domain.get("iothreads"))))
+        lines += _entries(_pins("iothread", map_of(domain.get("iothread_pins"))), "")
+    cells = [
+        f"vCPUs {cpu_list(cell.get('cpus'))}, {memory(cell.get('memory_kib'))}"
+        for cell in rows_of(domain.get("numa_cells"))
+    ]
+    lines += _entries(cells, "NUMA cells")
+    lines.append(_entry("hugepages", clean(domain.get("hugepages"))))
+    lines.append(_entry("GPU", clean(domain.get("gpu"))))
+    lines += _entries([_hostdev(hostdev) for hostdev in rows_of(domain.get("hostdevs"))], "hostdevs")
+    return "\n".join(lines)
+
+
+def _entry(label: str, text: str) -> str:
+    return f"  {label:<{_LABEL}}{text}"
+
+
+def _entries(texts: Sequence[str], label: str) -> list[str]:
+    return [_entry("" if number else label, text) for number, text in enumerate(texts)]
+
+
+def _topology(topology: Mapping[str, object]) -> str:
+    if not topology:
+        return ""
+    parts = [(topology.get("sockets"), "socket"), (topology.get("dies"), "die")]
+    words = [count(number, word) for number, word in parts if isinstance(number, int) and number > 1]
+    cores, threads = topology.get("cores"), topology.get("threads")
+    if isinstance(cores, int) and isinstance(threads, int):
+        words += [count(cores, "core"), f"{count(threads, 'thread')} each"]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _pins(word: str, pins: Mapping[str, object]) -> list[str]:
+    """`vCPU 0 -> 2,10`, in the order of the numbers."""
+    numbered = sorted(
+        pins.items(),
+        key=lambda pin: (not str(pin[0]).isdecimal(), int(pin[0]) if str(pin[0]).isdecimal() else 0),
+    )
+    return [f"{word} {clean(number)} -> CPU {cpu_list(cpus)}" for number, cpus in numbered]

@@ -1,0 +1,68 @@
+"""The state of everything as a short story."""
+
+from __future__ import annotations
+
+from hostler.render.text import PLAIN, Style, clean, cpu_list, paragraph, texts_of
+from hostler.render.times import moment
+from hostler.shapes import is_list, is_map, map_of, rows_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_STORY = {
+    "converged": ("green", "the host is as it should be"),
+    "working": ("yellow", "the host is being brought to what it should be; `hostler plan` shows the steps"),
+    "degraded": ("red", "a person must look"),
+}
+
+
+def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
+    """`status` as `hostler status --json` has it."""
+    state = clean(status.get("state"))
+    paint, story = _STORY.get(state, ("", ""))
+    head = style.paint(state, paint) + (f": {story}" if story else "")
+    lines = [head]
+    lines += _entry("devices", _amount(status.get("devices")), style)
+    lines += _entry("domains", _amount(status.get("domains")), style)
+    lines += _entry("isolation", _isolation(map_of(status.get("isolation"))), style)
+    lines += _entry(
+        "daemon", f"hostler {clean(status.get('version'))}, pass {clean(status.get('pass'))}", style
+    )
+    for trouble in rows_of(status.get("degraded")):
+        since = trouble.get("since")
+        what = clean(trouble.get("object")) + (f" (since {moment(since)})" if since is not None else "")
+        lines += ["", style.paint(f"degraded: {what}", "red")]
+        lines += paragraph(clean(trouble.get("reason")), style, first="  why:   ", indent="         ")
+        if trouble.get("remedy"):
+            lines += paragraph(clean(trouble.get("remedy")), style, first="  to do: ", indent="         ")
+    if state == "degraded" and not rows_of(status.get("degraded")):
+        lines += ["", "the daemon names no object: see `journalctl -u hostlerd`"]
+    return "\n".join(lines)
+
+
+def _entry(label: str, text: str, style: Style) -> list[str]:
+    return paragraph(text, style, first=f"  {label:<11}", indent=" " * 13)
+
+
+def _amount(value: object) -> str:
+    """A number, the names in a list, or a number for each word of a map."""
+    if is_map(value):
+        return ", ".join(f"{clean(number)} {clean(word)}" for word, number in value.items()) or "none"
+    if is_list(value):
+        names = [_name(item) for item in value]
+        return f"{len(names)}: {', '.join(names)}" if names else "none"
+    return "none" if value == 0 else clean(value, nothing="none")
+
+
+def _name(item: object) -> str:
+    named = map_of(item)
+    return clean(named.get("name") or named.get("address")) if named else clean(item)
+
+
+def _isolation(isolation: Mapping[str, object]) -> str:
+    cpus = isolation.get("cpus")
+    if not cpus:
+        return "none"
+    whom = ", ".join(texts_of(isolation.get("for")))
+    return f"CPUs {cpu_list(cpus)}" + (f" for {whom}" if whom else "")
