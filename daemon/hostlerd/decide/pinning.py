@@ -124,8 +124,8 @@ def decide_placement(
             current[tenant.definition.uuid] = assignment
     assignments: Mapping[str, Assignment | None] = {}
     if needs:
-        host = Host.of(
-            topology,
+        host = Host(
+            topology=topology,
             must=settings.housekeeping.cpus & topology.online,
             min_cpus=settings.housekeeping.at_least,
             taken=taken & topology.online,
