@@ -38,6 +38,17 @@ ROOMS: dict[str, frozenset[str]] = {
     "hostlerd.sources": frozenset(
         {"hostlerd.sources", "hostlerd.model", "hostlerd.host", "hostler.wire", "hostler.errors", "trio"}
     ),
+    # The simulated libvirt reads domain XML as the real one does.
+    "hostlerd.host.simulated": frozenset(
+        {
+            "hostlerd.host",
+            "hostlerd.model",
+            "hostlerd.observe.domain_xml",
+            "hostler.wire",
+            "hostler.errors",
+            "trio",
+        }
+    ),
     # The story is a user of the whole product, which it starts as processes and speaks to as any client does.
     "hostlerd.host.simulated.story": frozenset({"hostlerd.host.simulated", "hostler"}),
     # The middle: policy, claims, the loop.
