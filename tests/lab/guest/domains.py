@@ -43,7 +43,7 @@ class Domain:
     ports: int = 0
     """Empty PCIe ports, for devices that come while it runs; only on a q35 machine."""
     firmware: str = ""
-    """A loader file; one that is not there fails the start after the hook's prepare."""
+    """A loader file; with one that is none, QEMU gives up: a start that fails after the hook's prepare."""
 
     def xml(self) -> str:
         pins = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>" for vcpu, cpus in self.pins.items())
@@ -63,11 +63,15 @@ class Domain:
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
-    {"<controller type='pci' model='pcie-root-port'/>" * self.ports}
+    {self._ports()}
     {"".join(hostdev(address, managed=self.managed) for address in self.hostdevs)}
   </devices>
 </domain>
 """
+
+    def _ports(self) -> str:
+        kinds = ["pcie-root", *["pcie-root-port"] * self.ports] if self.ports else []
+        return "".join(f"<controller type='pci' index='{i}' model='{kind}'/>" for i, kind in enumerate(kinds))
 
     def define(self) -> None:
         done = virsh("define", written(f"{self.name}.xml", self.xml()))
