@@ -1,0 +1,141 @@
+"""Control groups as far as CPUs go: cpuset.cpus and what becomes effective of it.
+
+kernel/cgroup/cpuset.c (update_cpumasks_hier): effective is what was asked for and the parent has; the parent's where
+that is empty. An empty cpuset.cpus asks for nothing of its own. Lab: `main_job`, `two_domains` read
+cpuset.cpus.effective of the slices.
+
+Simpler than the real thing: a controller that is on once stays on, and no task is moved.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+from hostlerd.host.simulated.tree import Tree
+from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
+
+ROOT = "/sys/fs/cgroup"
+
+
+@dataclass(slots=True)
+class Cgroups:
+    """`unified`: version 2. On version 1 the cpuset hierarchy exists, and systemd's AllowedCPUs does nothing to it."""
+
+    tree: Tree
+    cpus: CpuSet
+    unified: bool = True
+
+    def boot(self) -> None:
+        if not self.unified:
+            for name in ("cpuset", "cpu,cpuacct", "memory", "systemd", "unified"):
+                self.tree.folder(f"{ROOT}/{name}")
+            for name, text in {"cpuset.cpus": self.cpus, "cpuset.effective_cpus": self.cpus}.items():
+                self.tree.put(f"{ROOT}/cpuset/{name}", format_cpu_list(text) + "\n")
+            self.tree.put(f"{ROOT}/cpuset/cpuset.mems", "0\n")
+            return
+        self.tree.put(f"{ROOT}/cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n")
+        self.tree.put(f"{ROOT}/cgroup.subtree_control", "cpu io memory pids\n")
+        self.tree.put(f"{ROOT}/cgroup.procs", "")
+        self.tree.put(f"{ROOT}/cpuset.cpus.effective", format_cpu_list(self.cpus) + "\n")
+        self.tree.put(f"{ROOT}/cpuset.mems.effective", "0\n")
+
+    def make(self, path: str) -> None:
+        """mkdir below the root, with the folders above."""
+        here = ""
+        for part in path.strip("/").split("/"):
+            parent, here = here, f"{here}/{part}"
+            if self.tree.is_folder(f"{self._base}{here}"):
+                continue
+            for name in ("cgroup.procs", "cgroup.controllers", "cgroup.subtree_control"):
+                self.tree.put(f"{self._base}{here}/{name}", "")
+            if self.unified and self.controlled(parent):
+                self._give_files(here)
+
+    def remove(self, path: str) -> None:
+        self.tree.discard(f"{self._base}/{path.strip('/')}")
+
+    def controlled(self, path: str) -> bool:
+        """Is the cpuset controller on for the children of this group?"""
+        return "cpuset" in self.tree.read(f"{ROOT}{path}/cgroup.subtree_control").split()
+
+    def control(self, path: str) -> None:
+        """`+cpuset` in this group and all above it: the children get their files."""
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts) + 1):
+            here = "".join(f"/{part}" for part in parts[:depth])
+            if self.controlled(here):
+                continue
+            file = f"{ROOT}{here}/cgroup.subtree_control"
+            self.tree.put(file, " ".join(["cpuset", *self.tree.read(file).split()]) + "\n")
+            for child in self._children(here):
+                self._give_files(child)
+
+    def ask(self, path: str, cpus: CpuSet) -> None:
+        """Write cpuset.cpus. ENOENT where the controller is off, EINVAL for a CPU that is not possible."""
+        file = f"{ROOT}/{path.strip('/')}/cpuset.cpus"
+        self.tree.real(file)
+        if cpus - self.cpus:
+            # cpuset_write_resmask on the default hierarchy takes what is possible; cpulist_parse refuses the rest.
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), file)
+        self.tree.put(file, format_cpu_list(cpus) + "\n")
+        self._settle(f"/{path.strip('/')}")
+
+    def write(self, path: str, name: str, text: str) -> None:
+        """A write by hand to a cpuset file. Partitions are not simulated: only `member` is taken."""
+        file = f"{ROOT}{path}/{name}"
+        if name == "cpuset.cpus":
+            try:
+                cpus = parse_cpu_list(text)
+            except ValueError:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), file) from None
+            self.ask(path, cpus)
+        elif name == "cpuset.cpus.partition":
+            if text.strip() != "member":
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), file)
+        elif name == "cgroup.subtree_control" and "+cpuset" in text.split():
+            self.control(path)
+        else:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), file)
+
+    def effective(self, path: str) -> CpuSet:
+        """Of a group, or of the nearest one above that has the controller."""
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts), -1, -1):
+            file = ROOT + "".join(f"/{part}" for part in parts[:depth]) + "/cpuset.cpus.effective"
+            if self.tree.exists(file):
+                return parse_cpu_list(self.tree.read(file))
+        return self.cpus
+
+    @property
+    def _base(self) -> str:
+        return ROOT if self.unified else f"{ROOT}/systemd"
+
+    def _children(self, path: str) -> list[str]:
+        folder = f"{ROOT}{path}"
+        return [
+            f"{path}/{name}" for name in self.tree.listdir(folder) if self.tree.is_folder(f"{folder}/{name}")
+        ]
+
+    def _give_files(self, path: str) -> None:
+        folder = f"{ROOT}{path}"
+        if self.tree.exists(f"{folder}/cpuset.cpus"):
+            return
+        self.tree.put(f"{folder}/cpuset.cpus", "\n")
+        self.tree.put(f"{folder}/cpuset.cpus.partition", "member\n")
+        self.tree.put(f"{folder}/cpuset.mems", "\n")
+        self.tree.put(f"{folder}/cpuset.mems.effective", "0\n")
+        self.tree.put(f"{folder}/cpuset.cpus.effective", "\n")
+        self._settle(path)
+
+    def _settle(self, path: str) -> None:
+        """The effective mask of this group and of all below it."""
+        folder = f"{ROOT}{path}"
+        if not self.tree.exists(f"{folder}/cpuset.cpus"):
+            return
+        above = self.effective(os.path.dirname(path))
+        wanted = parse_cpu_list(self.tree.read(f"{folder}/cpuset.cpus"))
+        self.tree.put(f"{folder}/cpuset.cpus.effective", format_cpu_list((wanted & above) or above) + "\n")
+        for child in self._children(path):
+            self._settle(child)

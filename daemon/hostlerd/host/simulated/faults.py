@@ -1,0 +1,59 @@
+"""What can be made to go wrong, by name. A fault stays until it is lifted.
+
+Only names and parameters live here; the noun that is to fail asks for its own.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+from typing import Any
+
+from hostler.errors import BadInput
+
+KNOWN = {
+    "hang-unbind": "unbinding the device `object` never returns, and its lock stays held",
+    "probe-fails": "the driver `value` (any, where empty) refuses the device `object`",
+    "write-fails": "writing to the file `object` gives the error `value` (EIO, EBUSY, ...)",
+    "slow-write": "writing to the file or device `object` takes `value` seconds",
+    "start-fails": "QEMU of the domain `object` ends while it starts, after the hook's prepare",
+    "unit-refuses": "systemd refuses AllowedCPUs for the unit `object` with the words `value`",
+    "unit-ignores": "systemd takes AllowedCPUs for the unit `object` and the kernel grants nothing of it",
+    "pin-fails": "libvirt cannot pin anything of the domain `object`",
+    "early-udev": "udev's rules win the race against loaded drivers for a new device (mostly they lose it)",
+    "die-after-writes": "SIGKILL for this process after `value` more writes to the kernel",
+}
+
+
+@dataclass(slots=True)
+class Faults:
+    """`active`: (name, object) to value."""
+
+    active: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def cause(self, name: str, obj: str = "", value: str = "") -> None:
+        """Raises BadInput for a name that is not known."""
+        if name not in KNOWN:
+            raise BadInput(f"no fault is called {name!r}", remedy=f"one of {', '.join(sorted(KNOWN))}")
+        self.active[name, obj] = value
+
+    def lift(self, name: str, obj: str = "") -> bool:
+        return self.active.pop((name, obj), None) is not None
+
+    def get(self, name: str, obj: str = "") -> str | None:
+        """The fault's value, empty where it has none; None where there is no such fault."""
+        return self.active.get((name, obj))
+
+    def dump(self) -> list[list[str]]:
+        return [[name, obj, value] for (name, obj), value in self.active.items()]
+
+    def load(self, dumped: list[Any]) -> None:
+        self.active = {(name, obj): value for name, obj, value in dumped}
+
+
+def number(name: str) -> int:
+    """EIO and its kin as a number. Raises BadInput."""
+    found = getattr(errno, name, None) if name.startswith("E") else None
+    if not isinstance(found, int):
+        raise BadInput(f"{name!r} is no error of the kernel", remedy="give a name such as EIO or EBUSY")
+    return found

@@ -1,0 +1,43 @@
+"""Domain XML for simulations: what the story, the tests and a newcomer start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+NO_PINS: Mapping[int, str] = MappingProxyType({})
+
+
+def hostdev(address: str, *, managed: bool = True) -> str:
+    """A `<hostdev>` for a canonical PCI address."""
+    segment, bus, rest = address.split(":")
+    slot, function = rest.split(".")
+    return (
+        f"<hostdev mode='subsystem' type='pci' managed='{'yes' if managed else 'no'}'><source><address "
+        f"domain='0x{segment}' bus='0x{bus}' slot='0x{slot}' function='0x{function}'/></source></hostdev>"
+    )
+
+
+def domain(
+    name: str,
+    *,
+    hostdevs: Sequence[str] = (),
+    managed: bool = True,
+    cores: int = 2,
+    threads: int = 2,
+    pins: Mapping[int, str] = NO_PINS,
+    iothreads: int = 0,
+    memory_mib: int = 4096,
+) -> str:
+    """A q35 guest with `cores` times `threads` vCPUs. `hostdevs`: addresses. `pins`: vCPU to CPU list, explicit."""
+    count = cores * threads
+    tune = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>" for vcpu, cpus in pins.items())
+    devices = "".join(hostdev(address, managed=managed) for address in hostdevs)
+    return (
+        f"<domain type='kvm'><name>{name}</name><memory unit='MiB'>{memory_mib}</memory><vcpu>{count}</vcpu>"
+        + (f"<iothreads>{iothreads}</iothreads>" if iothreads else "")
+        + (f"<cputune>{tune}</cputune>" if tune else "")
+        + "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
+        + f"<cpu mode='host-passthrough'><topology sockets='1' dies='1' cores='{cores}' threads='{threads}'/></cpu>"
+        + f"<devices>{devices}</devices></domain>"
+    )

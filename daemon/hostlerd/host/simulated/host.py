@@ -1,0 +1,258 @@
+"""One simulated host: kernel, writer, systemd and libvirt wired together, kept in a file, and driven from outside.
+
+The state file takes the whole host after every change, so that it outlives the process as a kernel outlives the daemon:
+kill -9 and start again, and the host is where the last write left it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+
+from hostler.errors import BadInput, HostFailed
+from hostlerd.host import Kick
+from hostlerd.host.simulated import cpus, hosts, stand_in
+from hostlerd.host.simulated.drivers import KNOWN
+from hostlerd.host.simulated.functions import DEVICES, FunctionSpec
+from hostlerd.host.simulated.hosts import HostSpec
+from hostlerd.host.simulated.kernel import Kernel
+from hostlerd.host.simulated.libvirt import Hook, Parse, SimulatedLibvirt, no_hook
+from hostlerd.host.simulated.pci import Blocked
+from hostlerd.host.simulated.systemd import SimulatedUnits
+from hostlerd.host.simulated.tree import Tree
+from hostlerd.host.simulated.writer import SimulatedWriter
+from hostlerd.model.cpuset import format_cpu_list, parse_cpu_list
+from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE
+
+SIMULATION = 1
+"""Form of the state file. One of another form is refused: the host starts anew only when it is removed."""
+
+
+class SimulatedHost:
+    """Implements `hostlerd.host.Host`."""
+
+    def __init__(
+        self,
+        spec: HostSpec | str = "desktop",
+        *,
+        hook: Hook = no_hook,
+        parse: Parse = stand_in.parse,
+        limit: float = 5.0,
+        state_file: str | None = None,
+    ) -> None:
+        """`hook`: what libvirt runs. `limit`: seconds of a libvirt call. `state_file`: read if it is there.
+
+        Raises BadInput for an unknown name or a state file that is none.
+        """
+        self.spec = hosts.find(spec) if isinstance(spec, str) else spec
+        self.kernel = Kernel(cpus=self.spec.processors.all, iommu=self.spec.iommu, unified=self.spec.unified)
+        self.writer = SimulatedWriter(self.kernel)
+        self.units = SimulatedUnits(self.kernel)
+        self.hypervisor = SimulatedLibvirt(
+            self.kernel, self.units, self.writer, hook=hook, parse=parse, limit=limit
+        )
+        self._state_file = state_file
+        if state_file is not None and os.path.exists(state_file):
+            self._load(state_file)
+        else:
+            self._boot()
+        if state_file is not None:
+            self.kernel.changed.append(self.save)
+            self.save()
+
+    @property
+    def files(self) -> Tree:
+        return self.kernel.tree
+
+    def subscribe_devices(self, kick: Kick) -> None:
+        """Called on every uevent of a PCI device."""
+        self.kernel.kicks.append(kick)
+
+    def subscribe_domains(self, kick: Kick) -> None:
+        """Called on every event of libvirt, and when the connection is lost or there again."""
+        self.hypervisor.kicks.append(kick)
+
+    def _boot(self) -> None:
+        known = {driver.name: driver for driver in KNOWN}
+        cpus.show(self.kernel.tree, self.spec.processors)
+        self.kernel.boot(release=self.spec.release, drivers=[known[name] for name in self.spec.drivers])
+        for driver in self.kernel.pci.drivers.values():
+            if driver.name not in self.spec.not_loaded:
+                self.kernel.pci.register(driver)
+        for function in self.spec.functions:
+            self.kernel.pci.appear(function)
+            self.kernel.pci.initial_probe(function.address)
+        self.units.boot()
+        self.kernel.uevents.clear()
+
+    # --- the state file
+
+    def save(self) -> None:
+        if self._state_file is None:
+            return
+        text = json.dumps(
+            {
+                "form": SIMULATION,
+                "host": self.spec.name,
+                "kernel": self.kernel.dump(),
+                "units": self.units.dump(),
+                "libvirt": self.hypervisor.dump(),
+            },
+            separators=(",", ":"),
+        )
+        beside = self._state_file + ".new"
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(beside, self._state_file)
+
+    def _load(self, path: str) -> None:
+        try:
+            with open(path, encoding="utf-8") as file:
+                state = json.load(file)
+            if state["form"] != SIMULATION or state["host"] != self.spec.name:
+                raise ValueError(f"it is of the host {state['host']!r}")
+            self.kernel.load(state["kernel"])
+            self.units.load(state["units"])
+            self.hypervisor.load(state["libvirt"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(
+                f"{path} cannot be taken up: {error}", remedy="remove it, or choose another folder"
+            ) from error
+
+    # --- driven from outside
+
+    async def simulate(self, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What the socket's `simulate` does. Every answer can go over the wire.
+
+        | action | params | does |
+        |---|---|---|
+        | show | | devices, domains, CPUs of slices, hooks run |
+        | define | xml, autostart? | virsh define |
+        | undefine, start, stop | name | virsh undefine, start, destroy |
+        | create | xml | virsh create |
+        | attach, detach | name, address, managed? | virsh attach-device, detach-device |
+        | pin | name, vcpu, cpus, config? | virsh vcpupin |
+        | plug | card | a card of the host's description goes into its slot |
+        | unplug | address | it is pulled out |
+        | hold | address, pid, command, uid?, cgroup? | a process opens the device |
+        | let-go | pid | it ends |
+        | fault, lift | name, object?, value? | see faults.KNOWN |
+        | set-cpus | unit, cpus | systemctl set-property --runtime |
+        | daemon-reload | | systemctl daemon-reload |
+        | restart-libvirtd | seconds? | away for so long |
+        | hang-libvirtd, free-libvirtd | | calls do not return; do again |
+
+        Raises BadInput for what makes no sense, and what libvirt or the kernel raises.
+        """
+        try:
+            return await self._act(action, params)
+        except KeyError as error:
+            raise BadInput(f"{action} needs {error.args[0]!r}") from error
+        except ValueError as error:
+            raise BadInput(f"{action}: {error}") from error
+        except OSError as error:
+            raise HostFailed(f"{action}: {error.strerror}", data={"errno": error.errno}) from error
+        except Blocked as blocked:
+            raise HostFailed(
+                f"{action}: the kernel waits for {blocked.ticket.address} to be let go"
+            ) from blocked
+
+    async def _act(self, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        libvirt, kernel = self.hypervisor, self.kernel
+        match action:
+            case "show":
+                return self.show()
+            case "define":
+                return {"name": await libvirt.define(params["xml"], autostart=bool(params.get("autostart")))}
+            case "undefine":
+                await libvirt.undefine(params["name"])
+            case "create":
+                return {"name": await libvirt.create(params["xml"])}
+            case "start":
+                await libvirt.start(params["name"])
+            case "stop":
+                await libvirt.destroy(params["name"])
+            case "attach":
+                await libvirt.attach(
+                    params["name"], params["address"], managed=bool(params.get("managed", True))
+                )
+            case "detach":
+                await libvirt.detach_device(params["name"], params["address"])
+            case "pin":
+                cpuset, config = parse_cpu_list(params["cpus"]), bool(params.get("config"))
+                await libvirt.pin_by_hand(
+                    params["name"], "vcpupin", int(params["vcpu"]), cpuset, config=config
+                )
+            case "plug":
+                kernel.plug(self._card(params["card"]))
+            case "unplug":
+                kernel.unplug(params["address"])
+            case "hold":
+                kernel.hold(
+                    params["address"],
+                    pid=int(params["pid"]),
+                    command=params["command"],
+                    uid=int(params.get("uid", 1000)),
+                    cgroup=params.get(
+                        "cgroup", "/user.slice/user-1000.slice/user@1000.service/app.slice/app.scope"
+                    ),
+                )
+            case "let-go":
+                kernel.let_go(int(params["pid"]))
+            case "fault":
+                kernel.faults.cause(
+                    params["name"], str(params.get("object", "")), str(params.get("value", ""))
+                )
+                kernel.settle()
+            case "lift":
+                return {"lifted": kernel.lift(params["name"], str(params.get("object", "")))}
+            case "set-cpus":
+                self.units.set_by_hand(params["unit"], parse_cpu_list(params["cpus"]))
+            case "daemon-reload":
+                self.units.daemon_reload()
+            case "restart-libvirtd":
+                libvirt.stop_libvirtd()
+                await trio.sleep(float(params.get("seconds", 0)))
+                await libvirt.start_libvirtd()
+            case "hang-libvirtd":
+                libvirt.hang()
+            case "free-libvirtd":
+                libvirt.go_on()
+            case _:
+                raise BadInput(f"a simulated host cannot {action!r}", remedy="see SimulatedHost.simulate")
+        return {}
+
+    def _card(self, name: str) -> list[FunctionSpec]:
+        if name not in self.spec.cards:
+            raise ValueError(f"no card {name!r}; there is {', '.join(self.spec.cards) or 'none'}")
+        present = [f.address for f in self.spec.cards[name] if f.address in self.kernel.pci.devices]
+        if present:
+            raise ValueError(f"there is a card at {present[0]}")
+        return list(self.spec.cards[name])
+
+    def show(self) -> dict[str, Any]:
+        """The host at a glance, read from the kernel's side, not the daemon's."""
+        kernel = self.kernel
+        units = [*HOST_UNITS, MACHINE_SLICE]
+        return {
+            "host": self.spec.name,
+            "devices": {
+                address: {
+                    "driver": device.driver,
+                    "override": kernel.pci.override(address),
+                    "group": device.spec.group,
+                    "on_vfio": kernel.tree.exists(f"{DEVICES}/{address}/vfio-dev"),
+                    "stuck": device.stuck,
+                }
+                for address, device in sorted(kernel.pci.devices.items())
+            },
+            "slices": {unit: format_cpu_list(kernel.cgroups.effective(f"/{unit}")) for unit in units},
+            "domains": self.hypervisor.show(),
+            "writes": len(kernel.log),
+            "hung": list(kernel.tree.hung),
+            "faults": kernel.faults.dump(),
+        }

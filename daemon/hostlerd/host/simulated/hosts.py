@@ -1,0 +1,339 @@
+"""The built-in hosts: which processors, which cards, which drivers. Descriptions only; `host` makes them live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from hostler.errors import BadInput
+from hostlerd.host.simulated.cpus import Processors
+from hostlerd.host.simulated.functions import FunctionSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSpec:
+    """`drivers`: those that exist on it, in the order of the bus; `not_loaded`: of these, waiting for modprobe.
+
+    `cards`: what can be plugged in, by name.
+    """
+
+    name: str
+    processors: Processors
+    functions: tuple[FunctionSpec, ...]
+    drivers: tuple[str, ...]
+    not_loaded: tuple[str, ...] = ("vfio-pci",)
+    cards: Mapping[str, tuple[FunctionSpec, ...]] = field(default_factory=dict)
+    release: str = "6.12.0-sim"
+    iommu: bool = True
+    unified: bool = True
+
+
+def _port(
+    address: str, group: int, *, vendor: int = 0x1022, device: int = 0x1483, numa_node: int = -1
+) -> FunctionSpec:
+    return FunctionSpec(
+        address=address, vendor=vendor, device=device, class_code=0x060400, group=group, numa_node=numa_node
+    )
+
+
+_DESKTOP_FUNCTIONS = (
+    # The card's port shares its group, as on most consumer boards: bridges do not count for viability.
+    _port("0000:00:01.0", 14),
+    _port("0000:00:01.1", 15),
+    _port("0000:00:02.0", 17),
+    _port("0000:00:03.0", 19),
+    _port("0000:00:08.0", 20),
+    FunctionSpec(
+        address="0000:01:00.0",
+        vendor=0x1002,
+        device=0x73BF,
+        class_code=0x030000,
+        subsystem_vendor=0x1DA2,
+        subsystem_device=0xE438,
+        bridge="0000:00:01.0",
+        group=14,
+        boot_vga=False,
+    ),
+    FunctionSpec(
+        address="0000:01:00.1",
+        vendor=0x1002,
+        device=0xAB28,
+        class_code=0x040300,
+        bridge="0000:00:01.0",
+        group=14,
+    ),
+    FunctionSpec(
+        address="0000:01:00.2",
+        vendor=0x1002,
+        device=0x73A6,
+        class_code=0x0C0330,
+        bridge="0000:00:01.0",
+        group=14,
+    ),
+    FunctionSpec(
+        address="0000:01:00.3",
+        vendor=0x1002,
+        device=0x73A4,
+        class_code=0x0C8000,
+        bridge="0000:00:01.0",
+        group=14,
+    ),
+    FunctionSpec(
+        address="0000:02:00.0",
+        vendor=0x144D,
+        device=0xA80A,
+        class_code=0x010802,
+        bridge="0000:00:01.1",
+        group=15,
+    ),
+    # The chipset's port gives no isolation: the network card and the SATA controller share a group.
+    FunctionSpec(
+        address="0000:05:00.0",
+        vendor=0x10EC,
+        device=0x8125,
+        class_code=0x020000,
+        bridge="0000:00:02.0",
+        group=17,
+    ),
+    FunctionSpec(
+        address="0000:05:00.1",
+        vendor=0x1022,
+        device=0x43EB,
+        class_code=0x010601,
+        bridge="0000:00:02.0",
+        group=17,
+    ),
+    FunctionSpec(
+        address="0000:0b:00.0",
+        vendor=0x1002,
+        device=0x164E,
+        class_code=0x030000,
+        bridge="0000:00:08.0",
+        group=21,
+        boot_vga=True,
+    ),
+    FunctionSpec(
+        address="0000:0b:00.1",
+        vendor=0x1002,
+        device=0x1640,
+        class_code=0x040300,
+        bridge="0000:00:08.0",
+        group=22,
+    ),
+    FunctionSpec(
+        address="0000:0b:00.3",
+        vendor=0x1022,
+        device=0x15B6,
+        class_code=0x0C0330,
+        bridge="0000:00:08.0",
+        group=23,
+    ),
+)
+
+_SECOND_CARD = (
+    FunctionSpec(
+        address="0000:04:00.0",
+        vendor=0x10DE,
+        device=0x2204,
+        class_code=0x030000,
+        subsystem_vendor=0x1043,
+        subsystem_device=0x87B3,
+        bridge="0000:00:03.0",
+        group=30,
+        boot_vga=False,
+    ),
+    FunctionSpec(
+        address="0000:04:00.1",
+        vendor=0x10DE,
+        device=0x1AEF,
+        class_code=0x040300,
+        bridge="0000:00:03.0",
+        group=30,
+    ),
+)
+
+DESKTOP = HostSpec(
+    name="desktop",
+    # One cache is three times the other, as on a processor with stacked cache on one die.
+    processors=Processors(l3_kib=(98304, 32768), cores_per_l3=4, max_mhz=(5250, 5700)),
+    functions=_DESKTOP_FUNCTIONS,
+    drivers=(
+        "pcieport",
+        "ahci",
+        "nvme",
+        "xhci_hcd",
+        "r8169",
+        "amdgpu",
+        "snd_hda_intel",
+        "i2c-designware-pci",
+        "nvidia",
+        "vfio-pci",
+    ),
+    not_loaded=("nvidia", "vfio-pci"),
+    cards={"second": _SECOND_CARD},
+)
+"""8 cores, 16 threads, two level-3 caches. Guest's card 0000:01:00, host's own display 0000:0b:00.0."""
+
+_Q35_PORT = 0x000C
+
+LAB = HostSpec(
+    name="lab",
+    processors=Processors(
+        l3_kib=(16384, 16384), cores_per_l3=2, split=False, nodes_by="l3", memory_gib=4, max_mhz=(0,)
+    ),
+    functions=(
+        *(_port(f"0000:00:{2 + n:02x}.0", n, vendor=0x1B36, device=_Q35_PORT) for n in range(1, 7)),
+        FunctionSpec(
+            address="0000:01:00.0",
+            vendor=0x1002,
+            device=0x5046,
+            class_code=0x030000,
+            subsystem_vendor=0x1AF4,
+            subsystem_device=0x1100,
+            bridge="0000:00:03.0",
+            group=8,
+            boot_vga=True,
+        ),
+        FunctionSpec(
+            address="0000:01:00.1",
+            vendor=0x8086,
+            device=0x2668,
+            class_code=0x040300,
+            bridge="0000:00:03.0",
+            group=8,
+        ),
+        FunctionSpec(
+            address="0000:02:00.0",
+            vendor=0x1234,
+            device=0x1111,
+            class_code=0x038000,
+            bridge="0000:00:04.0",
+            group=9,
+        ),
+        FunctionSpec(
+            address="0000:03:00.0",
+            vendor=0x1B36,
+            device=0x000D,
+            class_code=0x0C0330,
+            bridge="0000:00:05.0",
+            group=10,
+        ),
+        FunctionSpec(
+            address="0000:05:00.0",
+            vendor=0x1B36,
+            device=0x0010,
+            class_code=0x010802,
+            bridge="0000:00:07.0",
+            group=11,
+            total_vfs=4,
+        ),
+        FunctionSpec(
+            address="0000:06:00.0",
+            vendor=0x1B36,
+            device=0x000E,
+            class_code=0x060400,
+            bridge="0000:00:08.0",
+            group=12,
+        ),
+        FunctionSpec(
+            address="0000:07:01.0",
+            vendor=0x8086,
+            device=0x2668,
+            class_code=0x040300,
+            bridge="0000:06:00.0",
+            group=12,
+        ),
+        FunctionSpec(
+            address="0000:07:02.0",
+            vendor=0x8086,
+            device=0x100E,
+            class_code=0x020000,
+            bridge="0000:06:00.0",
+            group=12,
+        ),
+    ),
+    drivers=("pcieport", "nvme", "xhci_hcd", "bochs-drm", "snd_hda_intel", "e1000", "vfio-pci"),
+    cards={
+        "second": (
+            FunctionSpec(
+                address="0000:04:00.0",
+                vendor=0x1234,
+                device=0x1111,
+                class_code=0x038000,
+                bridge="0000:00:06.0",
+                group=13,
+            ),
+        )
+    },
+)
+"""The shape of the lab's guest (tests/lab/hardware.py): 4 cores in SMT pairs, two L3 caches, two nodes."""
+
+
+def _server_card(bus: str, port: str, group: int, node: int) -> tuple[FunctionSpec, ...]:
+    return (
+        _port(port, group - 1, numa_node=node),
+        FunctionSpec(
+            address=f"0000:{bus}:00.0",
+            vendor=0x10DE,
+            device=0x26B9,
+            class_code=0x030200,
+            bridge=port,
+            group=group,
+            numa_node=node,
+        ),
+    )
+
+
+SERVER = HostSpec(
+    name="server",
+    processors=Processors(
+        sockets=2, l3_kib=(32768, 32768), cores_per_l3=8, nodes_by="socket", memory_gib=256, max_mhz=(3700,)
+    ),
+    functions=(
+        *_server_card("41", "0000:40:01.1", 41, 0),
+        *_server_card("c1", "0000:c0:01.1", 81, 1),
+        _port("0000:00:01.0", 10, numa_node=0),
+        FunctionSpec(
+            address="0000:02:00.0",
+            vendor=0x1A03,
+            device=0x2000,
+            class_code=0x030000,
+            bridge="0000:00:01.0",
+            group=11,
+            numa_node=0,
+            boot_vga=True,
+        ),
+        FunctionSpec(
+            address="0000:02:00.1",
+            vendor=0x8086,
+            device=0x1521,
+            class_code=0x020000,
+            bridge="0000:00:01.0",
+            group=12,
+            numa_node=0,
+        ),
+        FunctionSpec(
+            address="0000:c0:02.0", vendor=0x144D, device=0xA80A, class_code=0x010802, group=90, numa_node=1
+        ),
+    ),
+    drivers=("pcieport", "nvme", "igb", "nvidia", "vfio-pci"),
+)
+"""Two sockets, two nodes, 64 CPUs, a card at each node."""
+
+BUILT_IN = {
+    spec.name: spec
+    for spec in (
+        DESKTOP,
+        LAB,
+        SERVER,
+        replace(DESKTOP, name="no-iommu", iommu=False),
+        replace(DESKTOP, name="cgroup-v1", unified=False),
+    )
+}
+
+
+def find(name: str) -> HostSpec:
+    """Raises BadInput."""
+    if name not in BUILT_IN:
+        raise BadInput(f"no simulated host is called {name!r}", remedy=f"one of {', '.join(BUILT_IN)}")
+    return BUILT_IN[name]

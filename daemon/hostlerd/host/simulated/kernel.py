@@ -1,0 +1,236 @@
+"""The kernel's front: takes writes and hands each to the noun it concerns, sends events, loads modules.
+
+`write` is synchronous and answers at once: with success, with OSError as the real kernel would, or with `Blocked` when
+the real one would not return. Time, processes and limits are the writer's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hostlerd.host import Kick
+from hostlerd.host.simulated import nodes, udev
+from hostlerd.host.simulated.cgroups import ROOT, Cgroups
+from hostlerd.host.simulated.drivers import KNOWN, Driver
+from hostlerd.host.simulated.faults import Faults, number
+from hostlerd.host.simulated.functions import FunctionSpec
+from hostlerd.host.simulated.pci import Pci, fail
+from hostlerd.host.simulated.processes import Processes
+from hostlerd.host.simulated.tree import Tree
+from hostlerd.model.cpuset import CpuSet
+
+_DEVICE = re.compile(r"/sys/devices/pci.*/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/(.+)")
+_DRIVER = re.compile(r"/sys/bus/pci/drivers/([^/]+)/(bind|unbind|new_id|remove_id)")
+_PLAIN = re.compile(
+    r"/sys/devices/pci.*/(power/control|d3cold_allowed|reset_method|sriov_drivers_autoprobe|reset|rescan)"
+    r"|/sys/devices/system/node/node\d+/hugepages/.*/nr_hugepages"
+)
+
+
+@dataclass(slots=True)
+class Kernel:
+    """`log`: every write that got an answer, in order. `uevents`: (action, address) of every event sent."""
+
+    cpus: CpuSet
+    iommu: bool = True
+    unified: bool = True
+    tree: Tree = field(default_factory=Tree)
+    faults: Faults = field(default_factory=Faults)
+    log: list[tuple[str, str]] = field(default_factory=list)
+    uevents: list[tuple[str, str]] = field(default_factory=list)
+    changed: list[Callable[[], None]] = field(default_factory=list)
+    pci: Pci = field(init=False)
+    cgroups: Cgroups = field(init=False)
+    processes: Processes = field(init=False)
+    kicks: list[Kick] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
+        self.cgroups = Cgroups(self.tree, self.cpus, unified=self.unified)
+        self.processes = Processes(self.tree)
+
+    def boot(self, *, release: str = "6.12.0-sim", drivers: Iterable[Driver] = KNOWN) -> None:
+        self.tree.put("/proc/sys/kernel/osrelease", f"{release}\n")
+        self.tree.put("/proc/sys/kernel/random/boot_id", "5e0d1c1a-0000-4000-8000-00000000c0de\n")
+        self.tree.put("/proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/vda1 ro quiet\n")
+        self.tree.put("/proc/version", f"Linux version {release}\n")
+        self.tree.folder("/sys/class/iommu")
+        if self.iommu:
+            self.tree.folder("/sys/class/iommu/ivhd0")
+        self.pci.boot(drivers)
+        self.cgroups.boot()
+
+    # --- writes
+
+    def write(self, path: str, text: str) -> None:
+        """Raises OSError, and `pci.Blocked` when the kernel does not return."""
+        real = self.tree.real(path)
+        if self.tree.is_folder(real):
+            raise fail(errno.EISDIR, path)
+        fault = self.faults.get("write-fails", path)
+        if fault is None:
+            fault = self.faults.get("write-fails", real)
+        if fault is not None:
+            raise fail(number(fault or "EIO"), path)
+        try:
+            self._dispatch(real, text)
+        finally:
+            self.log.append((real, text))
+            self.settle()
+        self._perhaps_die()
+
+    def _dispatch(self, real: str, text: str) -> None:
+        if match := _DRIVER.fullmatch(real):
+            driver, action = match.groups()
+            word = text.strip()
+            match action:
+                case "bind":
+                    self.pci.bind(driver, word)
+                case "unbind":
+                    self.pci.unbind(driver, word)
+                case "new_id":
+                    self.pci.new_id(driver, word)
+                case _:
+                    self.pci.remove_id(driver, word)
+        elif real == "/sys/bus/pci/drivers_probe":
+            self.pci.drivers_probe(text.strip())
+        elif real == "/sys/bus/pci/drivers_autoprobe":
+            self.pci.autoprobe = not text.startswith("0")
+            self.tree.put(real, f"{int(self.pci.autoprobe)}\n")
+        elif (match := _DEVICE.fullmatch(real)) and match[2] in ("driver_override", "remove", "sriov_numvfs"):
+            self._device(match[1], match[2], text)
+        elif real.startswith(ROOT + "/"):
+            folder, _, name = real.removeprefix(ROOT).rpartition("/")
+            self.cgroups.write(folder, name, text)
+        elif _PLAIN.fullmatch(real):
+            self.tree.put(real, text if text.endswith("\n") else text + "\n")
+        else:
+            # kernfs_fop_open: an attribute without a store method cannot be opened for writing, not by root either.
+            raise fail(errno.EACCES, real)
+
+    def _device(self, address: str, name: str, text: str) -> None:
+        match name:
+            case "driver_override":
+                self.pci.driver_override(address, text)
+            case "remove":
+                self.pci.vanish(address)
+            case _:
+                self.pci.virtual_functions(address, text.strip())
+
+    def modprobe(self, words: list[str]) -> int:
+        status = self.pci.modprobe(words)
+        self.log.append(("/sbin/modprobe", " ".join(words)))
+        self.settle()
+        self._perhaps_die()
+        return status
+
+    # --- what happens to the host
+
+    def plug(self, specs: list[FunctionSpec]) -> None:
+        """A card appears. Lab: `hotplug` (QMP device_add).
+
+        device_add sends the event and at once tries the drivers that are loaded: udev's rule mostly comes too late for
+        these, and in time for a driver whose module udev has yet to load. The fault `early-udev` turns the race round.
+        """
+        for spec in specs:
+            device = self.pci.appear(spec)
+            early = self.faults.get("early-udev") is not None
+            if not early:
+                self.pci.initial_probe(spec.address)
+            udev.handle(self.tree, "add", spec.address, device.folder, self._by_udev)
+            if early:
+                self.pci.initial_probe(spec.address)
+            self._coldplug(spec)
+        self.settle()
+
+    def unplug(self, address: str) -> None:
+        """The card of this address is pulled out, with all its functions. Raises `pci.Blocked`."""
+        slot = address.rpartition(".")[0]
+        for function in sorted(a for a in self.pci.devices if a.rpartition(".")[0] == slot):
+            self.pci.vanish(function)
+        self.settle()
+
+    def hold(self, address: str, *, pid: int, command: str, uid: int, cgroup: str) -> None:
+        """A process opens every node of the device."""
+        files = nodes.dev_files(self.tree, self.pci.devices[address].folder)
+        self.processes.start(pid=pid, command=command, uid=uid, cgroup=cgroup, paths=files)
+        self.settle()
+
+    def let_go(self, pid: int) -> None:
+        """The process ends; a remove() that waited for it goes on."""
+        self.processes.end(pid)
+        for address in list(self.pci.devices):
+            self.pci.go_on(address)
+        self.settle()
+
+    def lift(self, fault: str, obj: str) -> bool:
+        lifted = self.faults.lift(fault, obj)
+        if fault == "hang-unbind":
+            self.pci.go_on(obj)
+        self.settle()
+        return lifted
+
+    # --- inside
+
+    def _coldplug(self, spec: FunctionSpec) -> None:
+        """80-drivers.rules: udev loads the module whose alias matches. It registers and tries all that is free."""
+        for driver in self.pci.drivers.values():
+            if driver.name not in self.pci.registered and any(
+                row.matches(spec.vendor, spec.device, spec.class_code) for row in driver.ids
+            ):
+                self.pci.register(driver)
+
+    def _by_udev(self, path: str, text: str) -> None:
+        self._dispatch(self.tree.real(path), text)
+
+    def _held(self, address: str) -> bool:
+        files = nodes.dev_files(self.tree, self.pci.devices[address].folder)
+        return bool(files and self.processes.hold(files))
+
+    def _emit(self, action: str, address: str) -> None:
+        self.uevents.append((action, address))
+        for kick in self.kicks:
+            kick()
+
+    def settle(self) -> None:
+        """Something may have changed: who keeps a copy of the state takes one now."""
+        for call in self.changed:
+            call()
+
+    def _perhaps_die(self) -> None:
+        """The fault `die-after-writes`: the state is saved, the process is gone before it hears of the answer."""
+        left = self.faults.get("die-after-writes")
+        if left is None:
+            return
+        if int(left or 1) > 1:
+            self.faults.cause("die-after-writes", value=str(int(left) - 1))
+            return
+        self.faults.lift("die-after-writes")
+        self.settle()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    # --- to and from JSON
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "tree": self.tree.dump(),
+            "pci": self.pci.dump(),
+            "faults": self.faults.dump(),
+            "open": [[pid, paths] for pid, paths in self.processes.open.items()],
+            "cpus": sorted(self.cpus),
+            "unified": self.cgroups.unified,
+        }
+
+    def load(self, dumped: dict[str, Any]) -> None:
+        self.tree.load(dumped["tree"])
+        self.pci.load(dumped["pci"])
+        self.faults.load(dumped["faults"])
+        self.processes.open = dict(dumped["open"])
+        self.cpus = frozenset(dumped["cpus"])
+        self.cgroups.cpus, self.cgroups.unified = self.cpus, dumped["unified"]

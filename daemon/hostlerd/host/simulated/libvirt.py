@@ -1,0 +1,560 @@
+"""libvirt's QEMU driver as a client and a hook see it.
+
+Follows src/qemu/qemu_process.c (qemuProcessInit, qemuProcessPrepareHost, qemuProcessLaunch, qemuProcessStop),
+src/hypervisor/virhostdev.c and src/util/virpci.c. What confirms a behaviour is named where it is. Errors are
+HostFailed with libvirt's words, Unreachable while libvirtd is away, TimedOut where a call does not return in time.
+
+A domain is its XML: the inactive text, and the live text with pins and devices in force, as libvirt itself keeps it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import trio
+
+from hostler.errors import BadInput, HostFailed, TimedOut, Unreachable, Wedged
+from hostlerd.host import Kick, Writer
+from hostlerd.host.simulated import domain_text, guests
+from hostlerd.host.simulated.domain_text import PciHostdev
+from hostlerd.host.simulated.kernel import Kernel
+from hostlerd.host.simulated.pci import Blocked
+from hostlerd.host.simulated.systemd import SimulatedUnits
+from hostlerd.model.cpuset import CpuSet, format_cpu_list
+from hostlerd.model.domains import Definition, Running
+
+Hook = Callable[[str, str, str, str], Awaitable[tuple[int, str]]]
+"""(name, operation, sub-operation, XML) to exit status and standard error."""
+Parse = Callable[[str], Definition]
+
+OWN_WRITE_LIMIT = 3600.0
+"""libvirtd writes to sysfs itself and hangs with it; an hour stands for ever, as no simulation runs longer."""
+
+
+async def no_hook(_name: str, _operation: str, _sub_operation: str, _xml: str) -> tuple[int, str]:
+    """No hook is installed."""
+    await trio.lowlevel.checkpoint()
+    return 0, ""
+
+
+@dataclass(slots=True)
+class Domain:
+    """`inactive`: None for a transient domain. `detached`: devices that libvirt itself took from their drivers."""
+
+    name: str
+    uuid: str
+    inactive: str | None
+    live: str | None = None
+    state: str = "shut off"
+    number: int = -1
+    unit: str = ""
+    autostart: bool = False
+    detached: list[str] = field(default_factory=list)
+
+
+class SimulatedLibvirt:
+    """Implements `hostlerd.host.Hypervisor`, and does what virsh asks for."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        units: SimulatedUnits,
+        writer: Writer,
+        *,
+        parse: Parse,
+        hook: Hook = no_hook,
+        limit: float = 5.0,
+    ) -> None:
+        """`limit`: seconds after which a call of the Hypervisor protocol gives up."""
+        self._kernel = kernel
+        self._units = units
+        self._writer = writer
+        self._parse = parse
+        self.hook = hook
+        self.limit = limit
+        self.domains: dict[str, Domain] = {}
+        self.kicks: list[Kick] = []
+        self.events: list[tuple[str, str]] = []
+        self.hooks_run: list[tuple[str, str, str]] = []
+        self._next = 1
+        self._away = False
+        self._holds: list[str] = []
+        self._changed = trio.Event()
+
+    # --- Hypervisor
+
+    async def running(self) -> tuple[Running, ...]:
+        await self._answer(self.limit)
+        return tuple(
+            Running(
+                live=self._parse(domain.live),
+                definition=self._parse(domain.inactive) if domain.inactive else None,
+                # A domain is active from before its prepare hook on (qemuProcessInit sets the id first).
+                state="running" if domain.state == "running" else "paused",
+            )
+            for domain in self.domains.values()
+            if domain.live
+        )
+
+    async def inactive(self) -> tuple[Definition, ...]:
+        await self._answer(self.limit)
+        return tuple(self._parse(d.inactive) for d in self.domains.values() if d.inactive and not d.live)
+
+    async def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None:
+        await self._pin(uuid, "vcpupin", vcpu, cpus)
+
+    async def pin_emulator(self, uuid: str, cpus: CpuSet) -> None:
+        await self._pin(uuid, "emulatorpin", 0, cpus)
+
+    async def pin_iothread(self, uuid: str, iothread: int, cpus: CpuSet) -> None:
+        await self._pin(uuid, "iothreadpin", iothread, cpus)
+
+    # --- virsh
+
+    async def define(self, xml: str, *, autostart: bool = False) -> str:
+        """`virsh define`; returns the name. Raises BadInput for what is no domain."""
+        await self._answer()
+        name, uuid, text = domain_text.defined(xml)
+        domain = self.domains.get(name)
+        if domain is None:
+            domain = self.domains[name] = Domain(name=name, uuid=uuid, inactive=text)
+        elif domain.uuid != uuid:
+            raise HostFailed(f"operation failed: domain '{name}' already exists with uuid {domain.uuid}")
+        domain.inactive, domain.autostart = text, autostart
+        self._event(name, "defined")
+        return name
+
+    async def undefine(self, name: str) -> None:
+        await self._answer()
+        domain = self._domain(name)
+        domain.inactive = None
+        if domain.live is None:
+            del self.domains[name]
+        self._event(name, "undefined")
+
+    async def create(self, xml: str) -> str:
+        """`virsh create`: a transient domain."""
+        await self._answer()
+        name, uuid, text = domain_text.defined(xml)
+        if name in self.domains:
+            raise HostFailed(
+                f"operation failed: domain '{name}' already exists with uuid {self.domains[name].uuid}"
+            )
+        self.domains[name] = Domain(name=name, uuid=uuid, inactive=None, live=text)
+        self.domains[name].live = None
+        await self._start(self.domains[name], text)
+        return name
+
+    async def start(self, name: str) -> None:
+        """`virsh start`. Raises HostFailed with libvirt's words; then everything libvirt did is undone."""
+        await self._answer()
+        domain = self._domain(name)
+        if domain.live is not None or domain.inactive is None:
+            raise HostFailed("Requested operation is not valid: domain is already running")
+        await self._start(domain, domain.inactive)
+
+    async def destroy(self, name: str) -> None:
+        """`virsh destroy`, and a guest's own shutdown: the same to everybody outside."""
+        await self._answer()
+        domain = self._domain(name)
+        if domain.live is None:
+            raise HostFailed("Requested operation is not valid: domain is not running")
+        await self._stop(domain)
+        self._event(name, "stopped")
+
+    async def attach_device(self, name: str, device: str) -> None:
+        """`virsh attach-device --live`. No hook runs. The event is DEVICE_ADDED (qemuDomainAttachHostPCIDevice)."""
+        await self._answer()
+        domain = self._active(name)
+        hostdev = domain_text.device_hostdev(device)
+        await self._prepare_devices(domain, [hostdev])
+        try:
+            self._open_groups(domain, [hostdev])
+        except HostFailed:
+            await self._reattach(domain, [hostdev.address])
+            raise
+        domain.live = domain_text.with_device(domain.live or "", device)
+        self._event(name, "device-added")
+
+    async def attach(self, name: str, address: str, *, managed: bool = True) -> None:
+        """As `attach_device`, from an address."""
+        await self.attach_device(name, guests.hostdev(address, managed=managed))
+
+    async def detach_device(self, name: str, address: str) -> None:
+        """`virsh detach-device --live`: QEMU lets go, libvirt gives back what it took, then DEVICE_REMOVED."""
+        await self._answer()
+        domain = self._active(name)
+        hostdevs = domain_text.pci_hostdevs(domain.live or "")
+        if address not in [hostdev.address for hostdev in hostdevs]:
+            raise HostFailed(f"device not found: host pci device {address} not found")
+        domain.live = domain_text.without_device(domain.live or "", address)
+        left = [self._group(hostdev.address) for hostdev in hostdevs if hostdev.address != address]
+        self._kernel.pci.close_groups(name, keep=[group for group in left if group is not None])
+        await self._reattach(domain, [address])
+        self._event(name, "device-removed")
+
+    async def pin_by_hand(
+        self, name: str, kind: str, number: int, cpus: CpuSet, *, config: bool = False
+    ) -> None:
+        """`virsh vcpupin NAME N LIST --live`, and `--config` with it. `kind` as in the XML: vcpupin, ..."""
+        domain = self._active(name)
+        await self._pin(domain.uuid, kind, number, cpus)
+        if config and domain.inactive is not None:
+            domain.inactive = domain_text.with_pin(domain.inactive, kind, number, cpus)
+            self._event(name, "defined")
+
+    # --- libvirtd itself
+
+    def stop_libvirtd(self) -> None:
+        """Domains go on. Clients lose their connection at once, events from now on are lost."""
+        self._away = True
+        self._release("hang")
+        for kick in self.kicks:
+            kick()
+
+    async def start_libvirtd(self) -> None:
+        """Runs `reconnect begin` for what runs, starts what is to autostart, and only then accepts clients.
+
+        Lab: `autostart`, `libvirtd_restart`.
+        """
+        for domain in list(self.domains.values()):
+            if domain.live is not None:
+                await self._run_hook(domain, "reconnect", "begin")
+        for domain in list(self.domains.values()):
+            if domain.autostart and domain.live is None and domain.inactive is not None:
+                try:
+                    await self._start(domain, domain.inactive)
+                except HostFailed:
+                    continue  # qemuAutostartDomain: logged, and on with the next
+        self._away = False
+        for kick in self.kicks:
+            kick()
+
+    def hang(self) -> None:
+        """Calls do not return from now on (SIGSTOP)."""
+        self._holds.append("hang")
+
+    def go_on(self) -> None:
+        self._release("hang")
+
+    # --- inside: start and stop
+
+    async def _start(self, domain: Domain, text: str) -> None:
+        domain.number, self._next = self._next, self._next + 1
+        domain.live, domain.state = domain_text.live(text, domain.number), "starting"
+        self._kernel.settle()
+        try:
+            await self._launch(domain)
+        except HostFailed:
+            # qemuProcessInit and qemuProcessStart, label `stop`: a failed start goes through qemuProcessStop, also
+            # when it was the prepare hook that refused, so `stopped end` and `release end` run. No event is sent.
+            await self._stop(domain)
+            raise
+        domain.state = "running"
+        self._event(domain.name, "started")
+
+    async def _launch(self, domain: Domain) -> None:
+        hostdevs = domain_text.pci_hostdevs(domain.live or "")
+        await self._hook_or_fail(domain, "prepare", "begin")
+        await self._prepare_devices(domain, hostdevs)
+        await self._hook_or_fail(domain, "start", "begin")
+        if self._kernel.faults.get("start-fails", domain.name) is not None:
+            raise self._monitor_closed(domain, "Could not open the firmware: No such file or directory")
+        self._make_scope(domain)
+        self._open_groups(domain, hostdevs)
+        for (kind, number), cpus in domain_text.pins(domain.live or "").items():
+            self._set_affinity(domain, kind, number, cpus)
+        # RESUMED comes before the `started` hook and STARTED after it (measured on libvirt 9.0).
+        self._event(domain.name, "resumed")
+        await self._hook_or_fail(domain, "started", "begin")
+
+    async def _stop(self, domain: Domain) -> None:
+        """qemuProcessStop: QEMU is killed, `stopped end`, devices back to the host, `release end`."""
+        domain.state = "stopping"
+        self._kernel.pci.close_groups(domain.name)
+        if domain.unit:
+            self._units.stop(domain.unit)
+            domain.unit = ""
+        await self._run_hook(domain, "stopped", "end")
+        await self._reattach(domain, list(domain.detached))
+        await self._run_hook(domain, "release", "end")
+        self._end(domain)
+
+    def _end(self, domain: Domain) -> None:
+        domain.live, domain.state, domain.number = None, "shut off", -1
+        if domain.inactive is None:
+            self.domains.pop(domain.name, None)
+        self._kernel.settle()
+
+    # --- inside: hooks
+
+    async def _run_hook(self, domain: Domain, operation: str, sub_operation: str) -> tuple[int, str]:
+        """While a hook runs, every call about a domain blocks, listing too (measured on libvirt 9.0 and 11.3)."""
+        self.hooks_run.append((domain.name, operation, sub_operation))
+        self._holds.append("hook")
+        try:
+            return await self.hook(
+                domain.name, operation, sub_operation, domain.live or domain.inactive or ""
+            )
+        finally:
+            self._release("hook")
+
+    async def _hook_or_fail(self, domain: Domain, operation: str, sub_operation: str) -> None:
+        status, words = await self._run_hook(domain, operation, sub_operation)
+        if status:  # virHookCall and virCommandWait
+            raise HostFailed(
+                "Hook script execution failed: internal error: Child process (LC_ALL=C PATH=/usr/sbin:/usr/bin "
+                f"/etc/libvirt/hooks/qemu.d/hostler {domain.name} {operation} {sub_operation} -) "
+                f"unexpected exit status {status}: {words}",
+                data={"object": domain.name},
+            )
+
+    # --- inside: devices
+
+    async def _prepare_devices(self, domain: Domain, hostdevs: list[PciHostdev]) -> None:
+        """virHostdevPreparePCIDevicesImpl: nothing in use elsewhere, managed ones detached, others must be on VFIO."""
+        for hostdev in hostdevs:
+            address = hostdev.address
+            if address not in self._kernel.pci.devices:
+                raise HostFailed(
+                    f"Device {address} not found: could not access /sys/bus/pci/devices/{address}/config"
+                )
+            for other in self.domains.values():
+                if other is not domain and other.live and self._uses(other, address):
+                    raise HostFailed(
+                        f"Requested operation is not valid: PCI device {address} is in use by driver QEMU, "
+                        f"domain {other.name}"
+                    )
+        done: list[str] = []
+        try:
+            for hostdev in hostdevs:
+                if hostdev.managed:
+                    await self._detach(domain, hostdev.address, done)
+                elif self._kernel.pci.devices[hostdev.address].driver != "vfio-pci":
+                    raise HostFailed(
+                        f"Requested operation is not valid: Unmanaged PCI device {hostdev.address} must be manually "
+                        "detached from the host"
+                    )
+        except HostFailed:
+            await self._reattach(domain, done)
+            raise
+
+    def _uses(self, other: Domain, address: str) -> bool:
+        group = self._group(address)
+        return any(
+            hostdev.address == address or (group is not None and self._group(hostdev.address) == group)
+            for hostdev in domain_text.pci_hostdevs(other.live or "")
+        )
+
+    async def _detach(self, domain: Domain, address: str, done: list[str]) -> None:
+        """virPCIDeviceBindToStub: nothing to do where vfio-pci has it already, and then nothing to undo either."""
+        if self._kernel.pci.devices[address].driver == "vfio-pci":
+            return
+        self._kernel.modprobe(["vfio-pci"])  # virPCIProbeDriver
+        done.append(address)
+        domain.detached.append(address)
+        await self._rebind(address, "vfio-pci")
+        if self._kernel.pci.devices[address].driver != "vfio-pci":
+            raise HostFailed(f"internal error: Failed to bind PCI device '{address}' to vfio-pci")
+
+    async def _reattach(self, domain: Domain, addresses: list[str]) -> None:
+        """virPCIDeviceUnbindFromStub: only what libvirt itself had bound; its failures are logged, not raised."""
+        for address in addresses:
+            if address not in domain.detached:
+                continue
+            domain.detached.remove(address)
+            if address in self._kernel.pci.devices:
+                try:
+                    await self._rebind(address, "\n")
+                except HostFailed:
+                    continue
+
+    async def _rebind(self, address: str, override: str) -> None:
+        """virPCIDeviceBindWithDriverOverride: override, unbind, drivers_probe."""
+        for path, text in self._rebinding(address, override):
+            try:
+                await self._writer.write(path, text, limit=OWN_WRITE_LIMIT)
+            except (OSError, Wedged) as error:
+                raise HostFailed(f"Failed to write {path} of PCI device '{address}': {error}") from error
+
+    def _rebinding(self, address: str, override: str) -> list[tuple[str, str]]:
+        folder = f"/sys/bus/pci/devices/{address}"
+        steps = [(f"{folder}/driver_override", override)]
+        if self._kernel.pci.devices[address].driver is not None:
+            steps.append((f"{folder}/driver/unbind", address))
+        return [*steps, ("/sys/bus/pci/drivers_probe", address)]
+
+    def _open_groups(self, domain: Domain, hostdevs: list[PciHostdev]) -> None:
+        """QEMU opens the groups; it ends with its own words where a group is not viable (vfio_container_connect)."""
+        for hostdev in hostdevs:
+            group = self._group(hostdev.address)
+            try:
+                if group is None:
+                    raise self._monitor_closed(domain, f"vfio {hostdev.address}: no iommu_group found")
+                self._kernel.pci.open_group(group, domain.name)
+            except OSError as error:
+                words = (
+                    f"group {group} is not viable\nPlease ensure all devices within the iommu_group are bound to "
+                    "their vfio bus driver."
+                    if isinstance(error, PermissionError)
+                    else f"failed to open /dev/vfio/{group}: {error.strerror}"
+                )
+                raise self._monitor_closed(domain, f"vfio {hostdev.address}: {words}") from error
+
+    def _monitor_closed(self, domain: Domain, words: str) -> HostFailed:
+        return HostFailed(
+            f"internal error: QEMU unexpectedly closed the monitor (vm='{domain.name}'): {words}",
+            data={"object": domain.name},
+        )
+
+    def _group(self, address: str) -> int | None:
+        device = self._kernel.pci.devices.get(address)
+        return device.spec.group if device is not None else None
+
+    # --- inside: threads
+
+    def _make_scope(self, domain: Domain) -> None:
+        """virSystemdCreateMachine: machine-qemu\\x2dN\\x2dNAME.scope in machine.slice, libvirt's own groups below."""
+        machine = re.sub(
+            r"[^a-zA-Z0-9_.]", lambda m: f"\\x{ord(m[0]):02x}", f"qemu-{domain.number}-{domain.name}"
+        )
+        domain.unit = f"machine-{machine}.scope"
+        path = f"/machine.slice/{domain.unit}"
+        self._units.start(domain.unit, path, delegate=True)
+        live = domain.live or ""
+        threads = ["emulator", *(f"vcpu{n}" for n in range(domain_text.vcpus(live)))]
+        threads += [f"iothread{n}" for n in domain_text.iothreads(live)]
+        for thread in threads:
+            self._kernel.cgroups.make(f"{path}/libvirt/{thread}")
+        if self._kernel.cgroups.unified:
+            self._kernel.cgroups.control(f"{path}/libvirt")
+
+    def _set_affinity(self, domain: Domain, kind: str, number: int, cpus: CpuSet) -> None:
+        """virProcessSetAffinity: EINVAL where nothing of the mask is in the cpuset (__set_cpus_allowed_ptr)."""
+        thread = {"vcpupin": f"vcpu{number}", "iothreadpin": f"iothread{number}"}.get(kind, "emulator")
+        cgroups = self._kernel.cgroups
+        path = f"/machine.slice/{domain.unit}/libvirt"
+        if (
+            not cpus & cgroups.effective(path)
+            or self._kernel.faults.get("pin-fails", domain.name) is not None
+        ):
+            raise HostFailed(
+                f"cannot set CPU affinity on process {4000 + domain.number}: Invalid argument",
+                data={"object": domain.name},
+            )
+        if cgroups.unified:
+            cgroups.ask(f"{path}/{thread}", cpus & cgroups.cpus)
+
+    async def _pin(self, uuid: str, kind: str, number: int, cpus: CpuSet) -> None:
+        await self._answer(self.limit)
+        domain = next((d for d in self.domains.values() if d.uuid == uuid), None)
+        if domain is None:
+            raise HostFailed(f"Domain not found: no domain with matching uuid '{uuid}'")
+        if domain.live is None or domain.state != "running":
+            raise HostFailed("Requested operation is not valid: domain is not running")
+        numbers = {
+            "vcpupin": range(domain_text.vcpus(domain.live)),
+            "iothreadpin": domain_text.iothreads(domain.live),
+        }.get(kind, [0])
+        if number not in numbers:
+            raise HostFailed(f"invalid argument: {kind} {number} is out of range in domain '{domain.name}'")
+        if not cpus:
+            raise HostFailed("invalid argument: Empty cpu list for pinning")
+        self._set_affinity(domain, kind, number, cpus)
+        domain.live = domain_text.with_pin(domain.live, kind, number, cpus)
+        self._kernel.settle()
+
+    # --- inside: the connection
+
+    async def _answer(self, limit: float = math.inf) -> None:
+        await trio.lowlevel.checkpoint()
+        with trio.move_on_after(limit):
+            while self._holds and not self._away:
+                await self._changed.wait()
+        if self._away:
+            raise Unreachable(
+                "Failed to connect socket to '/var/run/libvirt/libvirt-sock': Connection refused",
+                remedy="see `systemctl status libvirtd`",
+            )
+        if self._holds:
+            raise TimedOut(f"libvirt does not answer within {limit:g} s", data={"object": "libvirt"})
+
+    def _release(self, hold: str) -> None:
+        if hold in self._holds:
+            self._holds.remove(hold)
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _event(self, name: str, what: str) -> None:
+        self._kernel.settle()
+        if self._away:
+            return
+        self.events.append((name, what))
+        for kick in self.kicks:
+            kick()
+
+    def _domain(self, name: str) -> Domain:
+        if name not in self.domains:
+            raise BadInput(f"Domain not found: no domain with matching name '{name}'")
+        return self.domains[name]
+
+    def _active(self, name: str) -> Domain:
+        domain = self._domain(name)
+        if domain.live is None:
+            raise HostFailed("Requested operation is not valid: domain is not running")
+        return domain
+
+    def show(self) -> dict[str, Any]:
+        """Name to state, devices and pins."""
+        return {
+            domain.name: {
+                "uuid": domain.uuid,
+                "state": domain.state,
+                "devices": [
+                    hostdev.address
+                    for hostdev in domain_text.pci_hostdevs(domain.live or domain.inactive or "")
+                ],
+                "pins": {
+                    f"{kind} {number}": format_cpu_list(cpus)
+                    for (kind, number), cpus in sorted(
+                        domain_text.pins(domain.live or domain.inactive or "").items()
+                    )
+                },
+            }
+            for domain in self.domains.values()
+        }
+
+    # --- to and from JSON
+
+    def dump(self) -> dict[str, Any]:
+        return {"next": self._next, "domains": [asdict(domain) for domain in self.domains.values()]}
+
+    def load(self, dumped: dict[str, Any]) -> None:
+        """What was starting or stopping when the process died has been stopped: libvirtd lives on in reality, its
+        hook's connection breaks, and by the time the daemon is back libvirtd has put its own things back.
+        """
+        self._next = dumped["next"]
+        self.domains = {d["name"]: Domain(**d) for d in dumped["domains"]}
+        for domain in list(self.domains.values()):
+            if domain.state not in ("starting", "stopping"):
+                continue
+            self._kernel.pci.close_groups(domain.name)
+            if domain.unit:
+                self._units.stop(domain.unit)
+                domain.unit = ""
+            for address in domain.detached:
+                if address in self._kernel.pci.devices:
+                    self._put_back(address)
+            domain.detached = []
+            self._end(domain)
+
+    def _put_back(self, address: str) -> None:
+        for path, text in self._rebinding(address, "\n"):
+            try:
+                self._kernel.write(path, text)
+            except (OSError, Blocked):
+                return
