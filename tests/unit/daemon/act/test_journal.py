@@ -1,0 +1,167 @@
+"""The journal survives everything but its own first line."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hostler.errors import HostFailed
+from hostlerd.act import journal as module
+from hostlerd.act.journal import Journal
+from hostlerd.model.domains import Definition
+from hostlerd.model.ledger import Claim, DeviceRecord, FileRecord, GroupRecord, Ledger, PinRecord, Trouble
+from hostlerd.model.plan import Unbind
+
+GPU = "0000:01:00.0"
+DEVICE = DeviceRecord(address=GPU, driver="amdgpu", override=None, identity="1002:744c:030000")
+GROUP = GroupRecord(unit="system.slice", allowed="", ours=("0-1", "0-3"))
+PINS = PinRecord(uuid="u", vcpus={0: "2", 1: "6"}, iothreads={1: "0-1"}, emulator="0-1", idle="7")
+RULE = FileRecord(path="/run/udev/rules.d/70-hostler.rules")
+TROUBLE = Trouble(object=GPU, reason="hangs", remedy="reboot", since=1.5, wedged=True)
+STEP = Unbind(object=GPU, before="amdgpu", after=None, why="because")
+
+
+def parse(xml: str) -> Definition:
+    return Definition(name=xml, uuid=f"uuid-{xml}")
+
+
+def opened(path: Path, boot: str = "boot-1") -> Journal:
+    return Journal(str(path), boot, parse)
+
+
+def filled(path: Path) -> Ledger:
+    journal = opened(path)
+    for record in (DEVICE, GROUP, PINS, RULE):
+        journal.record(record)
+    journal.claim(Claim(definition=parse("win11"), since=3, prepared=True, xml="win11"))
+    journal.trouble(TROUBLE)
+    journal.residue("user.slice")
+    journal.begin(STEP, writer=42)
+    journal.close()
+    return journal.ledger
+
+
+def test_everything_comes_back(tmp_path: Path):
+    before = filled(tmp_path / "journal")
+    again = opened(tmp_path / "journal")
+    assert again.ledger == before
+    assert again.ledger.devices == {GPU: DEVICE}
+    assert again.ledger.groups == {"system.slice": GROUP}
+    assert again.ledger.pins == {"u": PINS}
+    assert again.ledger.claims["uuid-win11"].prepared
+    assert [s.writer for s in again.ledger.outstanding.values()] == [42]
+    assert again.ledger.untouchable(GPU)
+
+
+def test_a_step_number_is_never_used_twice(tmp_path: Path):
+    filled(tmp_path / "journal")
+    again = opened(tmp_path / "journal")
+    first = next(iter(again.ledger.outstanding))
+    assert again.begin(STEP) > first
+
+
+def test_what_ends_is_gone(tmp_path: Path):
+    filled(tmp_path / "journal")
+    journal = opened(tmp_path / "journal")
+    journal.settle(GPU)
+    journal.settle("system.slice")
+    journal.settle("u")
+    journal.settle(RULE.path)
+    journal.unclaim("uuid-win11")
+    journal.forgive(GPU)
+    journal.close()
+    assert opened(tmp_path / "journal").ledger == Ledger(residue=("user.slice",))
+
+
+def test_another_boots_journal_is_void(tmp_path: Path):
+    filled(tmp_path / "journal")
+    assert opened(tmp_path / "journal", "boot-2").ledger == Ledger()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(cut=st.integers(0, 2000))
+def test_cut_at_any_byte_it_is_a_prefix(tmp_path: Path, cut: int):
+    """A crash in the middle of an append: every whole line before it still counts, the cut one does not."""
+    path = tmp_path / "journal"
+    path.unlink(missing_ok=True)
+    filled(path)
+    data = path.read_bytes()[:cut]
+    path.write_bytes(data)
+    whole = data[: data.rfind(b"\n") + 1].count(b"\n")
+    journal = opened(path)
+    ledger = journal.ledger
+    found = (
+        len(ledger.devices) + len(ledger.groups) + len(ledger.pins) + len(ledger.files) + len(ledger.claims)
+        + len(ledger.troubles) + len(ledger.residue) + len(ledger.outstanding)
+    )  # fmt: skip
+    assert found == max(0, whole - 1)
+    journal.record(DEVICE)
+    journal.close()
+    assert opened(path).ledger.devices == {GPU: DEVICE}
+
+
+def test_a_line_of_rubbish_loses_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = tmp_path / "journal"
+    filled(path)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:3], "\x00rubbish\n", '{"open": "device"}\n', *lines[3:]]))
+    journal = opened(path)
+    assert journal.ledger.devices == {GPU: DEVICE}
+    assert journal.ledger.claims
+    assert "line 4" in caplog.text
+    assert (tmp_path / "journal.broken").exists()
+
+
+def test_no_room_changes_nothing(tmp_path: Path):
+    path = tmp_path / "journal"
+    journal = opened(path)
+    journal.record(GROUP)
+    size = path.stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, before[1]))
+    try:
+        with pytest.raises(HostFailed, match="cannot be written"):
+            journal.record(DEVICE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert journal.ledger.devices == {}
+    assert path.stat().st_size == size
+    journal.record(DEVICE)
+    journal.close()
+    assert opened(path).ledger.devices == {GPU: DEVICE}
+
+
+def test_it_is_rewritten_before_it_grows_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "COMPACT_AT", 2000)
+    path = tmp_path / "journal"
+    journal = opened(path)
+    journal.record(DEVICE)
+    for _ in range(200):
+        journal.end(journal.begin(STEP))
+    assert path.stat().st_size < 4000
+    assert journal.ledger.devices == {GPU: DEVICE}
+    first = json.loads(path.read_text().splitlines()[0])
+    assert first == {"journal": 1, "boot": "boot-1"}
+
+
+def test_the_line_is_there_before_the_step(tmp_path: Path):
+    """What the lab's kill scenarios look for."""
+    path = tmp_path / "journal"
+    journal = opened(path)
+    journal.begin(STEP, writer=7)
+    last = json.loads(path.read_text().splitlines()[-1])
+    assert last == {
+        "begin": 1,
+        "kind": "unbind",
+        "object": GPU,
+        "from": "amdgpu",
+        "to": None,
+        "writer": 7,
+    }
+    assert os.stat(path).st_nlink == 1
