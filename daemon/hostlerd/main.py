@@ -25,9 +25,10 @@ from hostlerd.api import Json
 from hostlerd.api import socket as socket_face
 from hostlerd.api.events import Events
 from hostlerd.api.service import HostlerService
+from hostlerd.decide.rule import RULE_FILE
 from hostlerd.machine import Machine, open_machine
 from hostlerd.observe.domain_xml import parse_domain
-from hostlerd.observe.everything import observe_with
+from hostlerd.observe.everything import Everything
 from hostlerd.options import Options, parse
 from hostlerd.policy import Policy
 from hostlerd.reconcile import Reconciler
@@ -100,7 +101,7 @@ async def serve(options: Options, machine: Machine) -> None:
         host=host,
         journal=journal,
         settings=await policy.start(),
-        observe=observe_with(host),
+        observe=Everything(host, RULE_FILE),
         tell=events.tell,
         publish=service.publish,
     )

@@ -226,7 +226,6 @@ class Reconciler:
         failures = 0
         while True:
             await latch.wait()
-            self._in_pass = True
             try:
                 await one_pass()
                 failures = 0
@@ -240,12 +239,18 @@ class Reconciler:
                 await trio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
                 failures += 1
                 latch.kick()
-            finally:
-                self._in_pass = False
 
     async def _host_pass(self) -> None:
         self.passes += 1
         ended, self._next_pass = self._next_pass, trio.Event()
+        self._in_pass = True
+        try:
+            await self._rounds()
+        finally:
+            self._in_pass = False
+        ended.set()
+
+    async def _rounds(self) -> None:
         for _ in range(ROUNDS):
             waiting = set(self._waiters)
             observed = await self._observe(self._journal, self._snapshot)
@@ -265,7 +270,6 @@ class Reconciler:
         self._publish(self._observed, plan, self.passes)
         if plan.of("libvirt"):
             self.look_at_domains.kick()
-        ended.set()
 
     def _plan_of(self, observed: Observed) -> Plan:
         return decide(observed, self.settings)

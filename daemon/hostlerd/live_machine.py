@@ -1,0 +1,78 @@
+"""The live host as the daemon's machine: files under /, the writer process, systemd and polkit over the bus, libvirt, udev.
+
+The bus is a comfort: without it there is no isolation and no D-Bus face, but the socket is served and devices are handed
+over. It is opened first, since systemd is behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import trio
+
+from hostlerd.api import Service
+from hostlerd.api import bus as bus_face
+from hostlerd.api.authorize import Authorizer
+from hostlerd.host import Kick
+from hostlerd.host.bus import Bus
+from hostlerd.host.files import RootFiles
+from hostlerd.host.libvirt import LibvirtHypervisor
+from hostlerd.host.notify import Notify
+from hostlerd.host.systemd import SystemdUnits
+from hostlerd.host.threads import in_thread
+from hostlerd.host.writer import LiveWriter
+from hostlerd.machine import Machine
+from hostlerd.options import Options
+from hostlerd.sources import libvirt as libvirt_source
+from hostlerd.sources import udev as udev_source
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class LiveHost:
+    """host.Host of the real thing."""
+
+    def __init__(self, bus: Bus, uri: str) -> None:
+        self.files = RootFiles("/")
+        self.units = SystemdUnits(bus)
+        self.writer = LiveWriter(adopt=self._adopt)
+        self.hypervisor = LibvirtHypervisor(uri)
+
+    async def look(self, read: Callable[[], T], *, limit: float) -> T:
+        return await in_thread(read, limit=limit, what="reading the host")
+
+    async def _adopt(self, pid: int) -> None:
+        await self.units.start_scope(f"hostler-write-{pid}.scope", [pid], "A write of hostler to the kernel")
+
+
+@asynccontextmanager
+async def open_live(options: Options) -> AsyncIterator[Machine]:
+    bus = Bus(None if options.bus == "system" else options.bus)
+    host = LiveHost(bus, "qemu:///system")
+
+    async def face(service: Service) -> None:
+        await bus_face.serve(bus, service)
+
+    async def domains(
+        kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        await libvirt_source.run(host.hypervisor, kick, task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(bus.run)
+        yield Machine(
+            host=host,
+            boot=host.files.read("/proc/sys/kernel/random/boot_id").strip(),
+            authorize=Authorizer(bus),
+            notify=Notify(),
+            device_sources=(udev_source.run,),
+            domain_sources=(domains,),
+            faces=(face,),
+        )
+        await host.writer.aclose()
+        nursery.cancel_scope.cancel()

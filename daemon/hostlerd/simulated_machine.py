@@ -1,0 +1,79 @@
+"""A simulated host as the daemon's machine: no root, no libvirt, no udev, no bus.
+
+The host is kept in a file beside the journal, as a real one outlives its daemon. libvirt's hook is the real one: the
+client's `hostler hook`, in a process of its own, over the real socket.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from hostler.wire import SOCKET_VARIABLE
+from hostlerd.api.authorize import Authorizer
+from hostlerd.host import Kick
+from hostlerd.host.notify import Notify
+from hostlerd.host.simulated.host import SimulatedHost
+from hostlerd.host.simulated.libvirt import Hook
+from hostlerd.machine import Machine
+from hostlerd.observe.domain_xml import parse_domain
+from hostlerd.options import Options
+
+LIBVIRT_LIMIT = 60.0
+"""Seconds of a simulated libvirt call; like the real one's, longer than a hook may take."""
+
+
+def hook_of(socket: str) -> Hook:
+    """libvirt's hook script: `hostler hook`, told where this daemon listens."""
+
+    async def hook(name: str, operation: str, sub_operation: str, xml: str) -> tuple[int, str]:
+        done = await trio.run_process(
+            [sys.executable, "-m", "hostler", "hook", name, operation, sub_operation, "-"],
+            stdin=xml.encode(),
+            capture_stderr=True,
+            check=False,
+            env={**os.environ, SOCKET_VARIABLE: socket},
+            stdout=subprocess.DEVNULL,
+        )
+        return done.returncode, done.stderr.decode(errors="replace").strip()
+
+    return hook
+
+
+@asynccontextmanager
+async def open_simulated(options: Options) -> AsyncIterator[Machine]:
+    host = SimulatedHost(
+        options.sim or "desktop",
+        hook=hook_of(options.socket),
+        parse=parse_domain,
+        limit=LIBVIRT_LIMIT,
+        state_file=os.path.join(options.runtime, "host.json"),
+    )
+
+    async def devices(
+        kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        host.subscribe_devices(kick)
+        task_status.started()
+
+    async def domains(
+        kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        host.subscribe_domains(kick)
+        task_status.started()
+        kick()
+
+    yield Machine(
+        host=host,
+        boot="simulated",
+        authorize=Authorizer(None, simulated=True),
+        notify=Notify(),
+        device_sources=(devices,),
+        domain_sources=(domains,),
+        simulate=host.simulate,
+    )
