@@ -13,8 +13,8 @@ import os
 from time import monotonic
 
 from hostler import frames, wire
-from hostler.errors import BadInput, HostlerError, TimedOut, Unreachable, from_wire
-from hostler.shapes import is_map
+from hostler.errors import BadInput, HostlerError, Internal, TimedOut, Unreachable, from_wire
+from hostler.shapes import is_list, is_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,3 +192,25 @@ def _why(error: OSError, path: str, limit: float) -> HostlerError:
         case _:
             reason = os.strerror(error.errno)
             return Unreachable(f"the daemon cannot be reached at {path}: {reason}", remedy=_START, data=data)
+
+
+def expect_map(result: object, method: str) -> dict[str, object]:
+    """The result of `method`, a map. Raises Internal."""
+    if not is_map(result):
+        raise _misfit(method)
+    return result
+
+
+def expect_rows(result: object, method: str) -> list[dict[str, object]]:
+    """The result of `method`, a list of maps, bare or under the method's name. Raises Internal."""
+    found = result.get(method) if is_map(result) else result
+    if not is_list(found):
+        raise _misfit(method)
+    return [expect_map(row, method) for row in found]
+
+
+def _misfit(method: str) -> HostlerError:
+    return Internal(
+        f"the daemon's answer to `{method}` is not in the shape this client knows",
+        remedy="daemon and client must be of one version: compare `hostler --version` and `hostlerd --version`",
+    )

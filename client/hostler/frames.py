@@ -5,6 +5,9 @@ is `BadInput`, and after it the stream is of no more use. Client and daemon shar
 alone. A length prefix rather than a streaming unpacker: that one buffers first and knows no end of a message.
 """
 
+# msgpack has no type information; its two functions get their types here.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import msgpack
@@ -18,9 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 HEADER = 4
-# msgpack has no type information for pyright: both get their types here.
-_pack: Callable[..., bytes] = msgpack.packb  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-_unpack: Callable[..., object] = msgpack.unpackb  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+_pack: Callable[..., bytes] = msgpack.packb  # pyright: ignore[reportAssignmentType]  says None too, for streams
+_unpack: Callable[..., object] = msgpack.unpackb
 
 
 def encode(message: Mapping[str, object]) -> bytes:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from hostler.cli import output
 from hostler.cli.arguments import Arguments, Option, Spec, Usage
-from hostler.connection import Connection
+from hostler.connection import Connection, expect_rows
 from hostler.render import domains as render
-from hostler.shapes import expect_rows
 
 SPEC = Spec(
     "domains",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from hostler.cli import output
 from hostler.cli.arguments import Arguments, Spec
-from hostler.connection import Connection
-from hostler.shapes import expect_map
+from hostler.connection import Connection, expect_map
 
 SPEC = Spec(
     "reload",

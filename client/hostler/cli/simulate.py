@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from hostler.cli import output
 from hostler.cli.arguments import Arguments, Spec, Usage
-from hostler.connection import Connection
+from hostler.connection import Connection, expect_map
 from hostler.render.text import clean
-from hostler.shapes import expect_map
 from hostler.wire import SIMULATE_METHOD
 
 SPEC = Spec(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from hostler.cli import output
 from hostler.cli.arguments import Arguments, Spec
-from hostler.connection import Connection
+from hostler.connection import Connection, expect_map
 from hostler.render import status as render
-from hostler.shapes import expect_map
 
 SPEC = Spec(
     "status",
