@@ -29,7 +29,7 @@ KNOWN = {
 class Faults:
     """`active`: (name, object) to value."""
 
-    active: dict[tuple[str, str], str] = field(default_factory=dict)
+    active: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
 
     def cause(self, name: str, obj: str = "", value: str = "") -> None:
         """Raises BadInput for a name that is not known."""

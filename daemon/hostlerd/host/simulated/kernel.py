@@ -42,13 +42,13 @@ class Kernel:
     unified: bool = True
     tree: Tree = field(default_factory=Tree)
     faults: Faults = field(default_factory=Faults)
-    log: list[tuple[str, str]] = field(default_factory=list)
-    uevents: list[tuple[str, str]] = field(default_factory=list)
-    changed: list[Callable[[], None]] = field(default_factory=list)
+    log: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    uevents: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    changed: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     pci: Pci = field(init=False)
     cgroups: Cgroups = field(init=False)
     processes: Processes = field(init=False)
-    kicks: list[Kick] = field(default_factory=list)
+    kicks: list[Kick] = field(default_factory=list[Kick])
 
     def __post_init__(self) -> None:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)

@@ -1,7 +1,7 @@
 """libvirt's QEMU driver as a client and a hook see it.
 
-Follows src/qemu/qemu_process.c (qemuProcessInit, qemuProcessPrepareHost, qemuProcessLaunch, qemuProcessStop),
-src/hypervisor/virhostdev.c and src/util/virpci.c. What confirms a behaviour is named where it is. Errors are
+Follows src/qemu/qemu_process.c (qemuProcessInit, qemuProcessPrepareHost, qemuProcessLaunch, qemuProcessStop). What
+confirms a behaviour is named where it is. Errors are
 HostFailed with libvirt's words, Unreachable while libvirtd is away, TimedOut where a call does not return in time.
 
 A domain is its XML: the inactive text, and the live text with pins and devices in force, as libvirt itself keeps it.
@@ -10,19 +10,19 @@ A domain is its XML: the inactive text, and the live text with pins and devices 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import trio
 
-from hostler.errors import BadInput, HostFailed, TimedOut, Unreachable, Wedged
+from hostler.errors import BadInput, HostFailed, TimedOut, Unreachable
 from hostlerd.host import Kick, Writer
 from hostlerd.host.simulated import domain_text, guests
-from hostlerd.host.simulated.domain_text import PciHostdev
+from hostlerd.host.simulated.domains import Domain
+from hostlerd.host.simulated.hostdevs import Hostdevs, monitor_closed
 from hostlerd.host.simulated.kernel import Kernel
-from hostlerd.host.simulated.pci import Blocked
+from hostlerd.host.simulated.scopes import Scopes
 from hostlerd.host.simulated.systemd import SimulatedUnits
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.domains import Definition, Running
@@ -31,29 +31,11 @@ Hook = Callable[[str, str, str, str], Awaitable[tuple[int, str]]]
 """(name, operation, sub-operation, XML) to exit status and standard error."""
 Parse = Callable[[str], Definition]
 
-OWN_WRITE_LIMIT = 3600.0
-"""libvirtd writes to sysfs itself and hangs with it; an hour stands for ever, as no simulation runs longer."""
-
 
 async def no_hook(_name: str, _operation: str, _sub_operation: str, _xml: str) -> tuple[int, str]:
     """No hook is installed."""
     await trio.lowlevel.checkpoint()
     return 0, ""
-
-
-@dataclass(slots=True)
-class Domain:
-    """`inactive`: None for a transient domain. `detached`: devices that libvirt itself took from their drivers."""
-
-    name: str
-    uuid: str
-    inactive: str | None
-    live: str | None = None
-    state: str = "shut off"
-    number: int = -1
-    unit: str = ""
-    autostart: bool = False
-    detached: list[str] = field(default_factory=list)
 
 
 class SimulatedLibvirt:
@@ -71,8 +53,8 @@ class SimulatedLibvirt:
     ) -> None:
         """`limit`: seconds after which a call of the Hypervisor protocol gives up."""
         self._kernel = kernel
-        self._units = units
-        self._writer = writer
+        self._scopes = Scopes(kernel, units)
+        self._hostdevs = Hostdevs(kernel, writer)
         self._parse = parse
         self.hook = hook
         self.limit = limit
@@ -171,11 +153,11 @@ class SimulatedLibvirt:
         await self._answer()
         domain = self._active(name)
         hostdev = domain_text.device_hostdev(device)
-        await self._prepare_devices(domain, [hostdev])
+        await self._hostdevs.prepare(domain, [hostdev], self.domains.values())
         try:
-            self._open_groups(domain, [hostdev])
+            self._hostdevs.open_groups(domain, [hostdev])
         except HostFailed:
-            await self._reattach(domain, [hostdev.address])
+            await self._hostdevs.reattach(domain, [hostdev.address])
             raise
         domain.live = domain_text.with_device(domain.live or "", device)
         self._event(name, "device-added")
@@ -192,9 +174,9 @@ class SimulatedLibvirt:
         if address not in [hostdev.address for hostdev in hostdevs]:
             raise HostFailed(f"device not found: host pci device {address} not found")
         domain.live = domain_text.without_device(domain.live or "", address)
-        left = [self._group(hostdev.address) for hostdev in hostdevs if hostdev.address != address]
+        left = [self._hostdevs.group(hostdev.address) for hostdev in hostdevs if hostdev.address != address]
         self._kernel.pci.close_groups(name, keep=[group for group in left if group is not None])
-        await self._reattach(domain, [address])
+        await self._hostdevs.reattach(domain, [address])
         self._event(name, "device-removed")
 
     async def pin_by_hand(
@@ -260,14 +242,14 @@ class SimulatedLibvirt:
     async def _launch(self, domain: Domain) -> None:
         hostdevs = domain_text.pci_hostdevs(domain.live or "")
         await self._hook_or_fail(domain, "prepare", "begin")
-        await self._prepare_devices(domain, hostdevs)
+        await self._hostdevs.prepare(domain, hostdevs, self.domains.values())
         await self._hook_or_fail(domain, "start", "begin")
         if self._kernel.faults.get("start-fails", domain.name) is not None:
-            raise self._monitor_closed(domain, "Could not open the firmware: No such file or directory")
-        self._make_scope(domain)
-        self._open_groups(domain, hostdevs)
+            raise monitor_closed(domain, "Could not open the firmware: No such file or directory")
+        self._scopes.make(domain)
+        self._hostdevs.open_groups(domain, hostdevs)
         for (kind, number), cpus in domain_text.pins(domain.live or "").items():
-            self._set_affinity(domain, kind, number, cpus)
+            self._scopes.pin(domain, kind, number, cpus)
         # RESUMED comes before the `started` hook and STARTED after it (measured on libvirt 9.0).
         self._event(domain.name, "resumed")
         await self._hook_or_fail(domain, "started", "begin")
@@ -276,11 +258,9 @@ class SimulatedLibvirt:
         """qemuProcessStop: QEMU is killed, `stopped end`, devices back to the host, `release end`."""
         domain.state = "stopping"
         self._kernel.pci.close_groups(domain.name)
-        if domain.unit:
-            self._units.stop(domain.unit)
-            domain.unit = ""
+        self._scopes.end(domain)
         await self._run_hook(domain, "stopped", "end")
-        await self._reattach(domain, list(domain.detached))
+        await self._hostdevs.reattach(domain, list(domain.detached))
         await self._run_hook(domain, "release", "end")
         self._end(domain)
 
@@ -297,9 +277,7 @@ class SimulatedLibvirt:
         self.hooks_run.append((domain.name, operation, sub_operation))
         self._holds.append("hook")
         try:
-            return await self.hook(
-                domain.name, operation, sub_operation, domain.live or domain.inactive or ""
-            )
+            return await self.hook(domain.name, operation, sub_operation, domain.text)
         finally:
             self._release("hook")
 
@@ -313,141 +291,7 @@ class SimulatedLibvirt:
                 data={"object": domain.name},
             )
 
-    # --- inside: devices
-
-    async def _prepare_devices(self, domain: Domain, hostdevs: list[PciHostdev]) -> None:
-        """virHostdevPreparePCIDevicesImpl: nothing in use elsewhere, managed ones detached, others must be on VFIO."""
-        for hostdev in hostdevs:
-            address = hostdev.address
-            if address not in self._kernel.pci.devices:
-                raise HostFailed(
-                    f"Device {address} not found: could not access /sys/bus/pci/devices/{address}/config"
-                )
-            for other in self.domains.values():
-                if other is not domain and other.live and self._uses(other, address):
-                    raise HostFailed(
-                        f"Requested operation is not valid: PCI device {address} is in use by driver QEMU, "
-                        f"domain {other.name}"
-                    )
-        done: list[str] = []
-        try:
-            for hostdev in hostdevs:
-                if hostdev.managed:
-                    await self._detach(domain, hostdev.address, done)
-                elif self._kernel.pci.devices[hostdev.address].driver != "vfio-pci":
-                    raise HostFailed(
-                        f"Requested operation is not valid: Unmanaged PCI device {hostdev.address} must be manually "
-                        "detached from the host"
-                    )
-        except HostFailed:
-            await self._reattach(domain, done)
-            raise
-
-    def _uses(self, other: Domain, address: str) -> bool:
-        group = self._group(address)
-        return any(
-            hostdev.address == address or (group is not None and self._group(hostdev.address) == group)
-            for hostdev in domain_text.pci_hostdevs(other.live or "")
-        )
-
-    async def _detach(self, domain: Domain, address: str, done: list[str]) -> None:
-        """virPCIDeviceBindToStub: nothing to do where vfio-pci has it already, and then nothing to undo either."""
-        if self._kernel.pci.devices[address].driver == "vfio-pci":
-            return
-        self._kernel.modprobe(["vfio-pci"])  # virPCIProbeDriver
-        done.append(address)
-        domain.detached.append(address)
-        await self._rebind(address, "vfio-pci")
-        if self._kernel.pci.devices[address].driver != "vfio-pci":
-            raise HostFailed(f"internal error: Failed to bind PCI device '{address}' to vfio-pci")
-
-    async def _reattach(self, domain: Domain, addresses: list[str]) -> None:
-        """virPCIDeviceUnbindFromStub: only what libvirt itself had bound; its failures are logged, not raised."""
-        for address in addresses:
-            if address not in domain.detached:
-                continue
-            domain.detached.remove(address)
-            if address in self._kernel.pci.devices:
-                try:
-                    await self._rebind(address, "\n")
-                except HostFailed:
-                    continue
-
-    async def _rebind(self, address: str, override: str) -> None:
-        """virPCIDeviceBindWithDriverOverride: override, unbind, drivers_probe."""
-        for path, text in self._rebinding(address, override):
-            try:
-                await self._writer.write(path, text, limit=OWN_WRITE_LIMIT)
-            except (OSError, Wedged) as error:
-                raise HostFailed(f"Failed to write {path} of PCI device '{address}': {error}") from error
-
-    def _rebinding(self, address: str, override: str) -> list[tuple[str, str]]:
-        folder = f"/sys/bus/pci/devices/{address}"
-        steps = [(f"{folder}/driver_override", override)]
-        if self._kernel.pci.devices[address].driver is not None:
-            steps.append((f"{folder}/driver/unbind", address))
-        return [*steps, ("/sys/bus/pci/drivers_probe", address)]
-
-    def _open_groups(self, domain: Domain, hostdevs: list[PciHostdev]) -> None:
-        """QEMU opens the groups; it ends with its own words where a group is not viable (vfio_container_connect)."""
-        for hostdev in hostdevs:
-            group = self._group(hostdev.address)
-            try:
-                if group is None:
-                    raise self._monitor_closed(domain, f"vfio {hostdev.address}: no iommu_group found")
-                self._kernel.pci.open_group(group, domain.name)
-            except OSError as error:
-                words = (
-                    f"group {group} is not viable\nPlease ensure all devices within the iommu_group are bound to "
-                    "their vfio bus driver."
-                    if isinstance(error, PermissionError)
-                    else f"failed to open /dev/vfio/{group}: {error.strerror}"
-                )
-                raise self._monitor_closed(domain, f"vfio {hostdev.address}: {words}") from error
-
-    def _monitor_closed(self, domain: Domain, words: str) -> HostFailed:
-        return HostFailed(
-            f"internal error: QEMU unexpectedly closed the monitor (vm='{domain.name}'): {words}",
-            data={"object": domain.name},
-        )
-
-    def _group(self, address: str) -> int | None:
-        device = self._kernel.pci.devices.get(address)
-        return device.spec.group if device is not None else None
-
-    # --- inside: threads
-
-    def _make_scope(self, domain: Domain) -> None:
-        """virSystemdCreateMachine: machine-qemu\\x2dN\\x2dNAME.scope in machine.slice, libvirt's own groups below."""
-        machine = re.sub(
-            r"[^a-zA-Z0-9_.]", lambda m: f"\\x{ord(m[0]):02x}", f"qemu-{domain.number}-{domain.name}"
-        )
-        domain.unit = f"machine-{machine}.scope"
-        path = f"/machine.slice/{domain.unit}"
-        self._units.start(domain.unit, path, delegate=True)
-        live = domain.live or ""
-        threads = ["emulator", *(f"vcpu{n}" for n in range(domain_text.vcpus(live)))]
-        threads += [f"iothread{n}" for n in domain_text.iothreads(live)]
-        for thread in threads:
-            self._kernel.cgroups.make(f"{path}/libvirt/{thread}")
-        if self._kernel.cgroups.unified:
-            self._kernel.cgroups.control(f"{path}/libvirt")
-
-    def _set_affinity(self, domain: Domain, kind: str, number: int, cpus: CpuSet) -> None:
-        """virProcessSetAffinity: EINVAL where nothing of the mask is in the cpuset (__set_cpus_allowed_ptr)."""
-        thread = {"vcpupin": f"vcpu{number}", "iothreadpin": f"iothread{number}"}.get(kind, "emulator")
-        cgroups = self._kernel.cgroups
-        path = f"/machine.slice/{domain.unit}/libvirt"
-        if (
-            not cpus & cgroups.effective(path)
-            or self._kernel.faults.get("pin-fails", domain.name) is not None
-        ):
-            raise HostFailed(
-                f"cannot set CPU affinity on process {4000 + domain.number}: Invalid argument",
-                data={"object": domain.name},
-            )
-        if cgroups.unified:
-            cgroups.ask(f"{path}/{thread}", cpus & cgroups.cpus)
+    # --- inside: pins
 
     async def _pin(self, uuid: str, kind: str, number: int, cpus: CpuSet) -> None:
         await self._answer(self.limit)
@@ -464,7 +308,7 @@ class SimulatedLibvirt:
             raise HostFailed(f"invalid argument: {kind} {number} is out of range in domain '{domain.name}'")
         if not cpus:
             raise HostFailed("invalid argument: Empty cpu list for pinning")
-        self._set_affinity(domain, kind, number, cpus)
+        self._scopes.pin(domain, kind, number, cpus)
         domain.live = domain_text.with_pin(domain.live, kind, number, cpus)
         self._kernel.settle()
 
@@ -514,15 +358,10 @@ class SimulatedLibvirt:
             domain.name: {
                 "uuid": domain.uuid,
                 "state": domain.state,
-                "devices": [
-                    hostdev.address
-                    for hostdev in domain_text.pci_hostdevs(domain.live or domain.inactive or "")
-                ],
+                "devices": [hostdev.address for hostdev in domain_text.pci_hostdevs(domain.text)],
                 "pins": {
                     f"{kind} {number}": format_cpu_list(cpus)
-                    for (kind, number), cpus in sorted(
-                        domain_text.pins(domain.live or domain.inactive or "").items()
-                    )
+                    for (kind, number), cpus in sorted(domain_text.pins(domain.text).items())
                 },
             }
             for domain in self.domains.values()
@@ -543,18 +382,9 @@ class SimulatedLibvirt:
             if domain.state not in ("starting", "stopping"):
                 continue
             self._kernel.pci.close_groups(domain.name)
-            if domain.unit:
-                self._units.stop(domain.unit)
-                domain.unit = ""
+            self._scopes.end(domain)
             for address in domain.detached:
                 if address in self._kernel.pci.devices:
-                    self._put_back(address)
+                    self._hostdevs.put_back(address)
             domain.detached = []
             self._end(domain)
-
-    def _put_back(self, address: str) -> None:
-        for path, text in self._rebinding(address, "\n"):
-            try:
-                self._kernel.write(path, text)
-            except (OSError, Blocked):
-                return

@@ -4,7 +4,7 @@ Follows drivers/base/bus.c and dd.c, drivers/pci/pci-driver.c, drivers/vfio/pci/
 drivers/iommu/iommu.c of Linux 6.1 to 6.12; the function that confirms a behaviour is named where it is. Errors are
 OSError with the kernel's number; `Blocked` where the kernel would not return.
 
-Longer than most modules: binding, letting go and the lock between them are one state machine.
+Longer than 400 lines because binding, letting go and the lock between them are one state machine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -47,7 +47,7 @@ class Ticket:
     address: str
     done: bool = False
     error: OSError | None = None
-    then: list[Callable[[], None]] = field(default_factory=list)
+    then: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def end(self, error: OSError | None) -> None:
         self.done, self.error = True, error
@@ -64,7 +64,9 @@ class Device:
     driver: str | None = None
     stuck: bool = False
     going: bool = False
-    waiting: list[tuple[Ticket, Callable[[], None]]] = field(default_factory=list)
+    waiting: list[tuple[Ticket, Callable[[], None]]] = field(
+        default_factory=list[tuple[Ticket, Callable[[], None]]]
+    )
 
 
 @dataclass(slots=True)
@@ -76,11 +78,11 @@ class Pci:
     emit: Emit
     holders: Callable[[str], bool] = lambda _address: False
     iommu: bool = True
-    devices: dict[str, Device] = field(default_factory=dict)
-    drivers: dict[str, Driver] = field(default_factory=dict)
-    registered: dict[str, list[Id]] = field(default_factory=dict)
+    devices: dict[str, Device] = field(default_factory=dict[str, Device])
+    drivers: dict[str, Driver] = field(default_factory=dict[str, Driver])
+    registered: dict[str, list[Id]] = field(default_factory=dict[str, list[Id]])
     """Drivers on the bus, in the order in which they are tried, with their dynamic ids (new_id)."""
-    owners: dict[int, str] = field(default_factory=dict)
+    owners: dict[int, str] = field(default_factory=dict[int, str])
     autoprobe: bool = True
 
     # --- the bus
@@ -151,7 +153,7 @@ class Pci:
         """The device is on the bus and the event is out; no driver has been tried (device_add up to the uevent)."""
         above = self.devices[spec.bridge].folder if spec.bridge else "/sys/devices/pci" + spec.address[:7]
         if not self.iommu and spec.group is not None:
-            spec = FunctionSpec(**{**asdict(spec), "group": None})
+            spec = replace(spec, group=None)
         device = Device(spec=spec, folder=f"{above}/{spec.address}")
         functions.show(self.tree, spec, device.folder)
         self.devices[spec.address] = device
@@ -486,12 +488,7 @@ class Pci:
         """Writers that queued behind a stuck device are gone with the process that is loaded from."""
         self.iommu, self.autoprobe = dumped["iommu"], dumped["autoprobe"]
         self.owners = dict(dumped["owners"])
-        self.drivers = {
-            d["name"]: Driver(
-                **{**d, "ids": tuple(Id(**row) for row in d["ids"]), "nodes": Nodes(d["nodes"])}
-            )
-            for d in dumped["drivers"]
-        }
+        self.drivers = {d["name"]: _driver(d) for d in dumped["drivers"]}
         self.registered = {name: [Id(**row) for row in rows] for name, rows in dumped["registered"].items()}
         self.devices = {}
         for d in dumped["devices"]:
@@ -501,6 +498,11 @@ class Pci:
             )
             if d["stuck"]:
                 self.tree.locked |= {f"{d['folder']}/{name}" for name in LOCKED_ATTRIBUTES}
+
+
+def _driver(dumped: dict[str, Any]) -> Driver:
+    ids = tuple(Id(**row) for row in dumped["ids"])
+    return Driver(**{**dumped, "ids": ids, "nodes": Nodes(dumped["nodes"])})
 
 
 def _ids(text: str, path: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ class Processes:
     """`open`: pid to the paths it has open."""
 
     tree: Tree
-    open: dict[int, list[str]] = field(default_factory=dict)
+    open: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
 
     def start(self, *, pid: int, command: str, uid: int, cgroup: str, paths: list[str]) -> None:
         folder = f"/proc/{pid}"

@@ -25,8 +25,8 @@ class SimulatedUnits:
     """Implements `hostlerd.host.Units`. `paths`: active unit to its control group. `allowed`: the property, if set."""
 
     kernel: Kernel
-    paths: dict[str, str] = field(default_factory=dict)
-    allowed: dict[str, CpuSet] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict[str, str])
+    allowed: dict[str, CpuSet] = field(default_factory=dict[str, CpuSet])
 
     def boot(self) -> None:
         for unit in AT_BOOT:

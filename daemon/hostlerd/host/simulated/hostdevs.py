@@ -1,0 +1,133 @@
+"""Host devices in libvirt's hands: taken from their drivers for a domain, opened by its QEMU, given back.
+
+Follows src/hypervisor/virhostdev.c and src/util/virpci.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hostler.errors import HostFailed, Wedged
+from hostlerd.host import Writer
+from hostlerd.host.simulated import domain_text
+from hostlerd.host.simulated.domain_text import PciHostdev
+from hostlerd.host.simulated.domains import Domain
+from hostlerd.host.simulated.kernel import Kernel
+from hostlerd.host.simulated.pci import Blocked
+
+OWN_WRITE_LIMIT = 3600.0
+"""libvirtd writes to sysfs itself and hangs with it; an hour stands for ever, as no simulation runs longer."""
+
+
+def monitor_closed(domain: Domain, words: str) -> HostFailed:
+    return HostFailed(
+        f"internal error: QEMU unexpectedly closed the monitor (vm='{domain.name}'): {words}",
+        data={"object": domain.name},
+    )
+
+
+class Hostdevs:
+    def __init__(self, kernel: Kernel, writer: Writer) -> None:
+        self._kernel = kernel
+        self._writer = writer
+
+    async def prepare(self, domain: Domain, hostdevs: list[PciHostdev], others: Iterable[Domain]) -> None:
+        """virHostdevPreparePCIDevicesImpl: nothing in use elsewhere, managed ones detached, others must be on VFIO."""
+        for hostdev in hostdevs:
+            address = hostdev.address
+            if address not in self._kernel.pci.devices:
+                raise HostFailed(
+                    f"Device {address} not found: could not access /sys/bus/pci/devices/{address}/config"
+                )
+            for other in others:
+                if other is not domain and other.live and self._uses(other, address):
+                    raise HostFailed(
+                        f"Requested operation is not valid: PCI device {address} is in use by driver QEMU, "
+                        f"domain {other.name}"
+                    )
+        done: list[str] = []
+        try:
+            for hostdev in hostdevs:
+                if hostdev.managed:
+                    await self._detach(domain, hostdev.address, done)
+                elif self._kernel.pci.devices[hostdev.address].driver != "vfio-pci":
+                    raise HostFailed(
+                        f"Requested operation is not valid: Unmanaged PCI device {hostdev.address} must be manually "
+                        "detached from the host"
+                    )
+        except HostFailed:
+            await self.reattach(domain, done)
+            raise
+
+    def _uses(self, other: Domain, address: str) -> bool:
+        group = self.group(address)
+        return any(
+            hostdev.address == address or (group is not None and self.group(hostdev.address) == group)
+            for hostdev in domain_text.pci_hostdevs(other.live or "")
+        )
+
+    async def _detach(self, domain: Domain, address: str, done: list[str]) -> None:
+        """virPCIDeviceBindToStub: nothing to do where vfio-pci has it already, and then nothing to undo either."""
+        if self._kernel.pci.devices[address].driver == "vfio-pci":
+            return
+        self._kernel.modprobe(["vfio-pci"])  # virPCIProbeDriver
+        done.append(address)
+        domain.detached.append(address)
+        await self._rebind(address, "vfio-pci")
+        if self._kernel.pci.devices[address].driver != "vfio-pci":
+            raise HostFailed(f"internal error: Failed to bind PCI device '{address}' to vfio-pci")
+
+    async def reattach(self, domain: Domain, addresses: list[str]) -> None:
+        """virPCIDeviceUnbindFromStub: only what libvirt itself had bound; its failures are logged, not raised."""
+        for address in addresses:
+            if address not in domain.detached:
+                continue
+            domain.detached.remove(address)
+            if address in self._kernel.pci.devices:
+                try:
+                    await self._rebind(address, "\n")
+                except HostFailed:
+                    continue
+
+    async def _rebind(self, address: str, override: str) -> None:
+        """virPCIDeviceBindWithDriverOverride: override, unbind, drivers_probe."""
+        for path, text in self._rebinding(address, override):
+            try:
+                await self._writer.write(path, text, limit=OWN_WRITE_LIMIT)
+            except (OSError, Wedged) as error:
+                raise HostFailed(f"Failed to write {path} of PCI device '{address}': {error}") from error
+
+    def _rebinding(self, address: str, override: str) -> list[tuple[str, str]]:
+        folder = f"/sys/bus/pci/devices/{address}"
+        steps = [(f"{folder}/driver_override", override)]
+        if self._kernel.pci.devices[address].driver is not None:
+            steps.append((f"{folder}/driver/unbind", address))
+        return [*steps, ("/sys/bus/pci/drivers_probe", address)]
+
+    def open_groups(self, domain: Domain, hostdevs: list[PciHostdev]) -> None:
+        """QEMU opens the groups; it ends with its own words where a group is not viable (vfio_container_connect)."""
+        for hostdev in hostdevs:
+            group = self.group(hostdev.address)
+            try:
+                if group is None:
+                    raise monitor_closed(domain, f"vfio {hostdev.address}: no iommu_group found")
+                self._kernel.pci.open_group(group, domain.name)
+            except OSError as error:
+                words = (
+                    f"group {group} is not viable\nPlease ensure all devices within the iommu_group are bound to "
+                    "their vfio bus driver."
+                    if isinstance(error, PermissionError)
+                    else f"failed to open /dev/vfio/{group}: {error.strerror}"
+                )
+                raise monitor_closed(domain, f"vfio {hostdev.address}: {words}") from error
+
+    def group(self, address: str) -> int | None:
+        device = self._kernel.pci.devices.get(address)
+        return device.spec.group if device is not None else None
+
+    def put_back(self, address: str) -> None:
+        for path, text in self._rebinding(address, "\n"):
+            try:
+                self._kernel.write(path, text)
+            except (OSError, Blocked):
+                return
