@@ -25,6 +25,8 @@ class Peer:
     start_time: int | None = None
     pidfd: int | None = None
     bus_name: str | None = None
+    interactive: bool = False
+    """The caller may be asked for a password (a flag of the D-Bus message)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
