@@ -41,6 +41,7 @@ _DESKTOP_FUNCTIONS = (
     _port("0000:00:01.0", 14),
     _port("0000:00:01.1", 15),
     _port("0000:00:02.0", 17),
+    _port("0000:00:02.1", 17),
     _port("0000:00:03.0", 19),
     _port("0000:00:08.0", 20),
     FunctionSpec(
@@ -86,7 +87,7 @@ _DESKTOP_FUNCTIONS = (
         bridge="0000:00:01.1",
         group=15,
     ),
-    # The chipset's port gives no isolation: the network card and the SATA controller share a group.
+    # The chipset's ports give no isolation: the network card and the SATA controller share a group.
     FunctionSpec(
         address="0000:05:00.0",
         vendor=0x10EC,
@@ -96,11 +97,11 @@ _DESKTOP_FUNCTIONS = (
         group=17,
     ),
     FunctionSpec(
-        address="0000:05:00.1",
+        address="0000:06:00.0",
         vendor=0x1022,
         device=0x43EB,
         class_code=0x010601,
-        bridge="0000:00:02.0",
+        bridge="0000:00:02.1",
         group=17,
     ),
     FunctionSpec(

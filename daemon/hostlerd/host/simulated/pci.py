@@ -501,8 +501,10 @@ class Pci:
 
 
 def _driver(dumped: dict[str, Any]) -> Driver:
-    ids = tuple(Id(**row) for row in dumped["ids"])
-    return Driver(**{**dumped, "ids": ids, "nodes": Nodes(dumped["nodes"])})
+    row = dict(dumped)
+    row["ids"] = tuple(Id(**one) for one in dumped["ids"])
+    row["nodes"] = Nodes(dumped["nodes"])
+    return Driver(**row)
 
 
 def _ids(text: str, path: str) -> tuple[int, int]:
