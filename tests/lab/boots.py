@@ -14,7 +14,7 @@ from lab import image, stage
 from lab.guest.groups import GROUPS, Group
 from lab.machine import BootFailed, Machine
 
-START_LIMIT = 300.0
+START_LIMIT = 480.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from .programs import Done, busctl, run
 from .report import Report, scenario
 
 NAME = "org.hostler1"
-MANAGER = "/org/hostler1/Manager"
+MANAGER = "/org/hostler1"
 INTERFACE = "org.hostler1.Manager"
 
 

@@ -62,7 +62,9 @@ def foreign_member(report: Report) -> None:
 def fails_after_prepare(report: Report) -> None:
     """QEMU cannot be started: no event tells, the release hook does."""
     before = snapshot.take()
-    domain = Domain(name="late", hostdevs=PAIR[:1], managed=False, firmware="/etc/hostname")
+    domain = Domain(
+        name="late", hostdevs=PAIR[:1], managed=False, firmware="/usr/share/seabios/vgabios-stdvga.bin"
+    )
     with domain.defined():
         started = domain.start()
         report.check("does not start", not started.ok, started)

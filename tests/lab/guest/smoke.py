@@ -82,7 +82,7 @@ def attach(report: Report) -> None:
 @scenario("fails", "came as far as the hooks", "one member alone is not enough", "both are")
 def failing(report: Report) -> None:
     """What the starts that must fail rely on: a wrong firmware is found late, a group's foreign member late too."""
-    with Domain(name="late", firmware="/etc/hostname").defined() as d:
+    with Domain(name="late", firmware="/usr/share/seabios/vgabios-stdvga.bin").defined() as d:
         done = d.start()
         report.check("fails", not done.ok, done)
         report.equal("came as far as the hooks", hooks.operations(d.name)[0], "prepare")
