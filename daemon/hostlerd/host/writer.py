@@ -1,7 +1,7 @@
 """Writes that may block for ever, each in a process that may be left behind.
 
 Rules: `driver/unbind`, `remove`, `sriov_numvfs` and modprobe can hang in the kernel, where no signal reaches
-them (kernel, Documentation/driver-api/vfio.rst: unbind waits for the user). So the daemon never writes; a
+them (kernel, vfio_unregister_group_dev: waits until the user lets go). So the daemon never writes; a
 process does, which lives in a session and, through `adopt`, in a systemd scope of its own, so that a stuck
 one neither delays `systemctl stop` nor dies with us. A process is kept for the next write until `aclose`; two
 writes at once have two processes. What may be written is a short list here, a belt beside what `decide` and

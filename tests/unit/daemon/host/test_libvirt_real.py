@@ -1,0 +1,183 @@
+"""The libvirt adapter and its source against a libvirtd and QEMU, from events to what becomes of them when it hangs.
+
+One libvirtd for the module; each test leaves it running and answering. The pins are read in /proc, not asked for.
+"""
+
+# ruff: noqa: ASYNC240 - small files of a test
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from hostler.errors import TimedOut, Unreachable
+from hostlerd.host.libvirt import Libvirt
+from hostlerd.model.domains import Definition
+from hostlerd.sources import libvirt as source
+
+from .private_libvirtd import PrivateLibvirtd, missing
+from .test_libvirt import Kicks, parse
+
+ONE, TWO = "6695eb01-f6a4-8304-79aa-000000000001", "6695eb01-f6a4-8304-79aa-000000000002"
+
+
+@pytest.fixture(scope="module")
+def libvirtd() -> Iterator[PrivateLibvirtd]:
+    if command := missing():
+        pytest.fail(f"these tests need a libvirtd: {command}")
+    libvirtd = PrivateLibvirtd()
+    try:
+        libvirtd.start()
+        libvirtd.wait_up()
+        libvirtd.define("one", ONE)
+        libvirtd.define("two", TWO)
+        libvirtd.virsh("start", "one")
+        yield libvirtd
+    finally:
+        libvirtd.remove()
+
+
+@pytest.fixture
+async def link(libvirtd: PrivateLibvirtd) -> AsyncIterator[Libvirt]:
+    link = connection_to(libvirtd)
+    await link.connect(lambda: None)
+    yield link
+    await link.aclose()
+
+
+def connection_to(libvirtd: PrivateLibvirtd, *, call_limit: float = 20, open_limit: float = 5) -> Libvirt:
+    return Libvirt(libvirtd.uri, parse=parse, call_limit=call_limit, open_limit=open_limit, keepalive=(1, 2))
+
+
+async def in_virsh(libvirtd: PrivateLibvirtd, *words: str) -> None:
+    await trio.to_thread.run_sync(libvirtd.virsh, *words)
+
+
+async def test_pins_are_in_force(libvirtd: PrivateLibvirtd, link: Libvirt) -> None:
+    last = os.cpu_count() or 1
+    pin = {str(cpu): frozenset({cpu}) for cpu in (0, last - 1)}
+    first, other = list(pin)[0], list(pin)[-1]
+    for one, two in ((first, other), (other, first)):
+        await link.pin_vcpu(ONE, 0, pin[one])
+        await link.pin_vcpu(ONE, 1, pin[two])
+        await link.pin_emulator(ONE, pin[one])
+        await link.pin_iothread(ONE, 1, pin[two])
+        allowed = libvirtd.allowed("one")
+        assert allowed["CPU 0/TCG"] == one
+        assert allowed["CPU 1/TCG"] == two
+        assert allowed["qemu-system-x86"] == one
+        assert allowed["IO iothread1"] == two
+    (running,) = await link.running()
+    assert (running.uuid, running.state) == (ONE, "running")
+    assert running.live.emulator_pins == pin[other]
+    assert running.definition is not None
+    assert running.definition.emulator_pins is None
+    assert [definition.uuid for definition in await link.inactive()] == [TWO]
+
+
+async def test_what_happens_to_domains_kicks(libvirtd: PrivateLibvirtd, link: Libvirt) -> None:
+    kicked = Kicks()
+    await link.connect(kicked)
+    for words in (
+        ("suspend", "one"),
+        ("resume", "one"),
+        ("vcpupin", "one", "0", "0"),
+        ("desc", "one", "--live", "text"),
+        ("start", "two"),
+        ("destroy", "two"),
+    ):
+        await in_virsh(libvirtd, *words)
+        await kicked.wait()
+
+
+async def test_a_call_during_a_hook_is_given_up_and_the_next_waits_for_it(libvirtd: PrivateLibvirtd) -> None:
+    hold = libvirtd.root / "hold-prepare"
+    link = connection_to(libvirtd, call_limit=0.5)
+    await link.connect(lambda: None)
+    hold.touch()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(in_virsh, libvirtd, "start", "two")
+            with trio.fail_after(20):
+                await until_blocked(link)
+            with pytest.raises(TimedOut, match="listing domains did not return within 0.5 s"):
+                await link.running()
+            hold.unlink()
+    finally:
+        hold.unlink(missing_ok=True)
+    assert {domain.uuid for domain in await link.running()} == {ONE, TWO}
+    await in_virsh(libvirtd, "destroy", "two")
+    assert [domain.uuid for domain in await link.running()] == [ONE]
+    await link.aclose()
+
+
+async def until_blocked(link: Libvirt) -> None:
+    """A call takes a fraction of a millisecond, or as long as a hook."""
+    while True:
+        try:
+            await link.running()
+        except TimedOut:
+            return
+
+
+async def test_a_libvirtd_that_stops_answering(libvirtd: PrivateLibvirtd) -> None:
+    link = connection_to(libvirtd, open_limit=0.5)
+    await link.connect(lambda: None)
+    libvirtd.signal(signal.SIGSTOP)
+    try:
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(expect_unreachable, link)
+            with trio.fail_after(15):
+                assert await link.wait_lost() == "no answer to keepalive"
+        with pytest.raises(TimedOut):
+            await link.connect(lambda: None)
+    finally:
+        libvirtd.signal(signal.SIGCONT)
+    with trio.fail_after(15):
+        await link.connect(lambda: None)
+    assert [domain.uuid for domain in await link.running()] == [ONE]
+    await link.aclose()
+
+
+async def expect_unreachable(link: Libvirt) -> None:
+    with pytest.raises(Unreachable):
+        await link.running()
+
+
+async def test_a_killed_libvirtd_is_found_again_with_its_domains(libvirtd: PrivateLibvirtd) -> None:
+    link, kicked = connection_to(libvirtd), Kicks()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(source.run, link, kicked)
+        await kicked.wait()
+        for _ in range(2):
+            libvirtd.signal(signal.SIGKILL)
+            await kicked.wait()
+            with pytest.raises(Unreachable):
+                await link.running()
+            libvirtd.start()
+            await kicked.wait()
+            assert [domain.uuid for domain in await link.running()] == [ONE]
+        nursery.cancel_scope.cancel()
+
+
+async def test_many_connections_leave_no_descriptor_behind(libvirtd: PrivateLibvirtd) -> None:
+    link = connection_to(libvirtd)
+    counts: list[int] = []
+    for _ in range(6):
+        await link.connect(lambda: None)
+        await link.running()
+        await link.aclose()
+        counts.append(len(list(Path("/proc/self/fd").iterdir())))
+    assert counts[-1] <= counts[0], counts
+
+
+def test_the_parser_is_the_callers(libvirtd: PrivateLibvirtd) -> None:
+    """Here the tests' own: the real one has its own tests, on the XML of many others."""
+    text = libvirtd.virsh("dumpxml", "one")
+    assert parse(text) == Definition(name="one", uuid=ONE, emulator_pins=parse(text).emulator_pins)
