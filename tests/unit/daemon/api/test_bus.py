@@ -1,0 +1,492 @@
+"""The D-Bus face on a bus of the test's own, with both libraries, against the XML in dbus/ and busctl."""
+
+import json
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hostler.errors import Claimed, HostFailed, NotAuthorised
+from hostlerd.api import Peer, Published
+from hostlerd.api.bus import DEVICE, DOMAIN, MANAGER, METHODS, object_path, serve, tree
+from hostlerd.api.interfaces import load
+from hostlerd.api.objects import Objects
+from hostlerd.host.bus import PROPERTIES, Bus, CallFailed, Codec, Kind, Message, Reply
+
+XML = Path(__file__).parents[4] / "dbus"
+NAME = "org.hostler1"
+ROOT = "/org/hostler1"
+CARD = f"{ROOT}/device/_0000_01_00_0"
+UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+GUEST = f"{ROOT}/domain/_4dea22b3_1d52_d8f3_2516_782e98ab3fa0"
+OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
+SOON = 10.0
+
+DEVICE_JSON = {
+    "address": "0000:01:00.0",
+    "name": "NVIDIA AD102",
+    "vendor": "10de",
+    "device": "2684",
+    "class": "030000",
+    "driver": "nvidia",
+    "iommu_group": 14,
+    "group": ["0000:01:00.1"],
+    "companions": ["0000:01:00.1"],
+    "numa_node": None,
+    "boot_vga": True,
+    "owner": {"kind": "host", "who": None},
+    "holders": [],
+}
+DOMAIN_JSON = {
+    "state": "running",
+    "name": "win11",
+    "uuid": UUID,
+    "type": "kvm",
+    "vcpus": {"current": 4, "maximum": 8},
+    "topology": None,
+    "vcpu_pins": {"0": [2, 10], "1": [3]},
+    "emulator_pins": None,
+    "iothreads": 1,
+    "iothread_pins": {"1": [0, 1]},
+    "hostdevs": [{"kind": "pci", "address": "0000:01:00.0", "managed": True}, {"kind": "usb", "source": "1:2"}],
+    "numa_cells": [],
+    "hugepages": False,
+    "gpu": "passthrough",
+}
+STATUS_JSON = {
+    "version": "0.1.0",
+    "state": "converged",
+    "pass": 3,
+    "devices": [],
+    "domains": [],
+    "isolation": {"cpus": "2-5", "for": ["win11"]},
+    "degraded": [{"object": "0000:02:00.0", "reason": "it hangs", "since": 1.5, "remedy": "reboot"}],
+}
+PUBLISHED = Published(
+    status=STATUS_JSON, devices=(DEVICE_JSON,), domains=(DOMAIN_JSON,), cpus={"online": [0]}, plan={"steps": []}
+)
+
+
+class FakeService:
+    """Publishes what it is told to and answers what `answers` says."""
+
+    def __init__(self, published: Published = PUBLISHED) -> None:
+        self.published = published
+        self.calls: list[tuple[Peer, str, Mapping[str, Any]]] = []
+        self.answers: dict[str, Any] = {
+            "status": {"state": "converged"},
+            "devices": {"devices": [DEVICE_JSON]},
+            "domains": {"domains": []},
+            "cpus": {"online": [0]},
+            "plan": {"steps": []},
+            "reload": {"changed": True},
+            "retry": {},
+        }
+        self.changed = trio.Event()
+        self.tell, self._events = trio.open_memory_channel[dict[str, Any]](9)
+
+    async def call(self, peer: Peer, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        self.calls.append((peer, method, params))
+        answer = self.answers[method]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def subscribe(self) -> trio.MemoryReceiveChannel[dict[str, Any]]:
+        return self._events
+
+    def publish(self, **parts: Any) -> None:
+        old = self.published
+        self.published = Published(
+            **{key: parts.get(key, getattr(old, key)) for key in ("status", "devices", "domains", "cpus", "plan")}
+        )
+        self.changed.set()
+        self.changed = trio.Event()
+
+    async def wait_published(self, previous: Published) -> Published:
+        while self.published is previous:
+            await self.changed.wait()
+        return self.published
+
+
+class Listener:
+    """A client that keeps the signals it hears."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.signals: list[Message] = []
+        hear = bus._hear
+        bus._hear = lambda signal: (self.signals.append(signal), hear(signal))  # type: ignore[method-assign]
+        bus.listen(lambda: None, sender=NAME, interface=PROPERTIES, member="PropertiesChanged")
+        bus.listen(lambda: None, sender=NAME, interface=OBJECT_MANAGER, member="InterfacesAdded")
+        bus.listen(lambda: None, sender=NAME, interface=OBJECT_MANAGER, member="InterfacesRemoved")
+        bus.listen(lambda: None, sender=NAME, interface=MANAGER, member="Event")
+
+    async def next(self, count: int) -> list[tuple[str, str, tuple[Any, ...]]]:
+        """The next signals of the face, (path, member, body)."""
+        with trio.fail_after(SOON):
+            while len(found := [s for s in self.signals if s.path.startswith(ROOT)]) < count:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        self.signals.clear()
+        return [(s.path, s.member, s.body) for s in found]
+
+    async def get(self, path: str, interface: str, member: str, signature: str = "", *body: Any) -> Any:
+        return await self.bus.call(NAME, path, interface, member, signature, *body)
+
+
+@asynccontextmanager
+async def face(address: str, codec: Codec, service: FakeService) -> AsyncIterator[Listener]:
+    async with trio.open_nursery() as nursery:
+        server, client = Bus(address, codec=codec), Bus(address, codec=codec)
+        nursery.start_soon(serve, server, service)
+        await nursery.start(server.run)
+        listener = Listener(client)
+        await nursery.start(client.run)
+        with trio.fail_after(SOON):
+            while True:
+                try:
+                    await listener.get(ROOT, "org.freedesktop.DBus.Peer", "Ping")
+                    break
+                except CallFailed:
+                    await trio.sleep(0.01)
+        listener.signals.clear()
+        yield listener
+        nursery.cancel_scope.cancel()
+
+
+# -- the contract -----------------------------------------------------------------------------------------------------
+
+
+def normal(element: ElementTree.Element) -> Any:
+    """An element without comments, blanks and order; what an argument leaves out is filled in."""
+    attributes = dict(element.attrib)
+    if element.tag == "arg":
+        attributes.setdefault("direction", "?")
+    children = [normal(child) for child in element]
+    return (element.tag, sorted(attributes.items()), children if element.tag == "method" else sorted(children))
+
+
+def interface(text: str, name: str) -> Any:
+    (element,) = [e for e in ElementTree.fromstring(text).iter("interface") if e.get("name") == name]
+    return normal(element)
+
+
+@pytest.mark.parametrize(("path", "name"), [(ROOT, MANAGER), (CARD, DEVICE), (GUEST, DOMAIN)])
+async def test_the_face_answers_what_the_xml_says(private_bus: Any, codec: Codec, path: str, name: str) -> None:
+    async with face(private_bus.address, codec, FakeService()) as client:
+        (answer,) = await client.get(path, "org.freedesktop.DBus.Introspectable", "Introspect")
+        (properties,) = await client.get(path, PROPERTIES, "GetAll", "s", name)
+    assert interface(answer, name) == interface((XML / f"{name}.xml").read_text(), name)
+    assert set(properties) == set(load(name).properties)
+
+
+def test_every_method_of_the_xml_is_performed_and_no_other() -> None:
+    assert set(load(MANAGER).methods) == set(METHODS)
+    assert load(DEVICE).methods == {}
+    assert load(DOMAIN).methods == {}
+
+
+def test_the_xml_is_beside_the_module_or_in_the_tree() -> None:
+    with pytest.raises(FileNotFoundError):
+        load("org.hostler1.Nothing")
+
+
+async def test_every_method_answers_as_its_signature_says(private_bus: Any, codec: Codec) -> None:
+    service = FakeService()
+    async with face(private_bus.address, codec, service) as client:
+        for name, method in load(MANAGER).methods.items():
+            arguments = tuple("x" for _ in method.takes)
+            answer = await client.get(ROOT, MANAGER, name, method.takes, *arguments)
+            assert len(answer) == len(method.gives)
+        devices = json.loads((await client.get(ROOT, MANAGER, "Devices"))[0])
+        assert devices == [DEVICE_JSON]
+        assert (await client.get(ROOT, MANAGER, "Reload")) == (True,)
+        own_name = client.bus.unique_name
+    assert {method for _, method, _ in service.calls} == {wire for wire, _ in METHODS.values()}
+    assert {peer for peer, _, _ in service.calls} == {Peer(bus_name=own_name)}
+    assert [dict(p) for _, m, p in service.calls if m in ("domains", "plan", "retry")] == [
+        {"name": "x"},
+        {"domain": "x"},
+        {"object": "x"},
+    ]
+
+
+# -- properties and objects -------------------------------------------------------------------------------------------
+
+
+async def test_managed_objects_and_properties(private_bus: Any, codec: Codec) -> None:
+    async with face(private_bus.address, codec, FakeService()) as client:
+        (objects,) = await client.get(ROOT, OBJECT_MANAGER, "GetManagedObjects")
+        (state,) = await client.get(ROOT, PROPERTIES, "Get", "ss", MANAGER, "State")
+        (degraded,) = await client.get(ROOT, PROPERTIES, "Get", "ss", "", "Degraded")
+        (everything,) = await client.get(ROOT, PROPERTIES, "GetAll", "s", "")
+    assert set(objects) == {CARD, GUEST}
+    assert objects[CARD][DEVICE]["Driver"] == "nvidia"
+    assert objects[CARD][DEVICE]["NumaNode"] == -1
+    assert objects[CARD][DEVICE]["Companions"] == ["0000:01:00.1"]
+    assert objects[GUEST][DOMAIN]["VcpuPins"] == {0: "2,10", 1: "3"}
+    assert objects[GUEST][DOMAIN]["EmulatorPins"] == ""
+    assert objects[GUEST][DOMAIN]["Devices"] == ["0000:01:00.0"]
+    assert (state, degraded) == ("converged", [["0000:02:00.0", "it hangs", "reboot"]])
+    assert everything["Isolated"] == "2-5"
+
+
+async def test_only_differences_are_told(private_bus: Any, codec: Codec) -> None:
+    service = FakeService()
+    async with face(private_bus.address, codec, service) as client:
+        service.publish(status=STATUS_JSON | {"pass": 4})  # of no interest
+        await trio.testing.wait_all_tasks_blocked()
+        service.publish(devices=(DEVICE_JSON | {"driver": "vfio-pci", "owner": {"kind": "domain", "who": "win11"}},))
+        ((path, member, body),) = await client.next(1)
+        assert (path, member) == (CARD, "PropertiesChanged")
+        assert body == (DEVICE, {"Driver": "vfio-pci", "OwnerKind": "domain", "Owner": "win11"}, [])
+        service.publish(
+            status=STATUS_JSON | {"state": "degraded"}, devices=(DEVICE_JSON | {"address": "0000:02:00.0"},), domains=()
+        )
+        signals = await client.next(4)
+        assert [(path, member) for path, member, _ in signals] == [
+            (ROOT, "InterfacesRemoved"),
+            (ROOT, "InterfacesRemoved"),
+            (ROOT, "PropertiesChanged"),
+            (ROOT, "InterfacesAdded"),
+        ]
+        assert signals[0][2] == (CARD, [DEVICE])
+        assert signals[2][2] == (MANAGER, {"State": "degraded"}, [])
+        assert signals[3][2][0] == f"{ROOT}/device/_0000_02_00_0"
+        assert signals[3][2][1][DEVICE]["Address"] == "0000:02:00.0"
+        (objects,) = await client.get(ROOT, OBJECT_MANAGER, "GetManagedObjects")
+        assert set(objects) == {f"{ROOT}/device/_0000_02_00_0"}
+
+
+async def test_events_are_signals(private_bus: Any, codec: Codec) -> None:
+    service = FakeService()
+    async with face(private_bus.address, codec, service) as client:
+        event = {"time": 1.5, "kind": "device", "object": "0000:01:00.0", "text": "häßlich\0\ud800"}
+        service.tell.send_nowait(event)
+        ((path, member, (text,)),) = await client.next(1)
+    assert (path, member) == (ROOT, "Event")
+    assert json.loads(text) == event
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "interface_name", "member", "signature", "body", "error"),
+    [
+        (ROOT + "/x", MANAGER, "Status", "", (), "UnknownObject"),
+        ("/org/hostler", MANAGER, "Status", "", (), "UnknownObject"),
+        (ROOT + "/device", PROPERTIES, "GetAll", "s", ("",), "UnknownInterface"),
+        (CARD, MANAGER, "Status", "", (), "UnknownInterface"),
+        (CARD, OBJECT_MANAGER, "GetManagedObjects", "", (), "UnknownInterface"),
+        (ROOT, MANAGER, "Explode", "", (), "UnknownMethod"),
+        (ROOT, "", "Explode", "", (), "UnknownMethod"),
+        (ROOT, MANAGER, "Status", "s", ("x",), "InvalidArgs"),
+        (ROOT, MANAGER, "Plan", "", (), "InvalidArgs"),
+        (ROOT, PROPERTIES, "Get", "ss", (MANAGER, "Nothing"), "UnknownProperty"),
+        (ROOT, PROPERTIES, "Get", "ss", (DEVICE, "Name"), "UnknownInterface"),
+        (ROOT, PROPERTIES, "Get", "ss", (PROPERTIES, "Name"), "UnknownProperty"),
+        (ROOT, PROPERTIES, "GetAll", "s", (DEVICE,), "UnknownInterface"),
+    ],
+)
+async def test_mistakes_of_a_caller_have_standard_names(
+    private_bus: Any,
+    codec: Codec,
+    path: str,
+    interface_name: str,
+    member: str,
+    signature: str,
+    body: tuple[Any, ...],
+    error: str,
+) -> None:
+    async with face(private_bus.address, codec, FakeService()) as client:
+        with pytest.raises(CallFailed) as failed:
+            await client.get(path, interface_name, member, signature, *body)
+        assert failed.value.name == "org.freedesktop.DBus.Error." + error
+        assert failed.value.message
+
+
+async def test_a_call_without_an_interface_is_answered(private_bus: Any, codec: Codec) -> None:
+    async with face(private_bus.address, codec, FakeService()) as client:
+        assert json.loads((await client.get(ROOT, "", "Cpus"))[0]) == {"online": [0]}
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "message"),
+    [
+        (Claimed("taken", remedy="wait"), "org.hostler1.Error.Claimed", "taken; wait"),
+        (NotAuthorised("no"), "org.hostler1.Error.NotAuthorised", "no"),
+        (HostFailed("no\0\ud800!"), "org.hostler1.Error.HostFailed", "no\ufffd?!"),
+    ],
+)
+async def test_errors_of_the_service_have_their_names(
+    private_bus: Any, codec: Codec, error: Exception, name: str, message: str
+) -> None:
+    service = FakeService()
+    service.answers["retry"] = error
+    async with face(private_bus.address, codec, service) as client:
+        with pytest.raises(CallFailed) as failed:
+            await client.get(ROOT, MANAGER, "Retry", "s", "0000:01:00.0")
+    assert (failed.value.name, failed.value.message) == (name, message)
+
+
+async def test_a_fault_of_ours_shows_no_traceback_and_ends_nothing(
+    private_bus: Any, codec: Codec, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = FakeService()
+    service.answers["status"] = ZeroDivisionError("secret")
+    async with face(private_bus.address, codec, service) as client:
+        with pytest.raises(CallFailed) as failed:
+            await client.get(ROOT, MANAGER, "Status")
+        assert failed.value.name == "org.hostler1.Error.Internal"
+        assert "secret" not in failed.value.message
+        assert "secret" in caplog.text
+        assert await client.get(ROOT, MANAGER, "Cpus")
+
+
+async def test_the_face_comes_back_with_the_bus(private_bus: Any, codec: Codec) -> None:
+    service = FakeService()
+    async with face(private_bus.address, codec, service) as client:
+        await trio.to_thread.run_sync(private_bus.stop)
+        with trio.fail_after(SOON):
+            while client.bus.connected:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        service.publish(status=STATUS_JSON | {"state": "working"})
+        await trio.to_thread.run_sync(private_bus.start)
+        with trio.fail_after(SOON):
+            while True:
+                try:
+                    (state,) = await client.get(ROOT, PROPERTIES, "Get", "ss", MANAGER, "State")
+                    break
+                except Exception:  # noqa: BLE001 - not yet back
+                    await trio.sleep(0.02)
+        assert state == "working"
+
+
+async def test_busctl_shows_the_tree(private_bus: Any, codec: Codec) -> None:
+    async with face(private_bus.address, codec, FakeService()) as client:
+
+        async def busctl(*arguments: str) -> str:
+            return await trio.to_thread.run_sync(private_bus.busctl, *arguments)
+
+        assert (await busctl("tree", "--list", NAME)).split() == [
+            "/",
+            "/org",
+            ROOT,
+            f"{ROOT}/device",
+            CARD,
+            f"{ROOT}/domain",
+            GUEST,
+        ]
+        shown = await busctl("introspect", NAME, CARD, DEVICE)
+        assert ".Driver" in shown
+        assert "nvidia" in shown
+        assert await busctl("get-property", NAME, ROOT, MANAGER, "State") == 's "converged"\n'
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            await busctl("set-property", NAME, ROOT, MANAGER, "State", "s", "x")
+        assert "cannot be set" in refused.value.stderr
+        await client.get(ROOT, "org.freedesktop.DBus.Peer", "Ping")
+
+
+# -- total, whatever is published and asked ---------------------------------------------------------------------------
+
+
+def like(example: Any) -> st.SearchStrategy[Any]:
+    """JSON of the shape of `example`, where members are missing or null and text is anything."""
+    if isinstance(example, dict):
+        members = {key: st.none() | like(value) for key, value in example.items()}
+        return st.fixed_dictionaries({}, optional=members)
+    if isinstance(example, list):
+        return st.lists(like(example[0]), max_size=2) if example else st.just([])
+    if isinstance(example, bool):
+        return st.booleans()
+    if isinstance(example, int):
+        return st.integers(0, 1000)
+    return st.text(st.characters(codec=None))
+
+
+CODEC = Codec()
+
+
+@given(
+    published=st.builds(
+        Published,
+        status=like(STATUS_JSON),
+        devices=st.lists(like(DEVICE_JSON)).map(tuple),
+        domains=st.lists(like(DOMAIN_JSON)).map(tuple),
+    )
+)
+def test_whatever_is_published_can_be_sent(published: Published) -> None:
+    sent: list[bytes] = []
+
+    def emit(path: str, interface_name: str, member: str, signature: str, *body: Any) -> None:
+        signal = Message(
+            kind=Kind.SIGNAL, path=path, interface=interface_name, member=member, signature=signature, body=body
+        )
+        sent.append(CODEC.encode(signal))
+
+    async def perform(call: Message, parameters: tuple[str, ...]) -> Reply:
+        raise NotImplementedError
+
+    objects = Objects(ROOT, {name: load(name) for name in (MANAGER, DEVICE, DOMAIN)}, emit, perform)
+    for values in (tree(Published()), tree(published), tree(PUBLISHED), tree(published)):
+        objects.show(values)
+        for path in values:
+            call = Message(
+                kind=Kind.CALL, path=path, interface=PROPERTIES, member="GetAll", signature="s", body=("",)
+            )
+            reply = objects.answer(call)
+            assert isinstance(reply, Reply)
+            CODEC.encode(Message(kind=Kind.RETURN, reply_to=1, signature=reply.signature, body=reply.body))
+
+
+@given(
+    path=st.sampled_from(["/", "/org", ROOT, ROOT + "/device", CARD, GUEST, "/x"]),
+    interface_name=st.sampled_from(["", PROPERTIES, OBJECT_MANAGER, MANAGER, DEVICE, "org.freedesktop.DBus.Peer"]),
+    member=st.sampled_from(["Get", "GetAll", "Set", "Introspect", "GetManagedObjects", "Ping", "Status", "x"]),
+    body=st.sampled_from(
+        [("", ()), ("s", ("",)), ("ss", ("", "x")), ("ss", (DEVICE, "Name")), ("ssv", (DEVICE, "Name", 1))]
+    ),
+)
+def test_whatever_is_asked_is_answered_or_refused(
+    path: str, interface_name: str, member: str, body: tuple[str, tuple[Any, ...]]
+) -> None:
+    async def perform(call: Message, parameters: tuple[str, ...]) -> Reply:
+        raise NotImplementedError
+
+    objects = Objects(ROOT, {name: load(name) for name in (MANAGER, DEVICE, DOMAIN)}, lambda *_: None, perform)
+    objects.show(tree(PUBLISHED))
+    call = Message(
+        kind=Kind.CALL, path=path, interface=interface_name, member=member, signature=body[0], body=body[1]
+    )
+    try:
+        reply = objects.answer(call)
+    except CallFailed as failed:
+        assert failed.name.startswith("org.freedesktop.DBus.Error.")
+    else:
+        if not isinstance(reply, Reply):
+            reply.close()  # type: ignore[attr-defined]
+
+
+def test_paths_of_children_are_compared_by_element() -> None:
+    values: dict[str, Any] = {ROOT: {}, "/org/hostler11/x": {}}
+    objects = Objects(ROOT, {}, lambda *_: None, lambda *_: None)  # type: ignore[arg-type,return-value]
+    objects.show(values)
+    assert objects._children(ROOT) == []
+    assert objects._children("/org") == ["hostler1", "hostler11"]
+    assert objects._children("/") == ["org"]
+
+
+def test_names_become_paths() -> None:
+    assert object_path("device", "0000:01:00.0") == CARD
+    assert object_path("domain", UUID) == GUEST
+
+
