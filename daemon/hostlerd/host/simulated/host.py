@@ -15,7 +15,7 @@ import trio
 
 from hostler.errors import BadInput, HostFailed
 from hostlerd.host import Kick
-from hostlerd.host.simulated import cpus, hosts, stand_in
+from hostlerd.host.simulated import cpus, guests, hosts
 from hostlerd.host.simulated.drivers import KNOWN
 from hostlerd.host.simulated.functions import DEVICES, FunctionSpec
 from hostlerd.host.simulated.hosts import HostSpec
@@ -27,6 +27,12 @@ from hostlerd.host.simulated.tree import Tree
 from hostlerd.host.simulated.writer import SimulatedWriter
 from hostlerd.model.cpuset import format_cpu_list, parse_cpu_list
 from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE
+from hostlerd.observe import domain_xml
+
+ACTIONS = (
+    "show", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug", "hold",
+    "let-go", "fault", "lift", "set-cpus", "daemon-reload", "restart-libvirtd", "hang-libvirtd", "free-libvirtd",
+)  # fmt: skip
 
 SIMULATION = 1
 """Form of the state file. One of another form is refused: the host starts anew only when it is removed."""
@@ -40,7 +46,7 @@ class SimulatedHost:
         spec: HostSpec | str = "desktop",
         *,
         hook: Hook = no_hook,
-        parse: Parse = stand_in.parse,
+        parse: Parse = domain_xml.parse,
         limit: float = 5.0,
         state_file: str | None = None,
     ) -> None:
@@ -131,9 +137,9 @@ class SimulatedHost:
         | action | params | does |
         |---|---|---|
         | show | | devices, domains, CPUs of slices, hooks run |
-        | define | xml, autostart? | virsh define |
+        | define | xml, or name, devices?, managed?, cores?, threads?, iothreads?, pins?; autostart? | virsh define |
         | undefine, start, stop | name | virsh undefine, start, destroy |
-        | create | xml | virsh create |
+        | create | as define | virsh create: a transient domain |
         | attach, detach | name, address, managed? | virsh attach-device, detach-device |
         | pin | name, vcpu, cpus, config? | virsh vcpupin |
         | plug | card | a card of the host's description goes into its slot |
@@ -167,23 +173,23 @@ class SimulatedHost:
             case "show":
                 return self.show()
             case "define":
-                return {"name": await libvirt.define(params["xml"], autostart=bool(params.get("autostart")))}
+                return {"name": await libvirt.define(_xml(params), autostart=_flag(params, "autostart"))}
             case "undefine":
                 await libvirt.undefine(params["name"])
             case "create":
-                return {"name": await libvirt.create(params["xml"])}
+                return {"name": await libvirt.create(_xml(params))}
             case "start":
                 await libvirt.start(params["name"])
             case "stop":
                 await libvirt.destroy(params["name"])
             case "attach":
                 await libvirt.attach(
-                    params["name"], params["address"], managed=bool(params.get("managed", True))
+                    params["name"], params["address"], managed=_flag(params, "managed", absent=True)
                 )
             case "detach":
                 await libvirt.detach_device(params["name"], params["address"])
             case "pin":
-                cpuset, config = parse_cpu_list(params["cpus"]), bool(params.get("config"))
+                cpuset, config = parse_cpu_list(params["cpus"]), _flag(params, "config")
                 await libvirt.pin_by_hand(
                     params["name"], "vcpupin", int(params["vcpu"]), cpuset, config=config
                 )
@@ -223,7 +229,7 @@ class SimulatedHost:
             case "free-libvirtd":
                 libvirt.go_on()
             case _:
-                raise BadInput(f"a simulated host cannot {action!r}", remedy="see SimulatedHost.simulate")
+                raise BadInput(f"a simulated host cannot {action!r}", remedy=f"it can {', '.join(ACTIONS)}")
         return {}
 
     def _card(self, name: str) -> list[FunctionSpec]:
@@ -256,3 +262,29 @@ class SimulatedHost:
             "hung": list(kernel.tree.hung),
             "faults": kernel.faults.dump(),
         }
+
+
+def _flag(params: Mapping[str, Any], name: str, *, absent: bool = False) -> bool:
+    """Parameters from a command line are text. Raises ValueError."""
+    value = params.get(name, absent)
+    if isinstance(value, str):
+        if value not in ("yes", "no"):
+            raise ValueError(f"{name} is yes or no, not {value!r}")
+        return value == "yes"
+    return bool(value)
+
+
+def _xml(params: Mapping[str, Any]) -> str:
+    """The domain's XML, or one made of a few words. `pins`: `0=4;1=12`, vCPU to CPU list."""
+    if "xml" in params:
+        return str(params["xml"])
+    pins = [pin.partition("=") for pin in str(params.get("pins", "")).split(";") if pin]
+    return guests.domain(
+        params["name"],
+        hostdevs=[address for address in str(params.get("devices", "")).split(",") if address],
+        managed=_flag(params, "managed", absent=True),
+        cores=int(params.get("cores", 2)),
+        threads=int(params.get("threads", 2)),
+        iothreads=int(params.get("iothreads", 0)),
+        pins={int(vcpu): cpus for vcpu, _, cpus in pins},
+    )

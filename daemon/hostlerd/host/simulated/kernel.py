@@ -152,7 +152,10 @@ class Kernel:
     def unplug(self, address: str) -> None:
         """The card of this address is pulled out, with all its functions. Raises `pci.Blocked`."""
         slot = address.rpartition(".")[0]
-        for function in sorted(a for a in self.pci.devices if a.rpartition(".")[0] == slot):
+        functions = sorted(a for a in self.pci.devices if a.rpartition(".")[0] == slot)
+        if not functions:
+            raise fail(errno.ENODEV, address)
+        for function in functions:
             self.pci.vanish(function)
         self.settle()
 

@@ -101,6 +101,7 @@ class SimulatedLibvirt:
         """`virsh define`; returns the name. Raises BadInput for what is no domain."""
         await self._answer()
         name, uuid, text = domain_text.defined(xml)
+        self._parse(text)
         domain = self.domains.get(name)
         if domain is None:
             domain = self.domains[name] = Domain(name=name, uuid=uuid, inactive=text)
@@ -122,6 +123,7 @@ class SimulatedLibvirt:
         """`virsh create`: a transient domain."""
         await self._answer()
         name, uuid, text = domain_text.defined(xml)
+        self._parse(text)
         if name in self.domains:
             raise HostFailed(
                 f"operation failed: domain '{name}' already exists with uuid {self.domains[name].uuid}"
@@ -310,7 +312,7 @@ class SimulatedLibvirt:
             raise HostFailed("invalid argument: Empty cpu list for pinning")
         self._scopes.pin(domain, kind, number, cpus)
         domain.live = domain_text.with_pin(domain.live, kind, number, cpus)
-        self._kernel.settle()
+        self._event(domain.name, "tunable")  # virDomainEventTunableNew
 
     # --- inside: the connection
 

@@ -24,7 +24,7 @@ def device(address: str, name: str) -> str:
 
 @contextmanager
 def refused(number: int) -> Iterator[None]:
-    with pytest.raises(OSError) as caught:  # noqa: PT011  # the number is checked
+    with pytest.raises(OSError) as caught:  # the number is checked
         yield
     assert caught.value.errno == number
 

@@ -48,7 +48,7 @@ def test_errors_are_the_kernels(call: str, path: str, number: int) -> None:
     tree = made()
     tree.link_as_is("/loop", "/loop")
     tree.link_as_is("/broken", "/gone")
-    with pytest.raises(OSError) as caught:  # noqa: PT011  # the number is checked
+    with pytest.raises(OSError) as caught:  # the number is checked
         getattr(tree, call)(path)
     assert caught.value.errno == number
     assert not tree.exists("/broken")
