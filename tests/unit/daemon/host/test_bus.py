@@ -68,7 +68,7 @@ async def ask_bus(client: Bus, member: str, name: str = NAME) -> Any:
 
 async def until_owned(client: Bus, name: str = NAME) -> None:
     with trio.fail_after(SOON):
-        while not await ask_bus(client, "NameHasOwner", name):
+        while not await ask_bus(client, "NameHasOwner", name):  # noqa: ASYNC110
             await trio.sleep(0.01)
 
 

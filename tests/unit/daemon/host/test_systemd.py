@@ -1,0 +1,152 @@
+"""AllowedCPUs and scopes, against a systemd of the test's own on a bus of the test's own."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from hostler.errors import HostFailed, Unreachable
+from hostlerd.host import Units, systemd
+from hostlerd.host.bus import PROPERTIES, Bus, CallFailed, Codec, Message, Reply, Variant
+from hostlerd.host.systemd import SystemdUnits
+
+NAME = "org.freedesktop.systemd1"
+SOON = 10.0
+
+
+class FakeSystemd:
+    """The few methods of org.freedesktop.systemd1 that are called, with its error names and sentences."""
+
+    def __init__(self) -> None:
+        self.units: dict[str, bytes] = {
+            "system.slice": b"",
+            "init.scope": b"\x03",
+            "a-b.service": b"\x00\x01",
+        }
+        self.scopes: list[tuple[Any, ...]] = []
+        self.refuse: CallFailed | None = None
+        self.silent = False
+
+    def handle(self, call: Message) -> Any:
+        if self.silent:
+            return self._never()
+        if self.refuse is not None:
+            raise self.refuse
+        return getattr(self, call.member)(call)
+
+    async def _never(self) -> Reply:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    def _known(self, unit: str) -> None:
+        if unit not in self.units:
+            raise CallFailed(systemd.NO_SUCH_UNIT, f"Unit {unit} not loaded.")
+
+    def GetUnit(self, call: Message) -> Reply:  # noqa: N802 - systemd's name
+        assert (call.path, call.interface, call.signature) == (systemd.PATH, systemd.MANAGER, "s")
+        self._known(call.body[0])
+        return Reply("o", (f"{systemd.PATH}/unit/{list(self.units).index(call.body[0])}",))
+
+    def Get(self, call: Message) -> Reply:  # noqa: N802
+        unit = list(self.units)[int(call.path.rpartition("/")[2])]
+        kind = unit.rpartition(".")[2].capitalize()
+        assert (call.interface, call.body) == (PROPERTIES, (f"{NAME}.{kind}", "AllowedCPUs"))
+        return Reply("v", (Variant("ay", self.units[unit]),))
+
+    def SetUnitProperties(self, call: Message) -> Reply:  # noqa: N802
+        unit, runtime, ((name, value),) = call.body
+        assert (call.signature, runtime, name) == ("sba(sv)", True, "AllowedCPUs")
+        self._known(unit)
+        self.units[unit] = bytes(value)
+        return Reply()
+
+    def StartTransientUnit(self, call: Message) -> Reply:  # noqa: N802
+        assert call.signature == "ssa(sv)a(sa(sv))"
+        self.scopes.append(call.body)
+        return Reply("o", (f"{systemd.PATH}/job/1",))
+
+
+@asynccontextmanager
+async def systemd_on(address: str, codec: Codec, fake: FakeSystemd) -> AsyncIterator[SystemdUnits]:
+    async with trio.open_nursery() as nursery:
+        server, client = Bus(address, codec=codec), Bus(address, codec=codec)
+        server.serve(NAME, fake.handle)
+        await nursery.start(server.run)
+        await nursery.start(client.run)
+        yield SystemdUnits(client)
+        nursery.cancel_scope.cancel()
+
+
+async def test_allowed_cpus_of_loaded_units(private_bus: Any, codec: Codec) -> None:
+    async with systemd_on(private_bus.address, codec, FakeSystemd()) as live:
+        units: Units = live
+        found = await units.allowed_cpus(["init.scope", "system.slice", "gone.slice", "a-b.service"])
+    assert found == {"init.scope": {0, 1}, "system.slice": set(), "a-b.service": {8}}
+
+
+async def test_allowed_cpus_are_set(private_bus: Any, codec: Codec) -> None:
+    fake = FakeSystemd()
+    async with systemd_on(private_bus.address, codec, fake) as units:
+        await units.set_allowed_cpus("system.slice", frozenset({0, 9}))
+        await units.set_allowed_cpus("init.scope", frozenset())
+        assert fake.units["system.slice"] == b"\x01\x02"
+        assert fake.units["init.scope"] == b""
+        assert await units.allowed_cpus(["system.slice"]) == {"system.slice": {0, 9}}
+
+
+async def test_what_systemd_refuses_is_told_in_its_words(private_bus: Any, codec: Codec) -> None:
+    fake = FakeSystemd()
+    async with systemd_on(private_bus.address, codec, fake) as units:
+        with pytest.raises(HostFailed) as failed:
+            await units.set_allowed_cpus("gone.slice", frozenset({1, 2, 3}))
+        assert (
+            failed.value.message
+            == "systemd did not set AllowedCPUs=1-3 on gone.slice: Unit gone.slice not loaded."
+        )
+        assert failed.value.data == {"object": "gone.slice"}
+        fake.units["x.timer"] = b""
+        with pytest.raises(HostFailed, match=r"x\.timer is no unit with a control group"):
+            await units.allowed_cpus(["x.timer"])
+        fake.refuse = CallFailed("org.freedesktop.DBus.Error.AccessDenied", "Permission denied")
+        with pytest.raises(HostFailed, match=r"system\.slice: Permission denied"):
+            await units.allowed_cpus(["system.slice"])
+        assert not await units.start_scope("w.scope", [1], "a writer")
+
+
+async def test_a_systemd_that_does_not_answer_has_a_limit(
+    private_bus: Any, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "READ_LIMIT", 0.05)
+    monkeypatch.setattr(systemd, "WRITE_LIMIT", 0.05)
+    fake = FakeSystemd()
+    fake.silent = True
+    async with systemd_on(private_bus.address, codec, fake) as units:
+        with pytest.raises(HostFailed, match="did not answer GetUnit"):
+            await units.allowed_cpus(["system.slice"])
+        with pytest.raises(HostFailed, match="did not answer SetUnitProperties"):
+            await units.set_allowed_cpus("system.slice", frozenset({1}))
+        assert not await units.start_scope("w.scope", [1], "a writer")
+
+
+async def test_without_a_bus(stopped_bus: Any, codec: Codec) -> None:
+    units = SystemdUnits(Bus(stopped_bus.address, codec=codec))
+    with pytest.raises(Unreachable):
+        await units.allowed_cpus(["system.slice"])
+    with pytest.raises(HostFailed, match="bus is away"):
+        await units.set_allowed_cpus("system.slice", frozenset({1}))
+    assert not await units.start_scope("w.scope", [1], "a writer")
+
+
+async def test_a_scope_takes_the_processes(private_bus: Any, codec: Codec) -> None:
+    fake = FakeSystemd()
+    async with systemd_on(private_bus.address, codec, fake) as units:
+        assert await units.start_scope("hostler-write-7.scope", [7, 8], "a writer")
+    ((name, mode, properties, auxiliary),) = fake.scopes
+    assert (name, mode, auxiliary) == ("hostler-write-7.scope", "fail", [])
+    assert dict(properties) == {
+        "Description": "a writer",
+        "PIDs": [7, 8],
+        "CollectMode": "inactive-or-failed",
+    }
