@@ -19,12 +19,13 @@ from hostlerd.api.authorize import Authorizer
 from hostlerd.host import Kick
 from hostlerd.host.bus import Bus
 from hostlerd.host.files import RootFiles
-from hostlerd.host.libvirt import LibvirtHypervisor
+from hostlerd.host.libvirt import Libvirt
 from hostlerd.host.notify import Notify
 from hostlerd.host.systemd import SystemdUnits
 from hostlerd.host.threads import in_thread
 from hostlerd.host.writer import LiveWriter
 from hostlerd.machine import Machine
+from hostlerd.observe.domain_xml import parse_domain
 from hostlerd.options import Options
 from hostlerd.sources import libvirt as libvirt_source
 from hostlerd.sources import udev as udev_source
@@ -41,7 +42,7 @@ class LiveHost:
         self.files = RootFiles("/")
         self.units = SystemdUnits(bus)
         self.writer = LiveWriter(adopt=self._adopt)
-        self.hypervisor = LibvirtHypervisor(uri)
+        self.hypervisor = Libvirt(uri, parse=parse_domain)
 
     async def look(self, read: Callable[[], T], *, limit: float) -> T:
         return await in_thread(read, limit=limit, what="reading the host")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -217,28 +217,37 @@ class Reconciler:
     # The host lane
 
     async def run_host(self) -> None:
-        await self._run(self.look_at_host, self._host_pass)
+        await self._run(self.look_at_host, self._host_pass, self._fail_all)
 
     async def run_domains(self) -> None:
-        await self._run(self.look_at_domains, self._domains_pass)
+        await self._run(self.look_at_domains, self._domains_pass, lambda _: None)
 
-    async def _run(self, latch: Latch, one_pass: Callable[[], Any]) -> None:
+    async def _run(
+        self, latch: Latch, one_pass: Callable[[], Awaitable[None]], failed: Callable[[HostlerError], None]
+    ) -> None:
         failures = 0
         while True:
             await latch.wait()
             try:
                 await one_pass()
                 failures = 0
+                continue
             except Unreachable as error:
                 log.info("%s", error)  # libvirt's source kicks again when it is back
+                continue
+            except HostlerError as error:
+                log.warning("pass %d: %s", self.passes, error.sentence, extra={"pass_": self.passes})
+                failed(error)
             except Exception as error:
                 log.exception("pass %d failed", self.passes, extra={"pass_": self.passes})
-                fault = error if isinstance(error, HostlerError) else Internal(f"a pass failed: {error!r}")
-                for waiter in self._waiters.values():
-                    waiter.fail(fault)
-                await trio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
-                failures += 1
-                latch.kick()
+                failed(Internal(f"a pass failed: {error!r}", remedy="the journal has the details"))
+            await trio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
+            failures += 1
+            latch.kick()
+
+    def _fail_all(self, error: HostlerError) -> None:
+        for waiter in self._waiters.values():
+            waiter.fail(error)
 
     async def _host_pass(self) -> None:
         self.passes += 1

@@ -48,12 +48,13 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
     for claim in sorted(observed.ledger.claims.values(), key=lambda c: c.since):
         live = running.get(claim.uuid)
         asked = claim.definition.pci_addresses
-        if live is not None:
-            _keep(own, observed, live, [a for a in asked if a in live.pci_addresses])
-        elif claim.prepared:
-            _keep(own, observed, claim.definition, asked)
-        else:
+        if not claim.prepared:
+            # libvirt counts a domain as active from before its prepare hook (qemuProcessInit): not as running yet.
             _grant(own, observed, settings, claim.definition, asked)
+        elif live is not None:
+            _keep(own, observed, live, [a for a in asked if a in live.pci_addresses])
+        else:
+            _keep(own, observed, claim.definition, asked)
     _idle(own, observed, settings)
     return own
 

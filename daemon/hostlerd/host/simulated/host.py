@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import trio
 
-from hostler.errors import BadInput, HostFailed
+from hostler.errors import BadInput, HostFailed, TimedOut
 from hostlerd.host import Kick
 from hostlerd.host.simulated import cpus, guests, hosts
 from hostlerd.host.simulated.drivers import KNOWN
@@ -23,7 +23,7 @@ from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.libvirt import Hook, Parse, SimulatedLibvirt, no_hook
 from hostlerd.host.simulated.pci import Blocked
 from hostlerd.host.simulated.systemd import SimulatedUnits
-from hostlerd.host.simulated.tree import Tree
+from hostlerd.host.simulated.tree import Tree, WouldHang
 from hostlerd.host.simulated.writer import SimulatedWriter
 from hostlerd.model.cpuset import format_cpu_list, parse_cpu_list
 from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE
@@ -33,6 +33,8 @@ ACTIONS = (
     "show", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug", "hold",
     "let-go", "fault", "lift", "set-cpus", "daemon-reload", "restart-libvirtd", "hang-libvirtd", "free-libvirtd",
 )  # fmt: skip
+
+T = TypeVar("T")
 
 SIMULATION = 1
 """Form of the state file. One of another form is refused: the host starts anew only when it is removed."""
@@ -46,7 +48,7 @@ class SimulatedHost:
         spec: HostSpec | str = "desktop",
         *,
         hook: Hook = no_hook,
-        parse: Parse = domain_xml.parse,
+        parse: Parse = domain_xml.parse_domain,
         limit: float = 5.0,
         state_file: str | None = None,
     ) -> None:
@@ -73,6 +75,15 @@ class SimulatedHost:
     @property
     def files(self) -> Tree:
         return self.kernel.tree
+
+    async def look(self, read: Callable[[], T], *, limit: float) -> T:
+        """A read that would hang on a stuck device's lock takes its limit and raises TimedOut."""
+        await trio.lowlevel.checkpoint()
+        try:
+            return read()
+        except WouldHang as hang:
+            await trio.sleep(limit)
+            raise TimedOut(f"reading the host did not return within {limit:g} s") from hang
 
     def subscribe_devices(self, kick: Kick) -> None:
         """Called on every uevent of a PCI device."""
