@@ -1,5 +1,7 @@
 """The D-Bus face on a bus of the test's own, with both libraries, against the XML in dbus/ and busctl."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 from collections.abc import AsyncIterator, Mapping
@@ -11,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostler.errors import Claimed, HostFailed, NotAuthorised
@@ -436,6 +438,7 @@ def like(example: Any) -> st.SearchStrategy[Any]:
 CODEC = Codec()
 
 
+@settings(deadline=None)
 @given(
     published=st.builds(
         Published,
@@ -473,6 +476,7 @@ def test_whatever_is_published_can_be_sent(published: Published) -> None:
             CODEC.encode(Message(kind=Kind.RETURN, reply_to=1, signature=reply.signature, body=reply.body))
 
 
+@settings(deadline=None)
 @given(
     path=st.sampled_from(["/", "/org", ROOT, ROOT + "/device", CARD, GUEST, "/x"]),
     interface_name=st.sampled_from(

@@ -49,6 +49,7 @@ def test_both_libraries_write_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("codec", LOADED, ids=lambda codec: codec.library)
+@settings(deadline=None)
 @given(text=st.text(st.characters(codec=None)))
 def test_any_text_is_sent_as_text_that_the_bus_takes(codec: Codec, text: str) -> None:
     message = Message(kind=Kind.ERROR, serial=1, reply_to=1, error="a.B", signature="s", body=(text,))
@@ -60,8 +61,8 @@ def test_any_text_is_sent_as_text_that_the_bus_takes(codec: Codec, text: str) ->
 
 
 @pytest.mark.parametrize("codec", LOADED, ids=lambda codec: codec.library)
+@settings(max_examples=300, deadline=None)
 @given(noise=st.data())
-@settings(max_examples=300)
 def test_bytes_that_are_no_message_are_unreadable_and_nothing_else(
     codec: Codec, noise: st.DataObject
 ) -> None:

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostlerd.host.bus.framing import MOST_ANSWERED, MOST_ASKED, Framer
@@ -16,6 +16,7 @@ def message(body: int, kind: int = Kind.CALL, fields: int = 13, order: str = "<"
     return head + b"f" * (fields + (-fields & 7)) + b"b" * body
 
 
+@settings(deadline=None)
 @given(
     messages=st.lists(
         st.builds(message, st.integers(0, 99), fields=st.integers(0, 40), order=st.sampled_from("<>"))
