@@ -78,6 +78,8 @@ class Kernel:
             fault = self.faults.get("write-fails", real)
         if fault is not None:
             raise fail(number(fault or "EIO"), path)
+        if not text:  # sysfs_kf_write returns early when there is nothing to write
+            return
         try:
             self._dispatch(real, text)
         finally:

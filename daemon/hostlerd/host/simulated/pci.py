@@ -196,8 +196,6 @@ class Pci:
         """driver_override_store: sets an attribute and nothing else; a newline first clears it. Takes the lock."""
         device = self._device(address)
         path = f"{device.folder}/driver_override"
-        if not text:  # sysfs_kf_write returns early when there is nothing to write
-            return
         if len(text) >= 4095:
             raise fail(errno.EINVAL, path)
         name = text.split("\n", 1)[0]

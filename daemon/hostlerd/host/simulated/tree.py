@@ -191,6 +191,11 @@ class Tree:
                     found[path] = f"-> {leaf.target}" if isinstance(leaf, Link) else leaf.content or ""
             return found
 
+    def save(self, root: str) -> None:
+        """Write everything below the folder `root`, as a recorded host. Write-only files are empty there."""
+        with self._lock:
+            _save(self._root, root)
+
     def record(self, files: Files, path: str) -> None:
         """Copy what another maker of `Files` has at and below `path`. Files that cannot be read are left out."""
         try:
@@ -274,6 +279,18 @@ def _leaves(path: str, node: Node) -> Iterator[tuple[str, Link | Text]]:
             yield from _leaves(f"{path}/{name}", child)
     else:
         yield path, node
+
+
+def _save(node: Node, path: str) -> None:
+    if isinstance(node, Folder):
+        os.makedirs(path, exist_ok=True)
+        for name, child in node.entries.items():
+            _save(child, f"{path}/{name}")
+    elif isinstance(node, Link):
+        os.symlink(node.target, path)
+    else:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(node.content or "")
 
 
 def _dump(node: Node) -> Dumped:
