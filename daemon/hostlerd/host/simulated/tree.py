@@ -256,21 +256,17 @@ class Tree:
     def _parent(self, path: str) -> tuple[Folder, str]:
         """The folder a new name goes into, made where it is missing."""
         *above, name = _parts(path)
-        for depth in range(len(above) + 1):
-            so_far = "/" + "/".join(above[:depth])
-            try:
-                _, node = self._walk(so_far)
-            except FileNotFoundError:
-                _, parent = self._walk("/" + "/".join(above[: depth - 1]))
-                node = Folder()
-                if isinstance(parent, Folder):
-                    parent.entries[above[depth - 1]] = node
+        here = self._root
+        for depth, part in enumerate(above, 1):
+            node = here.entries.get(part)
+            if node is None:
+                node = here.entries[part] = Folder()
+            elif isinstance(node, Link):
+                _, node = self._walk("/" + "/".join(above[:depth]))
             if not isinstance(node, Folder):
                 raise _error(errno.ENOTDIR, path)
-        _, node = self._walk("/" + "/".join(above))
-        if not isinstance(node, Folder):
-            raise _error(errno.ENOTDIR, path)
-        return node, name
+            here = node
+        return here, name
 
 
 def _leaves(path: str, node: Node) -> Iterator[tuple[str, Link | Text]]:
