@@ -23,7 +23,7 @@ def render(topology: Mapping[str, object], style: Style = PLAIN) -> str:
     for socket in _distinct(cpus, "socket"):
         of_socket = [cpu for cpu in cpus if cpu.get("socket") == socket]
         lines.append(style.paint(f"socket {clean(socket)}", "bold"))
-        lines += _socket(topology, of_socket, isolated, style)
+        lines += _socket(topology, of_socket, isolated, style, differ=_differ(cpus))
         lines.append("")
     lines += _nodes(topology)
     lines += _legend(topology)
@@ -40,6 +40,8 @@ def _summary(topology: Mapping[str, object], cpus: Sequence[Cpu]) -> str:
     caches = rows_of(topology.get("l3"))
     parts.append(count(len(caches), "level-3 cache") if caches else "no level-3 cache known")
     parts.append(count(len(rows_of(topology.get("nodes"))), "NUMA node"))
+    if not _differ(cpus) and (clock := _clock(cpus)):
+        parts.append(f"up to {clock}")
     return ", ".join(parts)
 
 
@@ -47,32 +49,45 @@ def _distinct(cpus: Sequence[Cpu], key: str) -> list[object]:
     return list(dict.fromkeys(cpu.get(key) for cpu in cpus))
 
 
+def _differ(cpus: Sequence[Cpu]) -> bool:
+    """Whether there are CPUs of several kinds here."""
+    return any(len(_distinct(cpus, key)) > 1 for key in ("class", "max_mhz"))
+
+
+def _clock(cpus: Sequence[Cpu]) -> str:
+    """The highest clock of any of them."""
+    clocks = [mhz for cpu in cpus if isinstance(mhz := cpu.get("max_mhz"), int | float)]
+    return f"{max(clocks) / 1000:.2f} GHz" if clocks else ""
+
+
 def _socket(
-    topology: Mapping[str, object], cpus: Sequence[Cpu], isolated: frozenset[int], style: Style
+    topology: Mapping[str, object],
+    cpus: Sequence[Cpu],
+    isolated: frozenset[int],
+    style: Style,
+    *,
+    differ: bool,
 ) -> list[str]:
+    """`differ`: say of each line what its CPUs are."""
     sizes = {cache.get("id"): cache.get("kib") for cache in rows_of(topology.get("l3"))}
-    many_nodes = len(rows_of(topology.get("nodes"))) > 1
-    lines: list[str] = []
+    many_nodes = len(_distinct(cpus, "node")) > 1
     cell = max((len(_core(core, isolated)) for core in _cores(cpus)), default=1)
+    groups: list[tuple[str, list[Cpu]]] = []
     for cache in _distinct(cpus, "l3"):
         of_cache = [cpu for cpu in cpus if cpu.get("l3") == cache]
-        name = "no L3" if cache is None else f"L3 {memory(sizes.get(cache))}"
-        nodes = [clean(node) for node in _distinct(of_cache, "node")]
+        words = ["no L3" if cache is None else f"L3 {memory(sizes.get(cache))}"]
         if many_nodes:
-            name += f" node {','.join(nodes)}"
+            words.append(f"node {','.join(clean(node) for node in _distinct(of_cache, 'node'))}")
         for kind in _distinct(of_cache, "class"):
             members = [cpu for cpu in of_cache if cpu.get("class") == kind]
-            label = name + _kind(kind, members)
-            cores = [(_core(core, isolated), _is_isolated(core, isolated)) for core in _cores(members)]
-            lines += _line(label, cores, cell, style)
+            about = ["" if kind in {"uniform", None} else clean(kind), _clock(members)] if differ else []
+            groups.append((" ".join([*words, *filter(None, about)]), members))
+    width = max((len(label) for label, _ in groups), default=0)
+    lines: list[str] = []
+    for label, members in groups:
+        cores = [(_core(core, isolated), _is_isolated(core, isolated)) for core in _cores(members)]
+        lines += _line(f"{label:<{width}}", cores, cell, style)
     return lines
-
-
-def _kind(kind: object, members: Sequence[Cpu]) -> str:
-    """What sets these CPUs apart: their class, and the highest clock of any of them."""
-    words = "" if kind in {"uniform", None} else f" {clean(kind)}"
-    clocks = [mhz for cpu in members if isinstance(mhz := cpu.get("max_mhz"), int | float)]
-    return f"{words} {max(clocks) / 1000:.2f} GHz" if clocks else words
 
 
 def _cores(cpus: Sequence[Cpu]) -> list[list[int]]:
@@ -95,7 +110,7 @@ def _is_isolated(core: Sequence[int], isolated: frozenset[int]) -> bool:
 
 def _line(label: str, cores: Sequence[tuple[str, bool]], cell: int, style: Style) -> list[str]:
     """The cores of one cache: behind its label, or below it where the terminal is too narrow for two."""
-    opening = f"  {label}: "
+    opening = f"  {label}  "
     lines: list[str] = []
     a_line = _CELLS_A_LINE
     if style.width is not None:

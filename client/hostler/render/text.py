@@ -6,10 +6,12 @@ from hostler.shapes import ints_of, is_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 NARROWEST = 12
-"""Columns a text needs to be worth wrapping; below that a table becomes a list of records."""
+"""Columns a text needs to be worth wrapping."""
+_LONGEST_WORD = 40
+"""Columns of a word that a table leaves in one piece."""
 _GAP = "  "
 _PAINTS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -154,7 +156,11 @@ def table(
         max([columns_of(header), *(columns_of(row[index].text) for row in cells)])
         for index, header in enumerate(headers)
     ]
-    if style.width is not None and not _fit(widths, style.width, headers, flexible):
+    least = {
+        index: max(len(headers[index]), *(_longest_word(row[index].text) for row in cells), NARROWEST)
+        for index in flexible
+    }
+    if style.width is not None and not _fit(widths, style.width, least):
         return _records(headers, cells, style)
     lines = [
         style.paint(_join([pad(name, width) for name, width in zip(headers, widths, strict=True)]), "bold")
@@ -181,11 +187,18 @@ def _join(parts: Sequence[str]) -> str:
     return _GAP.join(parts).rstrip()
 
 
-def _fit(widths: list[int], room: int, headers: Sequence[str], flexible: Sequence[int]) -> bool:
-    """Narrow the flexible columns, the widest first, until all fit in `room`. Changes `widths`."""
+def _longest_word(text: str) -> int:
+    return min(_LONGEST_WORD, max(map(columns_of, text.split()), default=0))
+
+
+def _fit(widths: list[int], room: int, least: Mapping[int, int]) -> bool:
+    """Narrow the columns in `least`, the widest first, to no less than that, until all fit in `room`.
+
+    Changes `widths`. False where it cannot be done.
+    """
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - room
     while excess > 0:
-        able = [index for index in flexible if widths[index] > max(NARROWEST, len(headers[index]))]
+        able = [index for index, fewest in least.items() if widths[index] > fewest]
         if not able:
             return False
         widest = max(able, key=lambda index: widths[index])
