@@ -72,7 +72,7 @@ def _prepare(machine: Machine, group: Group) -> None:
     shutil.copytree(guest, os.path.join(machine.share, "guest"), ignore=shutil.ignore_patterns("__pycache__"))
     if group.product:
         folder = os.path.join(machine.folder, "stage")
-        stage.build(folder)
+        stage.build(folder, machine.image.suite)
         stage.install(folder, machine.disk)
 
 

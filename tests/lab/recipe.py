@@ -40,30 +40,14 @@ ExecStart=/bin/sh -c 'python3 -m guest >/dev/ttyS1 2>&1; systemctl poweroff'
 WantedBy=multi-user.target
 """
 
-# The daemon may not write beside its modules; a package's installation compiles them. Where the host has no Python of
-# the guest's version to do it (see `stage`), the guest does, which costs it seconds of its boot.
-COMPILE_UNIT = """\
-[Unit]
-Before=hostlerd.service
-ConditionPathExists=/usr/lib/python3/dist-packages/hostlerd
-ConditionPathExistsGlob=!/usr/lib/python3/dist-packages/hostlerd/__pycache__/main.*.pyc
-[Service]
-Type=oneshot
-ExecStart=python3 -m compileall -q /usr/lib/python3/dist-packages/hostler /usr/lib/python3/dist-packages/hostlerd
-[Install]
-WantedBy=multi-user.target
-"""
-
 FILES = {
     "etc/fstab": "/dev/vda / ext4 defaults 0 1\nshare /host 9p trans=virtio,version=9p2000.L,msize=262144 0 0\n",
     "etc/hostname": "lab\n",
     "etc/systemd/system/lab.service": LAB_UNIT,
-    "etc/systemd/system/lab-compile.service": COMPILE_UNIT,
 }
 PROGRAMS = {hooks.HOOK: hooks.SCRIPT}
 LINKS = {
     "etc/systemd/system/multi-user.target.wants/lab.service": "../lab.service",
-    "etc/systemd/system/multi-user.target.wants/lab-compile.service": "../lab-compile.service",
     **{f"etc/systemd/system/{unit}": "/dev/null" for unit in MASKED},
 }
 FOLDERS = ("host",)

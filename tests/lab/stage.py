@@ -18,13 +18,26 @@ UNITS = "usr/lib/systemd/system"
 ENABLED = ("hostler.socket", "hostlerd.service")
 LIMIT = 600.0
 
+# The daemon may not write beside its modules; a package's installation compiles them. Where this machine has no Python
+# of the guest's version to do it, the guest does, which costs it seconds of its boot.
+COMPILE = "lab-compile.service"
+COMPILE_UNIT = f"""\
+[Unit]
+Before=hostlerd.service
+[Service]
+Type=oneshot
+ExecStart=python3 -m compileall -q /{PACKAGES}/hostler /{PACKAGES}/hostlerd
+[Install]
+WantedBy=multi-user.target
+"""
+
 
 class StageFailed(Exception):
     """The product could not be built, or not be put into the disk."""
 
 
-def build(folder: str) -> None:
-    """Everything of the product below `folder`, as it will lie below the guest's root."""
+def build(folder: str, suite: str) -> None:
+    """Everything of the product below `folder`, as it will lie below the root of a guest of `suite`."""
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     wheels = f"{folder}.wheel"
@@ -34,33 +47,22 @@ def build(folder: str) -> None:
     _run(["make", "-f", "packaging/install.mk", "install", f"DESTDIR={folder}", "launchers=1"])
     with zipfile.ZipFile(os.path.join(wheels, wheel)) as archive:
         archive.extractall(os.path.join(folder, PACKAGES))
-    _compile(folder)
+    _compile(folder, recipe.SUITES[suite])
     for unit in ENABLED:
         _enable(folder, unit)
 
 
-def _compile(folder: str) -> None:
-    """As a package's installation does it, where this machine has a Python of the guest's version.
-
-    Unchecked, because writing into the disk changes the files' times.
-    """
-    for version in recipe.SUITES.values():
-        python = shutil.which(f"python{version}")
-        if python is not None:
-            modules = os.path.join(folder, PACKAGES)
-            _run(
-                [
-                    python,
-                    "-m",
-                    "compileall",
-                    "-q",
-                    "--invalidation-mode",
-                    "unchecked-hash",
-                    "-s",
-                    folder,
-                    modules,
-                ]
-            )
+def _compile(folder: str, version: str) -> None:
+    python = shutil.which(f"python{version}")
+    modules = os.path.join(folder, PACKAGES)
+    # Unchecked, because writing into the disk changes the files' times.
+    options = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", folder]
+    try:
+        _run([python or "", *options, modules])
+    except StageFailed:
+        with open(os.path.join(folder, UNITS, COMPILE), "w", encoding="utf-8") as file:
+            file.write(COMPILE_UNIT)
+        _enable(folder, COMPILE)
 
 
 def _enable(folder: str, unit: str) -> None:
