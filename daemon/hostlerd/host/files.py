@@ -1,9 +1,9 @@
 """Reading under a root: the live host ("/"), a folder, or a tar file, all as `hostlerd.host.Files`.
 
-Rules. Nothing outside the root is ever read: an absolute link of a recorded host means a place in the recording, and
-".." stops at its top. The live root takes no detour (8 us a file: os.open, one os.read), since there the kernel resolves
-links as it should. A tar file is held in memory and never unpacked; what is hostile in it (names that climb, devices,
-endless links, bombs) is left out or refused.
+Rules. Nothing outside the root is ever read: an absolute link of a recorded host means a place in the
+recording, and ".." stops at its top. The live root takes no detour (8 us a file: os.open, one os.read), since
+there the kernel resolves links as it should. A tar file is held in memory and never unpacked; what is hostile
+in it (names that climb, devices, endless links, bombs) is left out or refused.
 """
 
 from __future__ import annotations
@@ -140,9 +140,8 @@ class _Info(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
         info = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]  # None is what tarfile itself passes on
-        if info.type not in tarfile.SUPPORTED_TYPES or info.type in (*_HEADERS,):
-            if info.size > MAX_TEXT:
-                raise BadInput("the tar file has a header of more than 1 MiB", remedy="record the host again")
+        if info.type in _HEADERS and info.size > MAX_TEXT:
+            raise BadInput("the tar file has a header of more than 1 MiB", remedy="record the host again")
         return info
 
 
@@ -190,8 +189,18 @@ class TarFiles:
             self._top = _load(path)
         except BadInput as error:
             raise BadInput(f"{path}: {error.message}", remedy=error.remedy) from None
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError, OSError) as error:
-            raise BadInput(f"{path} is no tar file that can be read: {error}", remedy="name a recorded host") from None
+        except (
+            tarfile.TarError,
+            EOFError,
+            zlib.error,
+            lzma.LZMAError,
+            ValueError,
+            OverflowError,
+            OSError,
+        ) as error:
+            raise BadInput(
+                f"{path} is no tar file that can be read: {error}", remedy="name a recorded host"
+            ) from None
         if "sys" not in self._top and "proc" not in self._top:
             folders = [entry for entry in self._top.values() if isinstance(entry, dict)]
             if len(folders) == 1:
@@ -266,9 +275,12 @@ def _load(path: str) -> _Tree:
         opener: Any = next((opener for start, opener in _MAGIC if magic.startswith(start)), None)
         source = cast("io.BufferedIOBase", opener(raw) if opener else raw)
         with tarfile.open(fileobj=_Bounded(source), mode="r|", tarinfo=_Info) as tar:
+            listing: Any = tar
             for count, member in enumerate(tar):
                 if count >= MAX_MEMBERS:
-                    raise BadInput(f"it has more than {MAX_MEMBERS} members", remedy="record only /sys and /proc")
+                    raise BadInput(
+                        f"it has more than {MAX_MEMBERS} members", remedy="record only /sys and /proc"
+                    )
                 if member.isdir():
                     _put(top, member.name, {})
                 elif member.issym():
@@ -278,7 +290,7 @@ def _load(path: str) -> _Tree:
                 elif member.isreg():
                     stream = tar.extractfile(member)
                     _put(top, member.name, stream.read(MAX_TEXT) if stream else b"")
-                tar.members = []  # ty: the list is of no use here and grows by 1 KiB a member
+                listing.members = []  # tarfile's own list is of no use here and grows by 1 KiB a member
     for name, target in hard:
         entry = _get(top, target)
         if isinstance(entry, bytes):

@@ -1,9 +1,10 @@
 """Processors: which are on line, and what they share.
 
-Rules. Sets are believed, ids are not: `core_id`, cache ids and package ids repeat (hwloc's reading of the same files,
-topology-linux.c, is the reference). Masks come before lists, because oldest kernels and recordings have only these.
-Where CPUs disagree about a set, the view that most of them hold counts. Only on-line CPUs count; a CPU without a topology folder
-is taken for off-line where others have one (kernels before 2.6.37 have no list of those on line).
+Rules. Sets are believed, ids are not: `core_id`, cache ids and package ids repeat (hwloc's reading of the same
+files, topology-linux.c, is the reference). Masks come before lists, because the oldest kernels and recordings
+have only these. Where CPUs disagree about a set, the view that most of them hold counts. Only on-line CPUs
+count; a CPU without a topology folder is taken for off-line where others have one (kernels before 2.6.37 have
+no list of those on line).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import partial
 
 from hostler.errors import BadInput
 from hostlerd.host import Files
-from hostlerd.model.cpus import L3, Cpu, CoreClass, Node, Topology
+from hostlerd.model.cpus import L3, CoreClass, Cpu, Node, Topology
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.observe.core_class import core_classes
 from hostlerd.observe.reading import cpu_list, cpu_set, names, number, text, to_number
@@ -34,7 +35,7 @@ AMD_COMPUTE_UNITS = frozenset({"21", "22"})
 """Families (Bulldozer to Jaguar) whose thread_siblings are cores of one module that share a front end, not threads."""
 
 
-def observe(files: Files) -> Topology:
+def observe_cpus(files: Files) -> Topology:
     """The topology under this root. Raises BadInput if no processor is described there."""
     cpuinfo = text(files, "/proc/cpuinfo") or ""
     online, offline = _present(files, cpuinfo)
@@ -214,8 +215,8 @@ def _kib(size: str | None) -> int | None:
 def _nodes(files: Files, online: CpuSet) -> tuple[Node, ...]:
     """The NUMA nodes; where there are no files, one node with everything.
 
-    Left out are a GPU's own memory and, as hwloc does, a node whose CPUs an earlier one has: firmware that makes no sense,
-    unless the kernel was told to make nodes up (numa=fake=).
+    Left out are a GPU's own memory and, as hwloc does, a node whose CPUs an earlier one has: firmware that
+    makes no sense, unless the kernel was told to make nodes up (numa=fake=).
     """
     listed = cpu_list(files, f"{NODES}/online")
     found = {int(match[1]) for name in names(files, NODES) if (match := _NODE.fullmatch(name))}
@@ -265,5 +266,7 @@ def _gpu_nodes(files: Files) -> frozenset[int]:
     """Nodes that NVIDIA's driver makes of its cards' memory: no place for a domain's."""
     gpus = "/proc/driver/nvidia/gpus"
     read = partial(text, files)
-    found = (re.search(r"Node:\s*([0-9]+)", read(f"{gpus}/{gpu}/numa_status") or "") for gpu in names(files, gpus))
+    found = (
+        re.search(r"Node:\s*([0-9]+)", read(f"{gpus}/{gpu}/numa_status") or "") for gpu in names(files, gpus)
+    )
     return frozenset(int(match[1]) for match in found if match)

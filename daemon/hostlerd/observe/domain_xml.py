@@ -1,15 +1,15 @@
 """A domain's XML to a `Definition`.
 
-Rules. Any text gives a Definition or one BadInput that names the element; never anything else. What libvirt refuses when
-it parses is refused here, as far as it concerns what we read (domain_conf.c, numa_conf.c); what it ignores is ignored.
-The text comes from a hook or a user: no DTD, no entity, at most 1 MiB.
+Rules. Any text gives a Definition or one BadInput that names the element; never anything else. What libvirt
+refuses when it parses is refused here, as far as it concerns what we read (domain_conf.c, numa_conf.c); what it
+ignores is ignored. The text comes from a hook or a user: no DTD, no entity, at most 1 MiB.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 from xml.etree.ElementTree import Element
 
 from hostler.errors import BadInput
@@ -23,19 +23,23 @@ WRAPPERS = frozenset({"domstatus", "domainsnapshot", "domaincheckpoint"})
 """Files of libvirt's that hold a domain."""
 
 
-class _NoDtd(ElementTree.TreeBuilder):
+class _NoDtd(ET.TreeBuilder):
     """Entities need a DTD, so none is read."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> NoReturn:  # noqa: ARG002  # expat's call
-        raise BadInput("the XML has a DTD, which no domain has", remedy="name a file as `virsh dumpxml` writes it")
+        raise BadInput(
+            "the XML has a DTD, which no domain has", remedy="name a file as `virsh dumpxml` writes it"
+        )
 
 
-def parse(xml: str | bytes) -> Definition:
+def parse_domain(xml: str | bytes) -> Definition:
     """The domain in this text. Raises BadInput, whatever the text is."""
     domain = _domain(_root(xml))
     name = domain.findtext("name")
     if name is None or not name.strip():
-        raise BadInput("<domain>: it has no <name>", remedy="correct the domain's XML", data={"element": "name"})
+        raise BadInput(
+            "<domain>: it has no <name>", remedy="correct the domain's XML", data={"element": "name"}
+        )
     if "/" in name:
         raise wrong(_first(domain, "name"), f"{name!r} has a / in it")
     kind = domain.get("type")
@@ -73,15 +77,14 @@ def parse(xml: str | bytes) -> Definition:
 def _root(xml: str | bytes) -> Element:
     if len(xml) > MAX_XML:
         raise BadInput("the XML is longer than 1 MiB, so it is no domain", remedy="name a domain's XML")
-    parser = ElementTree.XMLParser(target=_NoDtd())
+    parser = ET.XMLParser(target=_NoDtd())  # noqa: S314 - without a DTD there are no entities to attack with
     try:
         parser.feed(xml)
-        root: Element | None = parser.close()
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise BadInput(f"this is not XML: {error}", remedy="name a file as `virsh dumpxml` writes it") from None
-    if root is None:
-        raise BadInput("the XML is empty", remedy="name a file as `virsh dumpxml` writes it")
-    return root
+        return parser.close()
+    except (ET.ParseError, ValueError, LookupError) as error:
+        raise BadInput(
+            f"this is not XML: {error}", remedy="name a file as `virsh dumpxml` writes it"
+        ) from None
 
 
 def _domain(root: Element) -> Element:
@@ -252,7 +255,9 @@ def _check_memory(domain: Element, cells: Sequence[Cell]) -> None:
             raise wrong(element, f"its mode must be restrictive, as that of {label(tuned)} is")
     for page in domain.iterfind("memoryBacking/hugepages/page"):
         kib(page, page.get("size"), page.get("unit"))
-        nodes = cpu_set(page, "nodeset", what="cells") if page.get("nodeset") is not None else frozenset[int]()
+        nodes = (
+            cpu_set(page, "nodeset", what="cells") if page.get("nodeset") is not None else frozenset[int]()
+        )
         beyond = nodes - frozenset(range(max(1, len(cells))))
         if beyond:
             raise wrong(page, f"the domain has no NUMA cell {format_cpu_list(beyond)}")

@@ -17,7 +17,7 @@ MAX_CPU = 16384
 
 _CLAUSE = re.compile(r"(?:\^\s*(\d+)|(\d+)\s*(?:-\s*(\d+))?)\s*", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{32}")
-_UNITS = {"b": 1, "byte": 1, "bytes": 1} | {
+_UNITS: dict[str, int] = {"b": 1, "byte": 1, "bytes": 1} | {
     letter + ending: base ** (power + 1)
     for power, letter in enumerate("kmgtpe")
     for ending, base in (("", 1024), ("ib", 1024), ("b", 1000))
@@ -43,7 +43,9 @@ def wrong(element: Element, reason: str) -> BadInput:
 def number(element: Element, word: str | None, what: str, *, most: int = 0xFFFFFFFF) -> int:
     """A whole number as C's strtoul(base 0) reads it: 10, 0x0a, 012."""
     text = (word or "").strip().lower()
-    digits, base = (text[2:], 16) if text.startswith("0x") else (text, 8 if text[:1] == "0" and len(text) > 1 else 10)
+    digits, base = (
+        (text[2:], 16) if text.startswith("0x") else (text, 8 if text[:1] == "0" and len(text) > 1 else 10)
+    )
     try:
         value = int(digits, base) if digits.isalnum() and digits.isascii() and len(digits) < 32 else -1
     except ValueError:

@@ -7,7 +7,7 @@ from typing import Any
 from hostlerd.model.cpus import Cpu, Topology
 
 
-def to_json(topology: Topology) -> dict[str, Any]:
+def cpus_json(topology: Topology) -> dict[str, Any]:
     listed = [
         *(_online(cpu) for cpu in topology.cpus),
         *(_offline(cpu) for cpu in topology.offline),

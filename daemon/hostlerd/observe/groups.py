@@ -1,0 +1,61 @@
+"""Control groups: which CPUs the host's units may run on, and do.
+
+Rules: cgroup v2 alone is read (Documentation/admin-guide/cgroup-v2.rst, cpuset). AllowedCPUs as systemd has it is asked
+for elsewhere; here it is what the kernel was given. Where the cpuset controller is off a group has its ancestor's CPUs.
+A recording without control groups is taken for a host with the usual units and no limits.
+"""
+
+from __future__ import annotations
+
+from hostlerd.host import Files
+from hostlerd.model.cpus import Topology
+from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE, Group, Groups
+from hostlerd.observe.reading import cpu_list, names
+
+ROOT = "/sys/fs/cgroup"
+DOMAIN = "machine-qemu\\x2d"
+"""How machined's scope of a libvirt domain begins: systemd escapes the name qemu-1-win11."""
+
+_UNITS = (".slice", ".scope", ".service")
+
+
+def observe_groups(files: Files, topology: Topology) -> Groups:
+    """The units at the top and those directly in machine.slice."""
+    top = names(files, ROOT)
+    if not top:
+        usual = (*HOST_UNITS, MACHINE_SLICE)
+        return Groups(
+            units=tuple(
+                Group(unit=unit, allowed=frozenset(), effective=topology.online, path=f"{ROOT}/{unit}")
+                for unit in usual
+            )
+        )
+    if "cgroup.controllers" not in top:
+        return Groups(unified=False)
+    everything = cpu_list(files, f"{ROOT}/cpuset.cpus.effective") or topology.online
+    units: list[Group] = []
+    first = [*HOST_UNITS, MACHINE_SLICE]
+    others = sorted(name for name in top if name.endswith((".slice", ".scope")) and name not in first)
+    for unit in (*first, *others):
+        if unit not in top:
+            continue
+        group = _group(files, unit, f"{ROOT}/{unit}", everything)
+        units.append(group)
+        if unit == MACHINE_SLICE:
+            units.extend(
+                _group(files, name, f"{group.path}/{name}", group.effective)
+                for name in sorted(names(files, group.path))
+                if name.endswith(_UNITS)
+            )
+    return Groups(units=tuple(units))
+
+
+def _group(files: Files, unit: str, path: str, inherited: CpuSet) -> Group:
+    return Group(
+        unit=unit,
+        allowed=cpu_list(files, f"{path}/cpuset.cpus") or frozenset(),
+        effective=cpu_list(files, f"{path}/cpuset.cpus.effective") or inherited,
+        path=path,
+        is_domain=unit.startswith(DOMAIN) and unit.endswith(".scope"),
+    )

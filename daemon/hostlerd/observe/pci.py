@@ -1,0 +1,148 @@
+"""PCI functions, what is bound to them, and which drivers there are.
+
+Rules. An attribute's read can hang: while remove() is stuck the kernel holds the device lock, which driver_override and
+uevent take too (drivers/base). So of a function in `unreadable` only links and the names of folders are looked at, and
+`progress` hears of every other function before its first attribute is read. `config` is never read, it wakes the card;
+uevent is not needed. A function that goes away meanwhile is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from hostlerd.host import Files
+from hostlerd.model.devices import Function
+from hostlerd.observe.reading import link_name, names, number, text, to_number
+
+DEVICES = "/sys/bus/pci/devices"
+DRIVERS = "/sys/bus/pci/drivers"
+SLOTS = "/sys/bus/pci/slots"
+GROUPS = "/sys/kernel/iommu_groups"
+
+BRIDGES = frozenset({0x0604, 0x0607, 0x0608, 0x0609})
+"""Classes with a bridge's config header: PCI to PCI, CardBus, RACEway, semi-transparent."""
+VFIO_DEV = (6, 1)
+"""From this kernel on every device on VFIO has a vfio-dev folder, whatever its driver is called (vfio_main.c)."""
+
+_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_RELEASE = re.compile(r"(?:Linux version )?(\d+)\.(\d+)")
+
+
+def observe_functions(
+    files: Files,
+    *,
+    unreadable: frozenset[str] = frozenset(),
+    progress: Callable[[str], None] = lambda _: None,
+) -> Mapping[str, Function]:
+    """Address to function, in the order of addresses."""
+    kernel = observe_kernel(files)
+    slots = _slots(files)
+    found: dict[str, Function] = {}
+    for address, folder in sorted(_folders(files).items(), key=lambda item: _order(item[0])):
+        by_links = _of_links(files, address, folder, kernel)
+        if address in unreadable:
+            found[address] = by_links
+            continue
+        progress(address)
+        function = _with_attributes(files, folder, by_links, slots)
+        if function is not None:
+            found[address] = function
+    return found
+
+
+def observe_drivers(files: Files) -> frozenset[str]:
+    """PCI drivers that are loaded or built in."""
+    return frozenset(names(files, DRIVERS))
+
+
+def observe_kernel(files: Files) -> tuple[int, int]:
+    """(6, 1) for 6.1.55; (0, 0) if nothing says it."""
+    for path in ("/proc/sys/kernel/osrelease", "/proc/version"):
+        match = _RELEASE.match(text(files, path) or "")
+        if match is not None:
+            return int(match[1]), int(match[2])
+    return 0, 0
+
+
+def has_iommu(files: Files) -> bool:
+    """Is any device in an IOMMU group?"""
+    return bool(names(files, GROUPS))
+
+
+def _order(address: str) -> tuple[int, ...]:
+    return tuple(int(part, 16) for part in re.split("[:.]", address))
+
+
+def _folders(files: Files) -> dict[str, str]:
+    """Address to sysfs folder. Recordings may lack the bus' links: then the tree of devices is walked."""
+    listed = [name for name in names(files, DEVICES) if _ADDRESS.fullmatch(name)]
+    if listed:
+        return {address: f"{DEVICES}/{address}" for address in listed}
+    roots = [f"/sys/devices/{name}" for name in names(files, "/sys/devices") if name.startswith("pci")]
+    return dict(_below(files, roots))
+
+
+def _below(files: Files, folders: list[str]) -> Iterator[tuple[str, str]]:
+    todo = folders[::-1]
+    while todo:
+        folder = todo.pop()
+        for name in names(files, folder):
+            if _ADDRESS.fullmatch(name):
+                yield name, f"{folder}/{name}"
+                todo.append(f"{folder}/{name}")
+
+
+def _slots(files: Files) -> dict[str, str]:
+    """Address without function to the slot's name, as the firmware calls it. Reading these takes no device lock."""
+    addresses = {name: text(files, f"{SLOTS}/{name}/address") for name in names(files, SLOTS)}
+    return {address: name for name, address in sorted(addresses.items()) if address}
+
+
+def _of_links(files: Files, address: str, folder: str, kernel: tuple[int, int]) -> Function:
+    """What is known without reading an attribute."""
+    driver = link_name(files, f"{folder}/driver")
+    return Function(
+        address=address,
+        vendor=0,
+        device=0,
+        class_code=0,
+        driver=driver,
+        group=to_number(link_name(files, f"{folder}/iommu_group")),
+        on_vfio=files.exists(f"{folder}/vfio-dev") or (kernel < VFIO_DEV and _is_vfio_driver(driver)),
+        physfn=link_name(files, f"{folder}/physfn"),
+        readable=False,
+    )
+
+
+def _is_vfio_driver(driver: str | None) -> bool:
+    """vfio-pci and its variants: mlx5_vfio_pci, hisi-acc-vfio-pci, nvgrace-gpu-vfio-pci, ..."""
+    return driver is not None and driver.replace("_", "-").endswith("vfio-pci")
+
+
+def _with_attributes(files: Files, folder: str, known: Function, slots: Mapping[str, str]) -> Function | None:
+    """The function in full; None if it is gone."""
+    class_code = number(files, f"{folder}/class", 16)
+    vendor = number(files, f"{folder}/vendor", 16)
+    override = text(files, f"{folder}/driver_override")
+    node = number(files, f"{folder}/numa_node")
+    function = Function(
+        address=known.address,
+        vendor=vendor or 0,
+        device=number(files, f"{folder}/device", 16) or 0,
+        class_code=class_code or 0,
+        subsystem_vendor=number(files, f"{folder}/subsystem_vendor", 16) or 0,
+        subsystem_device=number(files, f"{folder}/subsystem_device", 16) or 0,
+        driver=known.driver,
+        override=None if override in (None, "", "(null)") else override,
+        group=known.group,
+        numa_node=None if node is None or node < 0 else node,
+        boot_vga=number(files, f"{folder}/boot_vga") == 1,
+        bridge=(class_code or 0) >> 8 in BRIDGES,
+        on_vfio=known.on_vfio,
+        physfn=known.physfn,
+        slot_label=slots.get(known.slot) or text(files, f"{folder}/label") or None,
+    )
+    # Some recordings have a class alone.
+    gone = (vendor is None and class_code is None) or not files.exists(folder)
+    return None if gone else function

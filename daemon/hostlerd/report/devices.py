@@ -1,0 +1,71 @@
+"""`hostler devices`: functions with their owner, companions, the others of their IOMMU group, and holders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from hostlerd.model.devices import Function, Holder
+from hostlerd.model.plan import Owner
+
+Json = dict[str, Any]
+HOST = Owner(kind="host")
+
+
+def devices_json(
+    functions: Mapping[str, Function],
+    *,
+    owners: Mapping[str, Owner],
+    names: Mapping[str, str],
+    companions: Callable[[str], Sequence[str]],
+    holders: Iterable[Holder],
+) -> list[Json]:
+    """One object a function, by address. Ids are text as sysfs has it; null where it is not known."""
+    held: dict[str, list[Json]] = {}
+    for holder in holders:
+        held.setdefault(holder.address, []).append(_holder(holder))
+    members: dict[int, list[str]] = {}
+    for function in functions.values():
+        if function.group is not None:
+            members.setdefault(function.group, []).append(function.address)
+    return [
+        {
+            "address": function.address,
+            "name": names.get(function.address, ""),
+            "vendor": _hex(function, function.vendor, 4),
+            "device": _hex(function, function.device, 4),
+            "class": _hex(function, function.class_code, 6),
+            "driver": function.driver,
+            "iommu_group": function.group,
+            "group": [a for a in _of(members, function) if a != function.address],
+            "companions": list(companions(function.address)),
+            "numa_node": function.numa_node,
+            "boot_vga": function.boot_vga,
+            "owner": _owner(owners.get(function.address, HOST)),
+            "holders": held.get(function.address, []),
+        }
+        for function in functions.values()
+    ]
+
+
+def _of(members: Mapping[int, list[str]], function: Function) -> list[str]:
+    return [] if function.group is None else members[function.group]
+
+
+def _hex(function: Function, value: int, digits: int) -> str | None:
+    return f"0x{value:0{digits}x}" if function.readable and value else None
+
+
+def _owner(owner: Owner) -> Json:
+    return {"kind": owner.kind, "who": owner.who or None}
+
+
+def _holder(holder: Holder) -> Json:
+    return {
+        "pid": holder.pid,
+        "command": holder.command,
+        "user": holder.user,
+        "unit": holder.unit,
+        "container": holder.container,
+        "node": holder.node,
+    }

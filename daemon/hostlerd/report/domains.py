@@ -1,0 +1,54 @@
+"""`hostler domains`: what a domain's definition says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.domains import Definition, Hostdev
+
+Json = dict[str, Any]
+
+
+def domain_json(definition: Definition, *, state: str | None = None, file: str | None = None) -> Json:
+    """With the `file` it was read from, or the `state` libvirt says it is in."""
+    place: Json = {"state": state} if file is None else {"file": file}
+    topology = definition.topology
+    return {
+        **place,
+        "name": definition.name,
+        "uuid": definition.uuid or None,
+        "type": definition.type,
+        "vcpus": {"current": definition.vcpus, "maximum": definition.max_vcpus},
+        "topology": None
+        if topology is None
+        else {
+            "sockets": topology.sockets,
+            "dies": topology.dies,
+            "cores": topology.cores,
+            "threads": topology.threads,
+        },
+        "vcpu_pins": _pins(definition.vcpu_pins),
+        "emulator_pins": None if definition.emulator_pins is None else sorted(definition.emulator_pins),
+        "iothreads": definition.iothreads,
+        "iothread_pins": _pins(definition.iothread_pins),
+        "hostdevs": [_hostdev(device) for device in definition.hostdevs],
+        "numa_cells": [
+            {"cpus": sorted(cell.cpus), "memory_kib": cell.memory_kib} for cell in definition.cells
+        ],
+        "hugepages": definition.hugepages,
+        "gpu": definition.gpu.value,
+    }
+
+
+def _pins(pins: Mapping[int, CpuSet]) -> dict[str, list[int]]:
+    return {str(thread): sorted(cpus) for thread, cpus in pins.items()}
+
+
+def _hostdev(device: Hostdev) -> Json:
+    if device.kind == "pci" and device.address is not None:
+        return {"kind": "pci", "address": device.address, "managed": device.managed}
+    if device.kind == "mdev":
+        return {"kind": "mdev", "uuid": device.uuid}
+    return {"kind": device.kind, "source": device.source}
