@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +17,9 @@ from hostlerd.api import Peer, authorize
 from hostlerd.api.authorize import ACTIONS, FREE, Authorizer
 from hostlerd.api.bus import METHODS
 from hostlerd.api.interfaces import load
-from hostlerd.host.bus import Bus, CallFailed, Codec, Message, Reply
+from hostlerd.host.bus import BUS, BUS_PATH, Bus, CallFailed, Codec, Kind, Message, Reply
+from hostlerd.host.bus.connection import addresses
+from hostlerd.host.bus.framing import Framer
 
 POLICY = Path(__file__).parents[4] / "dbus" / "org.hostler1.policy"
 POLKITD = "/usr/lib/polkit-1/polkitd"
@@ -263,17 +264,16 @@ def polkitd(private_bus: Any) -> Iterator[None]:
 
 
 CALLER = """
-import sys, trio
-from hostlerd.host.bus import Bus
-async def main():
-    async with trio.open_nursery() as nursery:
-        bus = Bus(sys.argv[1])
-        await nursery.start(bus.run)
-        print(bus.unique_name, flush=True)
-        await trio.to_thread.run_sync(sys.stdin.read)
-        nursery.cancel_scope.cancel()
-trio.run(main)
+import os, socket, sys
+bus = socket.socket(socket.AF_UNIX)
+bus.connect(sys.argv[1])
+bus.sendall(b"\\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\\r\\n")
+assert bus.recv(4096).startswith(b"OK ")
+bus.sendall(b"BEGIN\\r\\n" + bytes.fromhex(sys.argv[2]))
+print(bus.recv(4096).hex(), flush=True)
+sys.stdin.read()
 """
+"""A client of the bus that any user can run: nothing but the system's Python, no file of this checkout."""
 
 
 def start_time(pid: int) -> int:
@@ -284,18 +284,22 @@ def start_time(pid: int) -> int:
 @pytest.mark.parametrize("user", [0, NOBODY])
 async def test_the_real_polkit_decides(private_bus: Any, codec: Codec, user: int) -> None:
     """Root is allowed because polkit says so, as an ordinary user is not: nobody is trusted here without asking."""
-    root = Path(__file__).parents[4]
+    hello = codec.encode(
+        Message(kind=Kind.CALL, serial=1, destination=BUS, path=BUS_PATH, interface=BUS, member="Hello")
+    )
+    (path,) = addresses(private_bus.address)
     caller = subprocess.Popen(  # noqa: ASYNC220 - it starts at once
-        [sys.executable, "-c", CALLER, private_bus.address],
+        ["/usr/bin/python3", "-I", "-c", CALLER, path, hello.hex()],
         user=user,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{root}/daemon:{root}/client"},
+        cwd="/",
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         assert caller.stdout is not None
-        name = (await trio.to_thread.run_sync(caller.stdout.readline)).strip()
+        answer = bytes.fromhex(await trio.to_thread.run_sync(caller.stdout.readline))
+        (name,) = codec.decode(Framer().feed(answer)[0]).body
         pidfd = os.pidfd_open(caller.pid)
         started = start_time(caller.pid)
         peers = {
