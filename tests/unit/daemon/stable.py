@@ -33,6 +33,10 @@ def simulated(name: str = "desktop") -> SimulatedHost:
     return SimulatedHost(name, parse=parse_domain, limit=60.0)
 
 
+class Killed(BaseException):
+    """kill -9."""
+
+
 class Stable:
     def __init__(self, host: SimulatedHost, path: Path, settings: Settings) -> None:
         self.host = host
@@ -48,6 +52,7 @@ class Stable:
             publish=lambda observed, plan, _: self.passes.append((observed, plan)),
         )
         self._hooks: set[trio.CancelScope] = set()
+        self._dead = trio.Event()
 
     @property
     def plan(self) -> Plan:
@@ -67,7 +72,14 @@ class Stable:
                 return 0, ""
         except HostlerError as error:
             return 1, error.sentence
+        except Killed:
+            self._dead.set()
         return (1, "the daemon went away") if operation == "prepare" else (0, "")
+
+    async def wait_killed(self) -> None:
+        """For a death inside a request."""
+        await self._dead.wait()
+        raise Killed
 
     def hang_up(self) -> None:
         """The connections of a daemon that died."""
@@ -80,9 +92,7 @@ class Stable:
 
 
 @asynccontextmanager
-async def stable(
-    host: SimulatedHost, path: Path, settings: Settings | None = None
-) -> AsyncIterator[Stable]:
+async def stable(host: SimulatedHost, path: Path, settings: Settings | None = None) -> AsyncIterator[Stable]:
     one = Stable(host, path, settings or Settings())
     await recover(host, one.journal)
     host.hypervisor.hook = one.hook
@@ -91,6 +101,7 @@ async def stable(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.reconciler.run_host)
         nursery.start_soon(one.reconciler.run_domains)
+        nursery.start_soon(one.wait_killed)
         one.reconciler.look_at_host.kick()
         one.reconciler.look_at_domains.kick()
         await one.settle()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
-from hostler.errors import Claimed, HostlerError, HostFailed, TimedOut
+from hostler.errors import Claimed, HostFailed, TimedOut
 from hostlerd.act.journal import Journal
 from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.settings import DevicePolicy, Match, Settings
 from hostlerd.observe.domain_xml import parse_domain
 
-from tests.unit.daemon.stable import CARD, GPU, NIC, SATA, simulated, stable
+from tests.unit.daemon.stable import CARD, GPU, NIC, SATA, Killed, simulated, stable
 
 pytestmark = pytest.mark.trio
 
@@ -44,7 +49,12 @@ async def test_there_and_back(tmp_path: Path, autojump_clock: trio.testing.MockC
         await one.settle()
         assert on_vfio(host) == list(CARD)
         slices = host.show()["slices"]
-        assert slices["system.slice"] == slices["user.slice"] == slices["init.scope"] != before["slices"]["init.scope"]
+        assert (
+            slices["system.slice"]
+            == slices["user.slice"]
+            == slices["init.scope"]
+            != before["slices"]["init.scope"]
+        )
         assert slices["machine.slice"] == before["slices"]["machine.slice"]
         live = (await host.hypervisor.running())[0].live
         cpus = [next(iter(live.vcpu_pins[i])) for i in range(4)]
@@ -102,7 +112,9 @@ async def test_a_start_that_fails_after_prepare_gives_everything_back(
         assert not one.journal.ledger.claims
 
 
-async def test_a_second_domain_is_told_who_has_the_card(tmp_path: Path, autojump_clock: trio.testing.MockClock):
+async def test_a_second_domain_is_told_who_has_the_card(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
     host = simulated()
     async with stable(host, tmp_path / "journal") as one:
         for name in ("win11", "work"):
@@ -118,7 +130,9 @@ async def test_a_second_domain_is_told_who_has_the_card(tmp_path: Path, autojump
         assert caught.value.data["holder"] == "win11"
 
 
-async def test_a_probe_that_fails_puts_everything_back(tmp_path: Path, autojump_clock: trio.testing.MockClock):
+async def test_a_probe_that_fails_puts_everything_back(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
     host = simulated()
     before = state(host)
     async with stable(host, tmp_path / "journal") as one:
@@ -183,9 +197,10 @@ async def test_a_caller_that_hangs_up_rolls_back(tmp_path: Path, autojump_clock:
     before = state(host)
     async with stable(host, tmp_path / "journal") as one:
         xml = with_uuid(domain("win11", hostdevs=[GPU]))
-        host.kernel.faults.cause("slow-write", "", "1")
-        with trio.move_on_after(0.01):
+        host.kernel.faults.cause("slow-write", f"/sys/bus/pci/devices/{GPU}/driver_override", "1")
+        with trio.move_on_after(0.5) as scope:
             await one.reconciler.prepare(parse_domain(xml), xml)
+        assert scope.cancelled_caught
         await one.settle()
         await trio.sleep(60)
         assert state(host) == before
@@ -215,7 +230,9 @@ async def test_a_card_for_vfio_is_bound_when_plugged_in_and_may_go(
     card = next(iter(host.spec.cards))
     spec = host.spec.cards[card][0]
     settings = Settings(
-        devices=(DevicePolicy(name="hot", match=Match(vendor=spec.vendor, device=spec.device), when_idle="vfio"),),
+        devices=(
+            DevicePolicy(name="hot", match=Match(vendor=spec.vendor, device=spec.device), when_idle="vfio"),
+        ),
     )
     async with stable(host, tmp_path / "journal", settings) as one:
         rule = host.files.read("/run/udev/rules.d/70-hostler.rules")
@@ -272,10 +289,6 @@ async def test_libvirtd_may_come_and_go(tmp_path: Path, autojump_clock: trio.tes
         assert state(host) == before
 
 
-class Killed(BaseException):
-    """kill -9 at a line of the journal."""
-
-
 class MortalJournal(Journal):
     """Dies after a number of lines, at the line (before what it announces)."""
 
@@ -288,38 +301,51 @@ class MortalJournal(Journal):
             raise Killed
 
 
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is such a place, as /run is: the journal is synced at every line."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else str(tmp_path)
+    with tempfile.TemporaryDirectory(dir=memory, prefix="hostler-") as folder:
+        yield Path(folder)
+
+
 async def life(host: SimulatedHost, path: Path, lines: int, action: str) -> bool:
     """One life of the daemon during `action`; True if it died at the given line."""
-    died = False
-    try:
-        async with stable(host, path) as one:
-            mortal = MortalJournal.__new__(MortalJournal)
-            mortal.__dict__.update(one.journal.__dict__)
-            mortal.lines_left = lines
-            one.journal = mortal
-            one.reconciler._journal = mortal
-            try:
-                await getattr(host.hypervisor, action)("win11")
-            except HostlerError:
-                pass
-            await one.settle()
-    except BaseException as error:  # noqa: BLE001
-        died = "Killed" in repr(error)
-        if not died:
-            raise
+    ready, done, died = trio.Event(), trio.Event(), False
+
+    async def daemon() -> None:
+        nonlocal died
+        try:
+            async with stable(host, path) as one:
+                mortal = MortalJournal.__new__(MortalJournal)
+                mortal.__dict__.update(one.journal.__dict__)
+                mortal.lines_left = lines
+                one.journal = one.reconciler._journal = mortal
+                ready.set()
+                await done.wait()
+        except* Killed:
+            died = True
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(daemon)
+        await ready.wait()
+        with contextlib.suppress(HostFailed):
+            await getattr(host.hypervisor, action)("win11")
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        done.set()
     return died
 
 
 @pytest.mark.parametrize("action", ["start", "destroy"])
 async def test_killed_at_any_line_it_ends_there_or_as_before(
-    tmp_path: Path, action: str, autojump_clock: trio.testing.MockClock
+    memory_path: Path, action: str, autojump_clock: trio.testing.MockClock
 ):
     """At every line of the journal, on the way there and on the way back."""
     deaths = 0
     for lines in range(1, 200):
         host = simulated()
         before = state(host)
-        path = tmp_path / f"journal-{lines}"
+        path = memory_path / f"journal-{lines}"
         await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
         if action == "destroy":
             async with stable(host, path) as one:
