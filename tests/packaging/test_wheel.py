@@ -29,7 +29,7 @@ def test_both_packages_are_in_it_and_nothing_else(wheel: Path) -> None:
         for root in ("client", "daemon")
         for path in (TREE / root).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
-    }
+    } | {f"hostlerd/api/{path.name}" for path in (TREE / "dbus").glob("*.xml")}
     assert {name for name in names if ".dist-info/" not in name} == source
 
 
