@@ -40,7 +40,11 @@ def parse(argv: Sequence[str]) -> Options:
     )
     parser.add_argument("--version", action="version", version=f"hostlerd {__version__}")
     parser.add_argument(
-        "--sim", nargs="?", const="desktop", metavar="HOST", help="run on a simulated host (desktop, lab, server)"
+        "--sim",
+        nargs="?",
+        const="desktop",
+        metavar="HOST",
+        help="run on a simulated host (desktop, lab, server)",
     )
     parser.add_argument("--runtime", metavar="DIR", help=f"journal and socket ({RUNTIME_DIRECTORY})")
     parser.add_argument("--policy", metavar="FILE", help=f"policy file ({POLICY})")

@@ -79,14 +79,16 @@ class HostlerService:
         devices = devices_json(
             observed.functions,
             owners=plan.owners,
-            names=device_names(self._host.files, observed.functions.values()),
+            names=device_names(observed.functions.values()),
             companions=lambda address: companions(observed.functions, address),
             holders=(),
         )
         running = [domain_json(d.live, state=d.state) for d in observed.snapshot.running]
         idle = [domain_json(d, state="shut off") for d in observed.snapshot.inactive]
         published = Published(
-            status=status_json(version=__version__, passes=passes, observed=observed, plan=plan, devices=devices),
+            status=status_json(
+                version=__version__, passes=passes, observed=observed, plan=plan, devices=devices
+            ),
             devices=tuple(devices),
             domains=tuple(running + idle),
             cpus=cpus_json(observed.topology),
@@ -149,7 +151,7 @@ class HostlerService:
         return devices_json(
             observed.functions,
             owners=self._plan.owners,
-            names=device_names(files, observed.functions.values()),
+            names=device_names(observed.functions.values()),
             companions=lambda address: companions(observed.functions, address),
             holders=found,
         )

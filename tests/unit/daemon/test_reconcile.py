@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from tests.unit.daemon.stable import CARD, GPU, NIC, SATA, Killed, simulated, stable
 
 from hostler.errors import Claimed, HostFailed, TimedOut
 from hostlerd.act.journal import Journal
@@ -19,8 +20,6 @@ from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.settings import DevicePolicy, Match, Settings
 from hostlerd.observe.domain_xml import parse_domain
-
-from tests.unit.daemon.stable import CARD, GPU, NIC, SATA, Killed, simulated, stable
 
 pytestmark = pytest.mark.trio
 
