@@ -31,7 +31,8 @@ from hostlerd.observe import domain_xml
 
 ACTIONS = (
     "show", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug", "hold",
-    "let-go", "fault", "lift", "set-cpus", "daemon-reload", "restart-libvirtd", "hang-libvirtd", "free-libvirtd",
+    "let-go", "fault", "lift", "set-cpus", "daemon-reload", "stop-libvirtd", "start-libvirtd", "restart-libvirtd", "power-off",
+    "hang-libvirtd", "free-libvirtd",
 )  # fmt: skip
 
 T = TypeVar("T")
@@ -151,6 +152,7 @@ class SimulatedHost:
         | define | xml, or name, devices?, managed?, cores?, threads?, iothreads?, pins?; autostart? | virsh define |
         | undefine, start, stop | name | virsh undefine, start, destroy |
         | create | as define | virsh create: a transient domain |
+        | power-off | name | the guest ends by itself, whether libvirtd is there or not |
         | attach, detach | name, address, managed? | virsh attach-device, detach-device |
         | pin | name, vcpu, cpus, config? | virsh vcpupin |
         | plug | card | a card of the host's description goes into its slot |
@@ -160,6 +162,7 @@ class SimulatedHost:
         | fault, lift | name, object?, value? | see faults.KNOWN |
         | set-cpus | unit, cpus | systemctl set-property --runtime |
         | daemon-reload | | systemctl daemon-reload |
+        | stop-libvirtd, start-libvirtd | | domains run on |
         | restart-libvirtd | seconds? | away for so long |
         | hang-libvirtd, free-libvirtd | | calls do not return; do again |
 
@@ -231,6 +234,12 @@ class SimulatedHost:
                 self.units.set_by_hand(params["unit"], parse_cpu_list(params["cpus"]))
             case "daemon-reload":
                 self.units.daemon_reload()
+            case "power-off":
+                await libvirt.power_off(params["name"])
+            case "stop-libvirtd":
+                libvirt.stop_libvirtd()
+            case "start-libvirtd":
+                await libvirt.start_libvirtd()
             case "restart-libvirtd":
                 libvirt.stop_libvirtd()
                 await trio.sleep(float(params.get("seconds", 0)))

@@ -150,6 +150,16 @@ class SimulatedLibvirt:
         await self._stop(domain)
         self._event(name, "stopped")
 
+    async def power_off(self, name: str) -> None:
+        """The guest ends by itself. While libvirtd is away nobody sees it: `start_libvirtd` finds QEMU dead."""
+        domain = self._active(name)
+        if not self._away:
+            await self.destroy(name)
+            return
+        domain.state = "ended"
+        self._kernel.pci.close_groups(name)
+        self._kernel.settle()
+
     async def attach_device(self, name: str, device: str) -> None:
         """`virsh attach-device --live`. No hook runs. The event is DEVICE_ADDED (qemuDomainAttachHostPCIDevice)."""
         await self._answer()
@@ -206,7 +216,9 @@ class SimulatedLibvirt:
         Lab: `autostart`, `libvirtd_restart`.
         """
         for domain in list(self.domains.values()):
-            if domain.live is not None:
+            if domain.state == "ended":  # qemuProcessReconnect: QEMU is gone, qemuProcessStop
+                await self._stop(domain)
+            elif domain.live is not None:
                 await self._run_hook(domain, "reconnect", "begin")
         for domain in list(self.domains.values()):
             if domain.autostart and domain.live is None and domain.inactive is not None:
@@ -381,7 +393,7 @@ class SimulatedLibvirt:
         self._next = dumped["next"]
         self.domains = {d["name"]: Domain(**d) for d in dumped["domains"]}
         for domain in list(self.domains.values()):
-            if domain.state not in ("starting", "stopping"):
+            if domain.state not in ("starting", "stopping", "ended"):
                 continue
             self._kernel.pci.close_groups(domain.name)
             self._scopes.end(domain)

@@ -1,0 +1,41 @@
+"""`python -m hostlerd.host.simulated.story [--keep]`: exit status 0 if every check held."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+
+from hostler.errors import HostlerError
+from hostlerd.host.simulated.story import rainy, sunny
+from hostlerd.host.simulated.story.stage import Stage
+from hostlerd.host.simulated.story.telling import Telling
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./dev run", description="Play the main job on a simulated host.")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave journal, state and log of the daemon there"
+    )
+    given = parser.parse_args()
+    folder = tempfile.mkdtemp(prefix="hostler-")
+    stage, tell = Stage(folder), Telling()
+    try:
+        stage.start()
+        sunny.play(stage, tell)
+        rainy.play(stage, tell)
+    except HostlerError as error:
+        tell.check("the story comes to its end", held=False, seen=error.sentence)
+    finally:
+        stage.end()
+        if tell.failed:
+            print(f"\nthe daemon's last words:\n{stage.log(40)}", file=sys.stderr)
+        if given.keep:
+            print(f"kept in {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return tell.end()
+
+
+sys.exit(main())
