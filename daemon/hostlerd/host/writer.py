@@ -84,6 +84,12 @@ class LiveWriter:
             raise OSError(code, os.strerror(code), command[0])
         return status
 
+    async def start(self) -> int:
+        """The process the next write will use; its number goes into the journal before the write."""
+        process = await self._ready_process()
+        self._idle.append(process)
+        return process.pid
+
     async def replace_file(self, path: str, text: str | None) -> None:
         self._check(path, self._files)
         if text is None:
