@@ -31,6 +31,9 @@ ExecStart=python3 -m compileall -q /{PACKAGES}/hostler /{PACKAGES}/hostlerd
 WantedBy=multi-user.target
 """
 
+# Emulated on a busy machine, importing the libraries alone takes half a minute.
+PATIENCE = "[Service]\nTimeoutStartSec=150\n"
+
 
 class StageFailed(Exception):
     """The product could not be built, or not be put into the disk."""
@@ -48,6 +51,10 @@ def build(folder: str, suite: str) -> None:
     with zipfile.ZipFile(os.path.join(wheels, wheel)) as archive:
         archive.extractall(os.path.join(folder, PACKAGES))
     _compile(folder, recipe.SUITES[suite])
+    patience = os.path.join(folder, "etc/systemd/system/hostlerd.service.d")
+    os.makedirs(patience)
+    with open(os.path.join(patience, "lab.conf"), "w", encoding="utf-8") as file:
+        file.write(PATIENCE)
     for unit in ENABLED:
         _enable(folder, unit)
 

@@ -10,7 +10,7 @@ from .report import Scenario
 class Group:
     scenarios: tuple[Scenario, ...]
     phases: int = 1
-    limit: float = 900.0
+    limit: float = 1500.0
     """Seconds for one boot of the group, power-off included."""
     product: bool = True
     """Whether our own packages are in the guest."""
@@ -19,8 +19,8 @@ class Group:
 GROUPS: dict[str, Group] = {
     "smoke": Group(scenarios=smoke.SCENARIOS, product=False),
     "main": Group(scenarios=main.SCENARIOS),
-    "sharing": Group(scenarios=sharing.SCENARIOS, limit=1500.0),
+    "sharing": Group(scenarios=sharing.SCENARIOS, limit=2400.0),
     "events": Group(scenarios=(*bus.SCENARIOS, *events.SCENARIOS)),
-    "kills": Group(scenarios=kills.SCENARIOS, limit=1500.0),
+    "kills": Group(scenarios=kills.SCENARIOS, limit=2400.0),
     "boot": Group(scenarios=boot.SCENARIOS, phases=2),
 }

@@ -1,4 +1,4 @@
-"""What libvirt called, and when: a hook of the lab's own, which libvirt runs after the product's.
+"""What libvirt called, and when: a hook of the lab's own, run after the product's, even when that refused.
 
 It writes each operation with the functions that were on VFIO at that moment. So the lab sees what was prepared before
 libvirt's own managed='yes' touches the device, and whether a failed start came as far as our hook. The image has it.
