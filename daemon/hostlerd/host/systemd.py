@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import trio
 
 from hostler.errors import HostFailed, TimedOut, Unreachable
-from hostlerd.host.bus import PROPERTIES, Bus, CallFailed, Variant
+from hostlerd.host.bus import PROPERTIES, STANDARD_ERROR, Bus, CallFailed, Variant
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, from_bytes, to_bytes
 
 log = logging.getLogger(__name__)
@@ -21,9 +24,12 @@ MANAGER = "org.freedesktop.systemd1.Manager"
 NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 RUNTIME = True
 """Not to disk: a reboot ends what hostler did."""
-READ_LIMIT, WRITE_LIMIT = 5.0, 10.0
-"""Seconds. systemd answers in a millisecond, but a daemon-reload takes it away for seconds."""
 
+READ_LIMIT, WRITE_LIMIT, MOVE_LIMIT = 5.0, 10.0, 1.0
+"""Seconds. systemd answers in a millisecond, but a daemon-reload takes it away for seconds."""
+MOVE_PAUSE = 0.005
+
+_GONE = frozenset({NO_SUCH_UNIT, STANDARD_ERROR + "UnknownObject"})
 _KINDS = frozenset({"slice", "scope", "service", "socket", "mount", "swap"})
 """Units that have a control group, and with it AllowedCPUs."""
 
@@ -41,13 +47,17 @@ class SystemdUnits:
         """
         found: dict[str, CpuSet] = {}
         for unit in units:
+            kind = unit.rpartition(".")[2]
+            if kind not in _KINDS:
+                continue  # a control group that somebody made without systemd
+            asked = (f"{SYSTEMD}.{kind.capitalize()}", "AllowedCPUs")
             try:
-                (path,) = await self._bus.call(SYSTEMD, PATH, MANAGER, "GetUnit", "s", unit, limit=READ_LIMIT)
+                path = await self._path(unit)
                 (mask,) = await self._bus.call(
-                    SYSTEMD, path, PROPERTIES, "Get", "ss", _interface(unit), "AllowedCPUs", limit=READ_LIMIT
+                    SYSTEMD, path, PROPERTIES, "Get", "ss", *asked, limit=READ_LIMIT
                 )
             except CallFailed as failed:
-                if failed.name != NO_SUCH_UNIT:
+                if failed.name not in _GONE:
                     raise HostFailed(
                         f"systemd does not tell AllowedCPUs of {unit}: {failed.message}",
                         data={"object": unit},
@@ -82,7 +92,8 @@ class SystemdUnits:
     async def start_scope(self, name: str, pids: Sequence[int], description: str) -> bool:
         """Move processes of ours into the new scope `name`, which stopping the daemon's unit does not touch.
 
-        False, with a line in the log, where that cannot be had: the processes then stay where they are.
+        Returns when they are there. False, with a line in the log, where that cannot be had or is not seen within
+        MOVE_LIMIT seconds: the processes then stay where they are.
         """
         properties = [
             ("Description", Variant("s", description)),
@@ -102,15 +113,27 @@ class SystemdUnits:
                 [],
                 limit=READ_LIMIT,
             )
+            with trio.move_on_after(MOVE_LIMIT):
+                await self._wait_moved(name, pids)
+                return True
         except (CallFailed, TimedOut, Unreachable) as error:
             log.info("%s is not made: %s", name, error.message)
-            return False
-        return True
+        else:
+            log.info("%s is not made: systemd did not move the processes within %g s", name, MOVE_LIMIT)
+        return False
 
+    async def _wait_moved(self, name: str, pids: Sequence[int]) -> None:
+        """StartTransientUnit only queues a job. It takes milliseconds, so asking again is simpler than being told."""
+        path = await self._path(name)
+        for pid in pids:
+            while await self._ask("GetUnitByPID", "u", pid) != path:  # noqa: ASYNC110 - systemd has no event to wait for
+                await trio.sleep(MOVE_PAUSE)
 
-def _interface(unit: str) -> str:
-    """Where a unit's AllowedCPUs is: the interface of its type. Raises HostFailed for a type that has none."""
-    kind = unit.rpartition(".")[2]
-    if kind not in _KINDS:
-        raise HostFailed(f"{unit} is no unit with a control group", data={"object": unit})
-    return f"{SYSTEMD}.{kind.capitalize()}"
+    async def _path(self, unit: str) -> str:
+        return str(await self._ask("GetUnit", "s", unit))
+
+    async def _ask(self, member: str, signature: str, argument: Any) -> Any:
+        (answer,) = await self._bus.call(
+            SYSTEMD, PATH, MANAGER, member, signature, argument, limit=READ_LIMIT
+        )
+        return answer

@@ -28,6 +28,8 @@ class FakeSystemd:
         self.scopes: list[tuple[Any, ...]] = []
         self.refuse: CallFailed | None = None
         self.silent = False
+        self.not_yet = 0
+        """How often a process is still said to be where it was."""
 
     def handle(self, call: Message) -> Any:
         if self.silent:
@@ -65,7 +67,14 @@ class FakeSystemd:
     def StartTransientUnit(self, call: Message) -> Reply:  # noqa: N802
         assert call.signature == "ssa(sv)a(sa(sv))"
         self.scopes.append(call.body)
+        self.units[call.body[0]] = b""
         return Reply("o", (f"{systemd.PATH}/job/1",))
+
+    def GetUnitByPID(self, call: Message) -> Reply:  # noqa: N802
+        assert call.signature == "u"
+        self.not_yet -= 1
+        number = 0 if self.not_yet >= 0 else len(self.units) - 1
+        return Reply("o", (f"{systemd.PATH}/unit/{number}",))
 
 
 @asynccontextmanager
@@ -82,7 +91,9 @@ async def systemd_on(address: str, codec: Codec, fake: FakeSystemd) -> AsyncIter
 async def test_allowed_cpus_of_loaded_units(private_bus: Any, codec: Codec) -> None:
     async with systemd_on(private_bus.address, codec, FakeSystemd()) as live:
         units: Units = live
-        found = await units.allowed_cpus(["init.scope", "system.slice", "gone.slice", "a-b.service"])
+        found = await units.allowed_cpus(
+            ["init.scope", "system.slice", "gone.slice", "a-b.service", "not-a-unit", "x.timer"]
+        )
     assert found == {"init.scope": {0, 1}, "system.slice": set(), "a-b.service": {8}}
 
 
@@ -106,9 +117,6 @@ async def test_what_systemd_refuses_is_told_in_its_words(private_bus: Any, codec
             == "systemd did not set AllowedCPUs=1-3 on gone.slice: Unit gone.slice not loaded."
         )
         assert failed.value.data == {"object": "gone.slice"}
-        fake.units["x.timer"] = b""
-        with pytest.raises(HostFailed, match=r"x\.timer is no unit with a control group"):
-            await units.allowed_cpus(["x.timer"])
         fake.refuse = CallFailed("org.freedesktop.DBus.Error.AccessDenied", "Permission denied")
         with pytest.raises(HostFailed, match=r"system\.slice: Permission denied"):
             await units.allowed_cpus(["system.slice"])
@@ -141,8 +149,10 @@ async def test_without_a_bus(stopped_bus: Any, codec: Codec) -> None:
 
 async def test_a_scope_takes_the_processes(private_bus: Any, codec: Codec) -> None:
     fake = FakeSystemd()
+    fake.not_yet = 3
     async with systemd_on(private_bus.address, codec, fake) as units:
         assert await units.start_scope("hostler-write-7.scope", [7, 8], "a writer")
+        assert fake.not_yet == -2
     ((name, mode, properties, auxiliary),) = fake.scopes
     assert (name, mode, auxiliary) == ("hostler-write-7.scope", "fail", [])
     assert dict(properties) == {
@@ -150,3 +160,13 @@ async def test_a_scope_takes_the_processes(private_bus: Any, codec: Codec) -> No
         "PIDs": [7, 8],
         "CollectMode": "inactive-or-failed",
     }
+
+
+async def test_a_move_that_is_not_seen_is_no_success(
+    private_bus: Any, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "MOVE_LIMIT", 0.05)
+    fake = FakeSystemd()
+    fake.not_yet = 1_000_000
+    async with systemd_on(private_bus.address, codec, fake) as units:
+        assert not await units.start_scope("hostler-write-7.scope", [7], "a writer")
