@@ -35,6 +35,7 @@ from hostlerd.act.journal import Journal
 from hostlerd.act.perform import perform
 from hostlerd.decide import decide
 from hostlerd.host import Host
+from hostlerd.log import about
 from hostlerd.model.domains import Definition, Snapshot
 from hostlerd.model.ledger import Claim, Trouble
 from hostlerd.model.observed import Observed
@@ -229,17 +230,18 @@ class Reconciler:
         while True:
             await latch.wait()
             try:
-                await one_pass()
+                with about(pass_=self.passes + 1):
+                    await one_pass()
                 failures = 0
                 continue
             except Unreachable as error:
                 log.info("%s", error)  # libvirt's source kicks again when it is back
                 continue
             except HostlerError as error:
-                log.warning("pass %d: %s", self.passes, error.sentence, extra={"pass_": self.passes})
+                log.warning("%s", error.sentence)
                 failed(error)
             except Exception as error:
-                log.exception("pass %d failed", self.passes, extra={"pass_": self.passes})
+                log.exception("a pass failed")
                 failed(Internal(f"a pass failed: {error!r}", remedy="the journal has the details"))
             await trio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
             failures += 1
@@ -316,13 +318,15 @@ class Reconciler:
                 with trio.CancelScope(shield=True):
                     await perform(self._host, self._journal, step)
                 self._tell(step.kind, step.object, f"{step.before or '-'} -> {step.after or '-'}: {step.why}")
-                log.info("%s %s: %s", step.kind, step.object, step.after, extra=self._fields(step))
+                log.info(
+                    "%s %s: %s", step.kind, step.object, step.after or "none", extra={"device": step.object}
+                )
             except HostlerError as error:
                 failed.add(step.object)
                 self._step_failed(step, error, failed)
 
     def _step_failed(self, step: Step, error: HostlerError, failed: set[str]) -> None:
-        log.warning("%s %s: %s", step.kind, step.object, error.sentence, extra=self._fields(step))
+        log.warning("%s %s: %s", step.kind, step.object, error.sentence, extra={"device": step.object})
         if isinstance(error, Wedged):
             self._degrade(step.object, error)
         if step.claim is not None:
@@ -330,9 +334,6 @@ class Reconciler:
             self._fail(step.claim, error)
         elif not isinstance(error, Wedged):
             self._degrade(step.object, error)
-
-    def _fields(self, step: Step) -> dict[str, object]:
-        return {"device": step.object, "pass_": self.passes}
 
     def _degrade(self, obj: str, error: HostlerError) -> None:
         wedged = isinstance(error, Wedged)
