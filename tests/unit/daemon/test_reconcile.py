@@ -319,7 +319,7 @@ async def life(host: SimulatedHost, path: Path, lines: int, action: str) -> bool
                 mortal = MortalJournal.__new__(MortalJournal)
                 mortal.__dict__.update(one.journal.__dict__)
                 mortal.lines_left = lines
-                one.journal = one.reconciler._journal = mortal
+                one.journal = one.reconciler._shared.journal = mortal
                 ready.set()
                 await done.wait()
         except* Killed:

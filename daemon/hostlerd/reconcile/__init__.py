@@ -1,0 +1,132 @@
+"""The loop: observe, decide, act, observe again, publish. In two lanes.
+
+The *host lane* moves devices and slices and never waits for libvirt, because libvirt may be waiting for it: while a
+hook
+runs, every call on a domain blocks. The *libvirt lane* takes snapshots of the domains and sets pins. Both ask the same
+`decide`; each performs its own steps of the plan. What wakes a lane says only "look again".
+
+A pass is one of the daemon's two catch-alls: a fault in it is logged with its traceback, told to whoever waits for a
+preparation, and tried again after a pause.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import trio
+
+from hostler.errors import HostlerError, Internal, Unreachable
+from hostlerd.act.journal import Journal
+from hostlerd.host import Host
+from hostlerd.log import about
+from hostlerd.model.domains import Definition
+from hostlerd.model.ledger import Claim
+from hostlerd.model.plan import Plan
+from hostlerd.model.settings import Settings
+from hostlerd.reconcile.claims import Claims
+from hostlerd.reconcile.host_lane import HostLane
+from hostlerd.reconcile.latch import Latch
+from hostlerd.reconcile.libvirt_lane import LibvirtLane
+from hostlerd.reconcile.shared import Observe, Publish, Shared, Tell
+
+__all__ = ["Latch", "Observe", "Publish", "Reconciler", "Tell"]
+
+log = logging.getLogger(__name__)
+
+PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds before a pass that failed is tried again."""
+
+
+class Reconciler:
+    """The lanes and what may be asked of them. `tell` announces; `publish` gets each finished pass."""
+
+    def __init__(
+        self,
+        *,
+        host: Host,
+        journal: Journal,
+        settings: Settings,
+        observe: Observe,
+        tell: Tell,
+        publish: Publish,
+    ) -> None:
+        self._shared = Shared(
+            host=host, journal=journal, settings=settings, observe=observe, tell=tell, publish=publish
+        )
+        self._claims = Claims(self._shared)
+        self._host_lane = HostLane(self._shared, self._claims)
+        self._libvirt_lane = LibvirtLane(self._shared, self._claims)
+        self.prepare = self._claims.prepare
+        self.release = self._claims.release
+
+    @property
+    def look_at_host(self) -> Latch:
+        return self._shared.look_at_host
+
+    @property
+    def look_at_domains(self) -> Latch:
+        return self._shared.look_at_domains
+
+    @property
+    def busy(self) -> bool:
+        """A pass of the host lane is under way."""
+        return self._host_lane.busy
+
+    async def run_host(self) -> None:
+        await self._run(self.look_at_host, self._host_lane.one_pass, self._claims.fail_all)
+
+    async def run_domains(self) -> None:
+        await self._run(self.look_at_domains, self._libvirt_lane.one_pass, lambda _: None)
+
+    async def _run(
+        self, latch: Latch, one_pass: Callable[[], Awaitable[None]], failed: Callable[[HostlerError], None]
+    ) -> None:
+        failures = 0
+        while True:
+            await latch.wait()
+            try:
+                with about(pass_=self._host_lane.passes + 1):
+                    await one_pass()
+                failures = 0
+                continue
+            except Unreachable as error:
+                log.info("%s", error)  # libvirt's source kicks again when it is back
+                continue
+            except HostlerError as error:
+                log.warning("%s", error.sentence)
+                failed(error)
+            except Exception as error:
+                log.exception("a pass failed")
+                failed(Internal(f"a pass failed: {error!r}", remedy="the journal has the details"))
+            await trio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
+            failures += 1
+            latch.kick()
+
+    async def what_now(self) -> Plan:
+        """The plan a pass would perform at this moment."""
+        return self._shared.decide(await self._shared.look())
+
+    async def what_if(self, definition: Definition) -> Plan:
+        """The plan if this domain were started."""
+        observed = await self._shared.look()
+        claim = Claim(definition=definition, since=self._shared.next_count())
+        claims = {**observed.ledger.claims, definition.uuid: claim}
+        return self._shared.decide(replace(observed, ledger=replace(observed.ledger, claims=claims)))
+
+    def apply(self, settings: Settings) -> None:
+        """Another policy is in force."""
+        self._shared.settings = settings
+        self.look_at_host.kick()
+        self.look_at_domains.kick()
+
+    def retry(self, obj: str) -> bool:
+        """Trust a degraded object again. False if it is not degraded."""
+        known = obj in self._shared.journal.ledger.troubles
+        if known:
+            self._shared.journal.forgive(obj)
+            self._shared.tell("retry", obj, "is trusted again")
+            self.look_at_host.kick()
+            self.look_at_domains.kick()
+        return known

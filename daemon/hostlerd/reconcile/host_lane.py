@@ -1,0 +1,98 @@
+"""The host lane: devices, slices and the udev rule, in rounds of observing and acting until nothing is left to do.
+
+Never calls libvirt. A step that fails for a claim ends that claim, and the next round puts back what it had; one that
+fails for anybody else degrades its object.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from hostler.errors import Degraded, HostlerError, Wedged
+from hostlerd.act.perform import perform
+from hostlerd.model.plan import Plan, Step
+from hostlerd.reconcile.claims import Claims
+from hostlerd.reconcile.shared import Shared
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 6
+"""Of one pass. A host that needs more is being changed by something else as fast as by us."""
+
+
+class HostLane:
+    def __init__(self, shared: Shared, claims: Claims) -> None:
+        self._shared, self._claims = shared, claims
+        self.passes = 0
+        self.busy = False
+
+    async def one_pass(self) -> None:
+        self.passes += 1
+        ended = self._claims.begin_pass()
+        self.busy = True
+        try:
+            plan = await self._rounds()
+        finally:
+            self.busy = False
+        if plan.of("libvirt"):
+            self._shared.look_at_domains.kick()
+        ended.set()
+
+    async def _rounds(self) -> Plan:
+        shared = self._shared
+        for _ in range(ROUNDS):
+            asked = self._claims.waiting()
+            observed = await shared.look()
+            plan = shared.decide(observed)
+            for key in plan.settled:
+                shared.journal.settle(key)
+            refused = self._claims.refuse(plan)
+            steps = plan.of("host")
+            await self._perform(steps)
+            self._claims.satisfy(plan, asked)
+            if not steps and not refused and not plan.settled:
+                break
+        else:
+            self._conflict(steps)
+        shared.observed = shared.seen(observed)
+        shared.plan = plan
+        shared.publish(shared.observed, plan, self.passes)
+        return plan
+
+    async def _perform(self, steps: tuple[Step, ...]) -> None:
+        failed: set[str] = set()
+        journal = self._shared.journal
+        for step in steps:
+            if step.claim in failed or step.object in failed or journal.ledger.untouchable(step.object):
+                continue
+            if step.claim is not None and step.claim not in journal.ledger.claims:
+                continue  # given up meanwhile
+            try:
+                # A step is never cut in the middle; each has limits of its own.
+                with trio.CancelScope(shield=True):
+                    await perform(self._shared.host, journal, step)
+            except HostlerError as error:
+                failed.add(step.object)
+                self._failed(step, error, failed)
+            else:
+                self._shared.tell_step(step)
+                log.info(
+                    "%s %s: %s", step.kind, step.object, step.after or "none", extra={"device": step.object}
+                )
+
+    def _failed(self, step: Step, error: HostlerError, failed: set[str]) -> None:
+        log.warning("%s %s: %s", step.kind, step.object, error.sentence, extra={"device": step.object})
+        if isinstance(error, Wedged) or step.claim is None:
+            self._shared.degrade(step.object, error)
+        if step.claim is not None:
+            failed.add(step.claim)
+            self._claims.fail(step.claim, error)
+
+    def _conflict(self, steps: tuple[Step, ...]) -> None:
+        for obj in dict.fromkeys(step.object for step in steps):
+            if obj not in self._shared.journal.ledger.troubles:
+                self._shared.degrade(
+                    obj, Degraded(f"{obj} does not stay as it is put: something else changes it")
+                )

@@ -1,0 +1,85 @@
+"""What the lanes and the claims share: the journal, the policy in force, the last snapshot of the domains.
+
+Nothing of the host is kept from one pass to the next but for readers: each pass observes anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from hostler.errors import HostlerError, Wedged
+from hostlerd.act.journal import Journal
+from hostlerd.decide import decide
+from hostlerd.host import Host
+from hostlerd.model.domains import Snapshot
+from hostlerd.model.ledger import Trouble
+from hostlerd.model.observed import Observed
+from hostlerd.model.plan import Plan, Step
+from hostlerd.model.settings import Settings
+from hostlerd.reconcile.latch import Latch
+
+Tell = Callable[[str, str, str], None]
+"""(kind, object, text): one line of `hostler watch`."""
+Publish = Callable[[Observed, Plan, int], None]
+"""(what was seen, what is left to do, number of the pass)."""
+
+
+class Observe(Protocol):
+    async def __call__(self, journal: Journal, snapshot: Snapshot) -> Observed: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Shared:
+    """`released`: UUID to when the domain said that it was gone; an older snapshot says nothing about it."""
+
+    host: Host
+    journal: Journal
+    settings: Settings
+    observe: Observe
+    tell: Tell
+    publish: Publish
+    look_at_host: Latch = field(default_factory=Latch)
+    look_at_domains: Latch = field(default_factory=Latch)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    released: dict[str, int] = field(default_factory=dict)
+    observed: Observed | None = None
+    plan: Plan = field(default_factory=Plan)
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        self.count = max((claim.since for claim in self.journal.ledger.claims.values()), default=0)
+
+    def next_count(self) -> int:
+        """Orders claims, releases and snapshots."""
+        self.count += 1
+        return self.count
+
+    async def look(self) -> Observed:
+        return await self.observe(self.journal, self.snapshot)
+
+    def decide(self, observed: Observed) -> Plan:
+        return decide(observed, self.settings)
+
+    def seen(self, observed: Observed) -> Observed:
+        """An observation with what is known by now of domains and of the journal."""
+        return replace(observed, snapshot=self.snapshot, ledger=self.journal.ledger)
+
+    def forget_domain(self, uuid: str) -> None:
+        """A domain that released its devices does not run, whatever an older snapshot says."""
+        self.released[uuid] = self.next_count()
+        running = tuple(domain for domain in self.snapshot.running if domain.uuid != uuid)
+        self.snapshot = replace(self.snapshot, running=running)
+
+    def tell_step(self, step: Step) -> None:
+        self.tell(step.kind, step.object, f"{step.before or '-'} -> {step.after or '-'}: {step.why}")
+
+    def degrade(self, obj: str, error: HostlerError) -> None:
+        """Touch the object no more until somebody says `hostler retry`."""
+        wedged = isinstance(error, Wedged)
+        remedy = error.remedy or ("reboot" if wedged else f"mend it, then `hostler retry {obj}`")
+        trouble = Trouble(object=obj, reason=error.message, remedy=remedy, since=time.time(), wedged=wedged)
+        self.journal.trouble(trouble)
+        self.tell("degraded", obj, f"{trouble.reason}; {trouble.remedy}")
