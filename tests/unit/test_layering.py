@@ -58,7 +58,6 @@ ROOMS: dict[str, frozenset[str]] = {
         {"hostlerd.model", "hostlerd.toml_table", "hostler.wire", "hostler.errors"}
     ),
     "hostlerd.log": frozenset({"hostlerd.host"}),
-    "hostlerd.claims": frozenset({"hostlerd.model", "hostler.wire", "hostler.errors"}),
     "hostlerd.reconcile": frozenset(
         {
             "hostlerd.model",
@@ -66,11 +65,8 @@ ROOMS: dict[str, frozenset[str]] = {
             "hostlerd.observe",
             "hostlerd.decide",
             "hostlerd.act",
-            "hostlerd.report",
-            "hostlerd.claims",
-            "hostlerd.settings",
+            "hostlerd.reconcile",
             "hostlerd.log",
-            "hostlerd.api",
             "hostler.wire",
             "hostler.errors",
             "trio",
@@ -83,7 +79,6 @@ ROOMS: dict[str, frozenset[str]] = {
             "hostlerd.model",
             "hostlerd.report",
             "hostlerd.host",
-            "hostlerd.claims",
             "hostlerd.settings",
             "hostler.wire",
             "hostler.frames",
@@ -132,7 +127,6 @@ ROOMS: dict[str, frozenset[str]] = {
             "hostlerd.observe",
             "hostlerd.decide",
             "hostlerd.report",
-            "hostlerd.claims",
             "hostlerd.settings",
             "hostler",
         }
