@@ -31,8 +31,8 @@ from hostlerd.observe import domain_xml
 
 ACTIONS = (
     "show", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug", "hold",
-    "let-go", "fault", "lift", "set-cpus", "daemon-reload", "stop-libvirtd", "start-libvirtd", "restart-libvirtd", "power-off",
-    "hang-libvirtd", "free-libvirtd",
+    "let-go", "fault", "lift", "set-cpus", "daemon-reload", "stop-libvirtd", "start-libvirtd", "restart-libvirtd",
+    "power-off",    "hang-libvirtd", "free-libvirtd",
 )  # fmt: skip
 
 T = TypeVar("T")

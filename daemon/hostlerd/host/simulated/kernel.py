@@ -227,6 +227,7 @@ class Kernel:
             "tree": self.tree.dump(),
             "pci": self.pci.dump(),
             "faults": self.faults.dump(),
+            "hung": self.tree.hung,
             "open": [[pid, paths] for pid, paths in self.processes.open.items()],
             "cpus": sorted(self.cpus),
             "unified": self.cgroups.unified,
@@ -236,6 +237,7 @@ class Kernel:
         self.tree.load(dumped["tree"])
         self.pci.load(dumped["pci"])
         self.faults.load(dumped["faults"])
+        self.tree.hung = list(dumped["hung"])
         self.processes.open = dict(dumped["open"])
         self.cpus = frozenset(dumped["cpus"])
         self.cgroups.cpus, self.cgroups.unified = self.cpus, dumped["unified"]

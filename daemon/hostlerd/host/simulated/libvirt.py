@@ -157,6 +157,7 @@ class SimulatedLibvirt:
             await self.destroy(name)
             return
         domain.state = "ended"
+        self._scopes.end(domain)
         self._kernel.pci.close_groups(name)
         self._kernel.settle()
 
