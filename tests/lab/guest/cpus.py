@@ -71,10 +71,13 @@ class Threads:
         return frozenset().union(*self.vcpus.values())
 
     @property
+    def helpers(self) -> Set:
+        """Where all threads but the vCPUs may run."""
+        return self.emulator.union(*self.iothreads.values(), *self.others.values())
+
+    @property
     def everything(self) -> Set:
-        return (
-            self.pinned | self.emulator | frozenset().union(*self.iothreads.values(), *self.others.values())
-        )
+        return self.pinned | self.helpers
 
     @property
     def single(self) -> bool:

@@ -27,11 +27,11 @@ RETURNED = ("drivers and overrides as they were", "slices as they were")
 
 
 def settled(domain: str) -> cpus.Threads:
-    """The domain's threads once they are pinned and the host is off their CPUs, or after the limit as they are."""
+    """The domain's threads once everyone is where a domain with CPUs of its own wants them, or as they are at the limit."""
 
     def done() -> bool:
         threads = cpus.threads(domain)
-        return threads.single and not overlaps(threads.pinned)
+        return threads.single and not overlaps(threads.pinned) and not threads.helpers & threads.pinned
 
     holds(done, PIN_LIMIT)
     return cpus.threads(domain)
@@ -55,8 +55,7 @@ def check_running(report: Report, domain: Domain, functions: Collection[str]) ->
     report.check(RUNNING[4], single and threads.pinned <= cpus.l3(threads.cpu(0)), threads)
     report.check(RUNNING[5], threads.single and not overlaps(threads.pinned), slices)
     report.check(RUNNING[6], cpus.effective("machine.slice") == cpus.online(), slices)
-    others = threads.emulator.union(*threads.iothreads.values(), *threads.others.values())
-    report.check(RUNNING[7], threads.emulator and not others & threads.pinned, threads)
+    report.check(RUNNING[7], threads.emulator and not threads.helpers & threads.pinned, threads)
     report.check(RUNNING[8], len(cpus.online() - threads.pinned) >= 2, threads)
     return threads
 
