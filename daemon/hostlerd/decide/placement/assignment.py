@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from hostlerd.decide.placement.need import Assignment
@@ -20,11 +21,16 @@ class _Holding:
     open: dict[int, list[int]] = field(default_factory=dict)
     cores: dict[int, list[int]] = field(default_factory=dict)
     quota: dict[tuple[int, int], int] = field(default_factory=dict)
+    whole: dict[int, int] = field(default_factory=dict)
+    shared: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for index, part in self.parts.items():
             for cell, vcpus in enumerate(part.vcpus):
                 self.quota[index, cell] = vcpus
+
+    def loose_left(self, index: int) -> int:
+        return self.parts[index].loose - self.shared.get(index, 0)
 
     def place(self, vcpu: int, cell: int, bucket: int, cpu: int, core: int) -> None:
         self.pins[vcpu] = cpu
@@ -55,6 +61,7 @@ class _Assigner:
         }
         for holding in holdings.values():
             self._keep(holding)
+        self._keep_loose(holdings.values())
         for holding in holdings.values():
             self._extend(holding)
         for holding in holdings.values():
@@ -85,6 +92,49 @@ class _Assigner:
                         holding.place(vcpu, cell, index, cpu, core)
             # A whole guest core stays or none of it: half of one would tear it apart or block the slot of another.
             self._tidy(holding, bucket)
+
+    def _keep_loose(self, holdings: Collection[_Holding]) -> None:
+        """Keep threads of shared cores, on no more cores than they need if they are packed."""
+        running: dict[int, list[tuple[int, _Holding, int | None, int, int]]] = {}
+        for holding in holdings:
+            current = holding.pricing.current
+            for index, part in holding.parts.items():
+                if current is None or not part.loose:
+                    continue
+                cell_of = {v: cell for cell, vcpus in enumerate(holding.pricing.cells) for v in vcpus}
+                threads = [
+                    (v, cpu) for v, cpu in enumerate(current.vcpus) if v in cell_of and v not in holding.pins
+                ]
+                for vcpu, cpu in [*threads, *((None, cpu) for cpu in current.emulator)]:
+                    core = self.layout.host.cpus[cpu].core if cpu in self.layout.free else None
+                    if core is not None and cpu in self.left[index].get(core, ()):
+                        cell = 0 if vcpu is None else cell_of[vcpu]
+                        running.setdefault(index, []).append((core, holding, vcpu, cell, cpu))
+        for index, stays in running.items():
+            width = self.layout.buckets[index].width
+            total = sum(h.parts[index].loose for h in holdings if index in h.parts)
+            votes = Counter(core for core, *_ in stays)
+            chosen = sorted(votes, key=lambda c: (-votes[c], c == self.layout.host.boot_core, c))[
+                : -(-total // width)
+            ]
+            for core, holding, vcpu, cell, cpu in stays:
+                if (
+                    core in chosen
+                    and holding.loose_left(index)
+                    and (vcpu is None or holding.quota[index, cell])
+                ):
+                    self._take_thread(holding, index, core, cpu)
+                    if vcpu is not None:
+                        holding.place(vcpu, cell, index, cpu, core)
+
+    def _take_thread(self, holding: _Holding, index: int, core: int, cpu: int) -> None:
+        self.left[index][core].remove(cpu)
+        if not self.left[index][core]:
+            del self.left[index][core]
+        holding.open.setdefault(core, []).append(cpu)
+        if core not in holding.cores.setdefault(index, []):
+            holding.cores[index].append(core)
+        holding.shared[index] = holding.shared.get(index, 0) + 1
 
     def _stays(self, holding: _Holding, bucket: Bucket) -> dict[int, list[tuple[int, int, int]]]:
         """By core: (vCPU, cell, CPU) of the guest cores that would stay on it."""
@@ -137,11 +187,12 @@ class _Assigner:
     def _take(self, holding: _Holding, bucket: Bucket, core: int) -> None:
         holding.open[core] = self.left[bucket.index].pop(core)
         holding.cores.setdefault(bucket.index, []).append(core)
+        holding.whole[bucket.index] = holding.whole.get(bucket.index, 0) + 1
 
     def _extend(self, holding: _Holding) -> None:
         for index, part in holding.parts.items():
             bucket = self.layout.buckets[index]
-            while len(holding.cores.get(index, ())) < part.cores:
+            while holding.whole.get(index, 0) < part.cores:
                 free = [core for core, cpus in self.left[index].items() if len(cpus) == bucket.width]
                 self._take(
                     holding, bucket, min(free, key=lambda core: (core == self.layout.host.boot_core, core))
@@ -150,16 +201,12 @@ class _Assigner:
     def _share(self, holding: _Holding) -> None:
         """Threads on shared cores, then every vCPU without a CPU."""
         for index, part in holding.parts.items():
-            for _ in range(part.loose):
+            for _ in range(holding.loose_left(index)):
                 core = min(
                     self.left[index],
-                    key=lambda c: (len(self.left[index][c]), c == self.layout.host.boot_core, c),
+                    key=lambda c, left=self.left[index]: (len(left[c]), c == self.layout.host.boot_core, c),  # type: ignore[misc]
                 )
-                holding.open.setdefault(core, []).append(self.left[index][core].pop(0))
-                if core not in holding.cores.setdefault(index, []):
-                    holding.cores[index].append(core)
-                if not self.left[index][core]:
-                    del self.left[index][core]
+                self._take_thread(holding, index, core, self.left[index][core][0])
         for cell, vcpus in enumerate(holding.pricing.cells):
             waiting = [
                 guest

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
 from hostlerd.decide.placement import objective as o
-from hostlerd.decide.placement.pricing import Ledger, Part, Plan, Pricing
+from hostlerd.decide.placement.completion import Completion
+from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
 from hostlerd.decide.placement.topology import Bucket
 
 MOST_POOLS = 72  # node sets of one size looked at; beyond, only sets of near nodes
@@ -37,7 +38,7 @@ class Candidates:
         found: dict[Plan, Candidate] = {}
         plans = list(self._plans(ledger, tight=tight))
         settled = pricing.settled
-        if settled is not None and all(ledger.free[part.bucket] >= part.cores for part in settled):
+        if settled is not None and ledger.holds(settled):
             plans.append(settled)
         for plan in plans:
             if plan not in found:
@@ -47,8 +48,9 @@ class Candidates:
         return sorted(found.values())[:limit]
 
     def _plans(self, ledger: Ledger, *, tight: bool) -> Iterator[Plan]:
+        pricing = self.pricing
         layouts: list[tuple[int, list[dict[int, int]]]] = [(0, [])]
-        for cell, size in enumerate(self.pricing.sizes):
+        for cell, size in enumerate(pricing.sizes):
             longer: dict[tuple[tuple[int, int], ...], tuple[int, list[dict[int, int]]]] = {}
             for cost, earlier in layouts:
                 free = ledger.free.copy()
@@ -63,11 +65,8 @@ class Candidates:
             if len(self.pricing.sizes) > 1:
                 layouts = layouts[:PARTIALS]
         for _, cells in layouts:
-            plan = self._complete(self._by_bucket(cells), ledger, loose=False)
-            if plan is not None:
-                yield plan
-            if tight:
-                plan = self._complete(self._by_bucket(cells), ledger, loose=True)
+            for loose in (False, True) if tight else (False,):
+                plan = Completion(pricing, ledger).plan(self._by_bucket(cells), tight=loose)
                 if plan is not None:
                     yield plan
 
@@ -116,14 +115,15 @@ class Candidates:
             yield {}
             return
         pricing, buckets = self.pricing, self.buckets
+        rooms = [[pricing.capacity(b, free[b.index]) for b in buckets]]
         if tight:
-            room = [free[b.index] * b.width + (-ledger.loose[b.index] % b.width) for b in buckets]
+            room = [max(0, free[b.index] * b.width + ledger.open(b.index)) for b in buckets]
             grain = pricing.need.threads
-            room = [n - n % grain if b.width >= grain else n for n, b in zip(room, buckets, strict=True)]
-        else:
-            room = [pricing.capacity(b, free[b.index]) for b in buckets]
-        for pool in self._pools(cell, size, room):
-            yield from self._fill(cell, size, pool, room)
+            whole = [n - n % grain if b.width >= grain else n for n, b in zip(room, buckets, strict=True)]
+            rooms.append(whole if sum(whole) >= size else room)
+        for room in rooms:
+            for pool in self._pools(cell, size, room):
+                yield from self._fill(cell, size, pool, room)
 
     def _pools(self, cell: int, size: int, room: list[int]) -> list[tuple[int, ...]]:
         """For each group, every set of the fewest nodes that holds the cell."""
@@ -166,13 +166,32 @@ class Candidates:
         fits = [b for b in pool if room[b] >= size]
         for b in fits:
             yield {b: size}
-        if not fits:
-            yield from self._greedy(size, pool, room, {})
+        for first in self._first(cell, pool):
+            if first or not fits:
+                yield from self._greedy(size, pool, room, {}, first)
         stay = {b: min(here[b], room[b]) for b in pool if b in here and room[b]}
         if stay and not (len(stay) == 1 and fits):
-            yield from self._greedy(size, pool, room, stay)
+            for first in self._first(cell, pool):
+                yield from self._greedy(size, pool, room, stay, first)
 
-    def _greedy(self, size: int, pool: tuple[int, ...], room: list[int], stay: Spread) -> Iterator[Spread]:
+    def _first(self, cell: int, pool: tuple[int, ...]) -> list[frozenset[int]]:
+        """Buckets to fill first: none, each core class, the cheapest."""
+        buckets, linear = self.buckets, self.pricing.linear[cell]
+        firsts = {frozenset[int](): None}
+        classes = sorted({buckets[b].core_class for b in pool})
+        if len(classes) > 1:
+            firsts.update(
+                dict.fromkeys(frozenset(b for b in pool if buckets[b].core_class == c) for c in classes)
+            )
+        cheapest = min(linear[b] for b in pool)
+        cheap = frozenset(b for b in pool if linear[b] == cheapest)
+        if len(cheap) < len(pool):
+            firsts[cheap] = None
+        return list(firsts)
+
+    def _greedy(
+        self, size: int, pool: tuple[int, ...], room: list[int], stay: Spread, first: frozenset[int]
+    ) -> Iterator[Spread]:
         """Largest buckets first, the rest to each that holds it. `stay`: how many are to be left where they are."""
         grain = self.pricing.need.threads
         spread: Spread = {}
@@ -188,9 +207,10 @@ class Candidates:
             take = min(left, room[b] - spread[b])
             spread[b] += take
             left -= take
-        rest = sorted((b for b in pool if b not in spread), key=lambda b: (-room[b], b))
+        rest = sorted((b for b in pool if b not in spread), key=lambda b: (b not in first, -room[b], b))
         while left and rest:
-            fits = [b for b in rest if room[b] >= left]
+            ahead = [b for b in rest if b in first] or rest
+            fits = [b for b in ahead if room[b] >= left]
             if fits:
                 for b in _distinct(fits, room, self.buckets):
                     yield {**spread, b: left}
@@ -200,85 +220,6 @@ class Candidates:
             left -= room[b]
         if not left:
             yield spread
-
-    # Emulator CPUs and whole cores.
-
-    def _complete(self, counts: dict[int, list[int]], ledger: Ledger, *, loose: bool) -> Plan | None:
-        """The plan for a spread with its emulator CPUs; None where it does not fit."""
-        pricing, buckets, need = self.pricing, self.buckets, self.pricing.need
-        parts: dict[int, tuple[list[int], int, int, int]] = {}
-        wanted = need.emulator
-        left = ledger.free.copy()
-        spare = ledger.spare
-        for index, vcpus in counts.items():
-            bucket = buckets[index]
-            total = sum(vcpus)
-            cores = pricing.cores(bucket, vcpus, 0)
-            shared = 0
-            if loose and (cores > left[index] or total % bucket.width):
-                whole = min(total // bucket.width, left[index])
-                shared = total - whole * bucket.width
-                if shared >= bucket.width:
-                    return None
-                open_ = -ledger.loose[index] % bucket.width
-                cores = whole
-                left[index] -= cores + (shared > open_)
-            else:
-                left[index] -= cores
-            if left[index] < 0:
-                return None
-            spare -= cores * bucket.width + shared
-            extra = 0 if shared else min(wanted, cores * bucket.width - total)
-            wanted -= extra
-            parts[index] = (vcpus, extra, cores, shared)
-        if spare < 0:
-            return None
-        if wanted:
-            self._place_emulator(
-                parts,
-                wanted,
-                left,
-                spare,
-                loose=loose,
-                open_=[-n % b.width for n, b in zip(ledger.loose, buckets, strict=True)],
-            )
-        return tuple(Part(b, tuple(v), e, c, s) for b, (v, e, c, s) in sorted(parts.items()))
-
-    def _place_emulator(
-        self,
-        parts: dict[int, tuple[list[int], int, int, int]],
-        wanted: int,
-        left: list[int],
-        spare: int,
-        *,
-        loose: bool,
-        open_: list[int],
-    ) -> None:
-        """Emulator CPUs beyond the idle siblings: near, then with the vCPUs, then where most is free."""
-        order = sorted(
-            (b.index for b in self.buckets if left[b.index] or (loose and open_[b.index])),
-            key=lambda b: (self.pricing.emulator[b], b not in parts, -left[b], b),
-        )
-        for index in order:
-            width = self.buckets[index].width
-            vcpus, emulator, cores, shared = parts.get(index, ([0] * len(self.pricing.sizes), 0, 0, 0))
-            more = min(-(-wanted // width), left[index], spare // width)
-            take = min(wanted, more * width)
-            if take:
-                parts[index] = (vcpus, emulator + take, cores + more, shared)
-                left[index] -= more
-                spare -= more * width
-                wanted -= take
-            if wanted and loose and spare and not shared and (open_[index] or left[index]):
-                vcpus, emulator, cores, shared = parts.get(index, (vcpus, 0, 0, 0))
-                take = min(wanted, spare, open_[index] or width - 1)
-                if not open_[index]:
-                    left[index] -= 1
-                parts[index] = (vcpus, emulator + take, cores, take)
-                spare -= take
-                wanted -= take
-            if not wanted:
-                return
 
 
 def _some_combinations(nodes: Sequence[int], count: int) -> Iterable[tuple[int, ...]]:

@@ -48,8 +48,6 @@ class Terms(NamedTuple):
     free_l3: int = 0
 
 
-CORE_TERMS = 8  # the terms a running vCPU may be moved for
-
 (
     FREE_L3,
     L3_SHARED,
@@ -65,12 +63,18 @@ CORE_TERMS = 8  # the terms a running vCPU may be moved for
     DISPLACED,
     UNDEDICATED,
 ) = (1 << BITS * i for i in range(13))
+CORE_SHIFT = BITS * 5
 ILLEGAL = UNDEDICATED << 3 * BITS  # a running domain set afloat for nothing
 
 
 def core_part(cost: int) -> int:
     """The terms that justify a move, as one integer."""
-    return cost >> BITS * (len(Terms._fields) - CORE_TERMS)
+    return cost >> CORE_SHIFT
+
+
+def crowding_part(cost: int) -> int:
+    """The terms for which cores may be shared with others: undedicated, displaced, smt."""
+    return cost >> BITS * (len(Terms._fields) - 3)
 
 
 def migrations_of(cost: int) -> int:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.need import Assignment, Need
+from hostlerd.decide.placement.settled import follows
 from hostlerd.decide.placement.topology import Bucket, Layout
 from hostlerd.model.cpus import CoreClass
 
@@ -118,7 +119,7 @@ class Pricing:
 
     def _cost(self, plan: Plan) -> int:
         need, buckets = self.need, self.layout.buckets
-        cost = emulator = 0
+        cost = emulator = torn = 0
         classes: dict[CoreClass, int] = {}
         cells = range(len(self.cells))
         nodes: list[set[int]] = [set() for _ in cells]
@@ -143,7 +144,12 @@ class Pricing:
                         cost += o.SMT * (count // need.threads)
             if need.isolated and total > cores + loose:
                 cost += o.SMT * (total - cores - loose)
+            if loose and 1 < need.threads <= bucket.width:
+                torn += max(0, loose - emulators)
             classes[bucket.core_class] = classes.get(bucket.core_class, 0) + total
+        if torn:
+            # Single vCPUs on shared cores are guest cores torn, except an odd last one.
+            cost += o.SMT * -(-max(0, torn - need.vcpus % need.threads) // need.threads)
         cost += self.missing * (need.emulator - emulator)
         cost += o.CLASS * (need.vcpus - max(classes.values()))
         for cell in cells:
@@ -172,53 +178,13 @@ class Pricing:
 
     @cached_property
     def settled(self) -> Plan | None:
-        """The plan the domain runs by, where it is one: right in number, whole cores, guest cores on host cores."""
-        current, need, layout = self.current, self.need, self.layout
-        if current is None or len(current.vcpus) != need.vcpus:
+        """The plan the domain runs by, where it is one."""
+        here = follows(self)
+        if here is None:
             return None
-        if len(current.emulator) > need.emulator or len(set(current.cpus)) != len(current.cpus):
-            return None
-        if not layout.free.issuperset(current.cpus):
-            return None
-        core_of = {cpu: layout.host.cpus[cpu].core for cpu in current.cpus}
-        on: dict[int, list[int]] = {}
-        for cpu, core in core_of.items():
-            on.setdefault(core, []).append(cpu)
-        if any(len(cpus) != len(layout.cpus_of(core)) for core, cpus in on.items()):
-            return None
-        if not self._aligned([core_of[cpu] for cpu in current.vcpus]):
-            return None
-        counts: dict[int, tuple[list[int], list[int]]] = {}
-        for cell, vcpus in enumerate(self.cells):
-            for vcpu in vcpus:
-                index = layout.bucket_of[core_of[current.vcpus[vcpu]]].index
-                counts.setdefault(index, ([0] * len(self.cells), [0, 0]))[0][cell] += 1
-        for cpu in current.emulator:
-            index = layout.bucket_of[core_of[cpu]].index
-            counts.setdefault(index, ([0] * len(self.cells), [0, 0]))[1][0] += 1
-        for core in on:
-            index = layout.bucket_of[core].index
-            if index not in counts:
-                return None  # idle cores nobody asked for
-            counts[index][1][1] += 1
-        plan = tuple(
-            Part(b, tuple(vcpus), rest[0], rest[1], 0) for b, (vcpus, rest) in sorted(counts.items())
+        return tuple(
+            Part(b, tuple(h.vcpus), h.emulator, len(h.cores), h.loose) for b, h in sorted(here.items())
         )
-        if any(p.cores > self.cores(layout.buckets[p.bucket], p.vcpus, p.emulator) for p in plan):
-            return None
-        return plan
-
-    def _aligned(self, on: list[int]) -> bool:
-        threads = self.need.threads
-        if threads == 1:
-            return not self.need.isolated or len(set(on)) == len(on)
-        guests = [set(on[i : i + threads]) for i in range(0, len(on), threads)]
-        for cores in guests:
-            width = self.layout.bucket_of[next(iter(cores))].width
-            if len(cores) > 1 and width >= threads:
-                return False
-        single = [next(iter(cores)) for cores in guests if len(cores) == 1]
-        return all(single.count(c) * threads <= self.layout.bucket_of[c].width for c in set(single))
 
 
 class Ledger:
@@ -249,6 +215,19 @@ class Ledger:
         twin.free, twin.loose = self.free.copy(), self.loose.copy()
         twin.users, twin.touched = self.users.copy(), self.touched.copy()
         return twin
+
+    def open(self, index: int) -> int:
+        """Threads of shared cores that nobody has yet."""
+        return -self.loose[index] % self.layout.buckets[index].width
+
+    def holds(self, plan: Plan) -> bool:
+        """Whether a plan fits."""
+        taken = sum(part.cores * self.layout.buckets[part.bucket].width + part.loose for part in plan)
+        return taken <= self.spare and all(
+            self.free[part.bucket]
+            >= part.cores + (self._opened(part.bucket, part.loose) if part.loose else 0)
+            for part in plan
+        )
 
     def effect(self, plan: Plan) -> int:
         """What adding a plan costs beyond the domain's own part."""

@@ -51,6 +51,7 @@ class Search:
         self.candidates = {name: Candidates(pricing) for name, pricing in self.pricings.items()}
         self._empty = Ledger(self.layout, self.spare)
         self._ideal = {name: self._best_alone(name) for name in self.pricings}
+        self._bound = sum(self._ideal.values())
         self._newcomers = [p for p in self.pricings.values() if not p.runs]
 
     @property
@@ -58,6 +59,13 @@ class Search:
         return sum(candidates.tried for candidates in self.candidates.values())
 
     def run(self) -> Answer:
+        answer = self._search()
+        if o.crowding_part(answer.cost) > o.crowding_part(self._bound << o.CORE_SHIFT):
+            self.tight = True
+            answer = min(answer, self._search(), key=lambda a: a.cost)
+        return answer
+
+    def _search(self) -> Answer:
         settled = {name: p.settled for name, p in self.pricings.items() if p.settled is not None}
         loose = [name for name in self.pricings if name not in settled]
         best = self._place(settled, loose)
@@ -66,11 +74,23 @@ class Search:
     # Bounds.
 
     def _best_alone(self, name: str) -> int:
-        found = self.candidates[name].best(self._empty, 1, tight=self.tight)
-        return min(
-            o.core_part(found[0][1]) if found else o.core_part(self.pricings[name].floating),
-            o.core_part(self.pricings[name].floating),
-        )
+        """The least core terms a domain can have; to float, where the others that run leave too little."""
+        pricing = self.pricings[name]
+        afloat = o.core_part(pricing.floating)
+        if not pricing.runs:
+            senior = (
+                p for p in self.pricings.values() if p.runs and p.need.priority >= pricing.need.priority
+            )
+            if sum(p.need.vcpus for p in senior) + pricing.need.vcpus > self.spare:
+                return afloat
+        best = afloat
+        for tight in (False, True):
+            found = self.candidates[name].best(self._empty, 1, tight=tight)
+            if found:
+                best = min(best, o.core_part(found[0][1]))
+            if not o.crowding_part(best << o.CORE_SHIFT):
+                break
+        return best
 
     def _core(self, name: str, plan: Plan | None) -> int:
         pricing = self.pricings[name]
@@ -134,12 +154,22 @@ class Search:
                     if len(longer) == BEAM:
                         break
             beam = longer
-        return Answer(beam[0].ledger.cost, beam[0].plans)
+        return min((self._judged(partial) for partial in beam), key=lambda answer: answer.cost)
+
+    def _judged(self, partial: _Partial) -> Answer:
+        """A running domain may only have been set afloat for a newcomer of higher priority that does get CPUs."""
+        placed = [p.need.priority for p in self._newcomers if partial.plans.get(p.need.name) is not None]
+        cost = partial.ledger.cost
+        for name, plan in partial.plans.items():
+            pricing = self.pricings[name]
+            if plan is None and pricing.runs and pricing.need.priority >= max(placed, default=0):
+                cost += o.ILLEGAL
+        return Answer(cost, partial.plans)
 
     # Lifting out domains that run.
 
     def _improve(self, best: Answer, settled: dict[str, Plan], loose: list[str]) -> Answer:
-        bound = sum(self._ideal.values())
+        bound = self._bound
         for lifted in self._sets(settled):
             if self._done(best, bound):
                 break
