@@ -53,7 +53,8 @@ async def run(
     try:
         await _keep(connection, kick)
     finally:
-        await connection.aclose()
+        with trio.CancelScope(shield=True):  # bounded by itself
+            await connection.aclose()
 
 
 async def _keep(connection: Connection, kick: Kick) -> None:

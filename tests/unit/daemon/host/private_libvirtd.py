@@ -1,4 +1,4 @@
-"""A libvirtd of our own, with QEMU's emulation, in a mount namespace: it sees neither the machine's libvirt nor is seen.
+"""A libvirtd of our own, with QEMU's emulation, in a mount namespace apart from the machine's own libvirt.
 
 Everything is looked at from outside the product: virsh, /proc. Needs root, or a kernel that lets users be root in a
 namespace of their own.

@@ -61,7 +61,7 @@ async def in_virsh(libvirtd: PrivateLibvirtd, *words: str) -> None:
 async def test_pins_are_in_force(libvirtd: PrivateLibvirtd, link: Libvirt) -> None:
     last = os.cpu_count() or 1
     pin = {str(cpu): frozenset({cpu}) for cpu in (0, last - 1)}
-    first, other = list(pin)[0], list(pin)[-1]
+    first, other = min(pin), max(pin)
     for one, two in ((first, other), (other, first)):
         await link.pin_vcpu(ONE, 0, pin[one])
         await link.pin_vcpu(ONE, 1, pin[two])
@@ -105,7 +105,7 @@ async def test_a_call_during_a_hook_is_given_up_and_the_next_waits_for_it(libvir
             nursery.start_soon(in_virsh, libvirtd, "start", "two")
             with trio.fail_after(20):
                 await until_blocked(link)
-            with pytest.raises(TimedOut, match="listing domains did not return within 0.5 s"):
+            with pytest.raises(TimedOut, match=r"listing domains did not return within 0\.5 s"):
                 await link.running()
             hold.unlink()
     finally:

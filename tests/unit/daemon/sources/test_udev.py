@@ -1,0 +1,34 @@
+"""The udev source: it listens before it says so, and each gulp of events is one kick."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from hostlerd.sources import udev
+
+
+class FakeUevents:
+    made = 0
+
+    def __init__(self, subsystems: tuple[str, ...]) -> None:
+        FakeUevents.made += 1
+        assert "pci" in subsystems
+        self.answers = [True, False, True]
+
+    async def wait(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        if not self.answers:
+            await trio.sleep_forever()
+        return self.answers.pop()
+
+
+async def test_it_kicks_for_events_and_for_lost_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udev, "Uevents", FakeUevents)
+    kicks: list[None] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(udev.run, lambda: kicks.append(None))
+        assert FakeUevents.made == 1
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert len(kicks) == 3
