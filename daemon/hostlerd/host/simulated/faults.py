@@ -21,6 +21,7 @@ KNOWN = {
     "unit-ignores": "systemd takes AllowedCPUs for the unit `object` and the kernel grants nothing of it",
     "pin-fails": "libvirt cannot pin anything of the domain `object`",
     "early-udev": "udev's rules win the race against loaded drivers for a new device (mostly they lose it)",
+    "vanish-after-writes": "the card of the device `object` is pulled out after `value` more writes to the kernel",
     "die-after-writes": "SIGKILL for this process after `value` more writes to the kernel",
 }
 
@@ -43,6 +44,15 @@ class Faults:
     def get(self, name: str, obj: str = "") -> str | None:
         """The fault's value, empty where it has none; None where there is no such fault."""
         return self.active.get((name, obj))
+
+    def count_down(self, name: str, obj: str) -> bool:
+        """One less to wait for; true, and lifted, when it is due."""
+        left = int(self.active[name, obj] or "1") - 1
+        if left > 0:
+            self.active[name, obj] = str(left)
+            return False
+        del self.active[name, obj]
+        return True
 
     def dump(self) -> list[list[str]]:
         return [[name, obj, value] for (name, obj), value in self.active.items()]

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import trio
 
 from hostler.errors import BadInput, HostFailed, TimedOut
-from hostlerd.host import Kick
-from hostlerd.host.simulated import cpus, guests, hosts
+from hostlerd.host import Files, Kick
+from hostlerd.host.files import open_files
+from hostlerd.host.simulated import cpus, guests, hosts, recorded
 from hostlerd.host.simulated.drivers import KNOWN
 from hostlerd.host.simulated.functions import DEVICES, FunctionSpec
 from hostlerd.host.simulated.hosts import HostSpec
@@ -31,7 +32,8 @@ from hostlerd.observe import domain_xml
 
 ACTIONS = (
     "show", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug", "hold",
-    "let-go", "fault", "lift", "set-cpus", "daemon-reload", "stop-libvirtd", "start-libvirtd", "restart-libvirtd",
+    "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload", "stop-libvirtd",
+    "start-libvirtd", "restart-libvirtd",
     "power-off",    "hang-libvirtd", "free-libvirtd",
 )  # fmt: skip
 
@@ -53,11 +55,18 @@ class SimulatedHost:
         limit: float = 5.0,
         state_file: str | None = None,
     ) -> None:
-        """`hook`: what libvirt runs. `limit`: seconds of a libvirt call. `state_file`: read if it is there.
+        """`spec`: a description, the name of a built-in one, or the path of a recorded host (it has a slash in it).
 
-        Raises BadInput for an unknown name or a state file that is none.
+        `hook`: what libvirt runs. `limit`: seconds of a libvirt call. `state_file`: read if it is there.
+
+        Raises BadInput for an unknown name, and for a recording or a state file that is none.
         """
-        self.spec = hosts.find(spec) if isinstance(spec, str) else spec
+        self._recording: Files | None = None
+        if isinstance(spec, str) and "/" in spec:
+            self._recording = open_files(spec)
+            self.spec = HostSpec(name=spec, processors=hosts.DESKTOP.processors, functions=(), drivers=())
+        else:
+            self.spec = hosts.find(spec) if isinstance(spec, str) else spec
         self.kernel = Kernel(cpus=self.spec.processors.all, iommu=self.spec.iommu, unified=self.spec.unified)
         self.writer = SimulatedWriter(self.kernel)
         self.units = SimulatedUnits(self.kernel)
@@ -67,6 +76,8 @@ class SimulatedHost:
         self._state_file = state_file
         if state_file is not None and os.path.exists(state_file):
             self._load(state_file)
+        elif self._recording is not None:
+            self._adopt(self._recording)
         else:
             self._boot()
         if state_file is not None:
@@ -104,6 +115,15 @@ class SimulatedHost:
         for function in self.spec.functions:
             self.kernel.pci.appear(function)
             self.kernel.pci.initial_probe(function.address)
+        self.units.boot()
+        self.kernel.uevents.clear()
+
+    def _adopt(self, recording: Files) -> None:
+        try:
+            self.kernel.cpus = recorded.processors(recording)
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{self.spec.name} does not say which CPUs are on line: {error}") from error
+        recorded.adopt(self.kernel, recording)
         self.units.boot()
         self.kernel.uevents.clear()
 
@@ -160,6 +180,7 @@ class SimulatedHost:
         | hold | address, pid, command, uid?, cgroup? | a process opens the device |
         | let-go | pid | it ends |
         | fault, lift | name, object?, value? | see faults.KNOWN |
+        | start-unit, stop-unit | unit, path | a container's scope, say, in machine.slice |
         | set-cpus | unit, cpus | systemctl set-property --runtime |
         | daemon-reload | | systemctl daemon-reload |
         | stop-libvirtd, start-libvirtd | | domains run on |
@@ -230,6 +251,10 @@ class SimulatedHost:
                 kernel.settle()
             case "lift":
                 return {"lifted": kernel.lift(params["name"], str(params.get("object", "")))}
+            case "start-unit":
+                self.units.start(params["unit"], params["path"])
+            case "stop-unit":
+                self.units.stop(params["unit"])
             case "set-cpus":
                 self.units.set_by_hand(params["unit"], parse_cpu_list(params["cpus"]))
             case "daemon-reload":

@@ -85,7 +85,7 @@ class Kernel:
         finally:
             self.log.append((real, text))
             self.settle()
-        self._perhaps_die()
+        self._after_write()
 
     def _dispatch(self, real: str, text: str) -> None:
         if match := _DRIVER.fullmatch(real):
@@ -129,7 +129,7 @@ class Kernel:
         status = self.pci.modprobe(words)
         self.log.append(("/sbin/modprobe", " ".join(words)))
         self.settle()
-        self._perhaps_die()
+        self._after_write()
         return status
 
     # --- what happens to the host
@@ -208,17 +208,15 @@ class Kernel:
         for call in self.changed:
             call()
 
-    def _perhaps_die(self) -> None:
-        """The fault `die-after-writes`: the state is saved, the process is gone before it hears of the answer."""
-        left = self.faults.get("die-after-writes")
-        if left is None:
-            return
-        if int(left or 1) > 1:
-            self.faults.cause("die-after-writes", value=str(int(left) - 1))
-            return
-        self.faults.lift("die-after-writes")
-        self.settle()
-        os.kill(os.getpid(), signal.SIGKILL)
+    def _after_write(self) -> None:
+        """Faults that count writes. Dying comes last: the state is saved, the answer never heard of."""
+        for name, obj in list(self.faults.active):
+            if name in ("vanish-after-writes", "die-after-writes") and self.faults.count_down(name, obj):
+                if name == "vanish-after-writes":
+                    self.unplug(obj)
+                else:
+                    self.settle()
+                    os.kill(os.getpid(), signal.SIGKILL)
 
     # --- to and from JSON
 

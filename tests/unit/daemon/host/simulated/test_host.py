@@ -171,6 +171,12 @@ async def test_actions(host: SimulatedHost, autojump_clock: object) -> None:
     assert await act("lift", name="slow-write", object=GPU) == {"lifted": True}
     await act("set-cpus", unit="user.slice", cpus="0-3")
     await act("daemon-reload")
+    await act("start-unit", unit="docker-1.scope", path="/machine.slice/docker-1.scope")
+    assert host.files.exists("/sys/fs/cgroup/machine.slice/docker-1.scope/cpuset.cpus")
+    await act("stop-unit", unit="docker-1.scope")
+    await act("power-off", name="b")
+    await act("stop-libvirtd")
+    await act("start-libvirtd")
     await act("restart-libvirtd", seconds="1")
     await act("hang-libvirtd")
     await act("free-libvirtd")

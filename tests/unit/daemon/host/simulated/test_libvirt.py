@@ -337,3 +337,20 @@ async def test_names_and_uuids_are_unique(host: SimulatedHost) -> None:
         await host.hypervisor.create(guests.domain("win11"))
     await host.hypervisor.undefine("win11")
     assert await host.hypervisor.inactive() == ()
+
+
+async def test_a_guest_that_ends_by_itself(host: SimulatedHost, hook: Hook) -> None:
+    await defined(host, hostdevs=[NVME])
+    await host.hypervisor.start("win11")
+    await host.hypervisor.power_off("win11")
+    assert hook.calls[-2:] == [("stopped", "end"), ("release", "end")]
+    await host.hypervisor.start("win11")
+    host.hypervisor.stop_libvirtd()
+    hook.calls.clear()
+    await host.hypervisor.power_off("win11")
+    assert hook.calls == []
+    assert drivers(host, NVME) == ["vfio-pci"]
+    await host.hypervisor.start_libvirtd()
+    assert hook.calls == [("stopped", "end"), ("release", "end")]
+    assert drivers(host, NVME) == ["nvme"]
+    assert await host.hypervisor.running() == ()

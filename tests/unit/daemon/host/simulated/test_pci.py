@@ -325,3 +325,20 @@ async def test_slow_writes_take_their_time(host: SimulatedHost, autojump_clock: 
     assert trio.current_time() - started == pytest.approx(3)
     with pytest.raises(Wedged):
         await host.writer.write(path, "\n", limit=1)
+
+
+async def test_a_card_vanishes_in_the_middle(host: SimulatedHost) -> None:
+    host.kernel.faults.cause("vanish-after-writes", GPU, "2")
+    await host.writer.write(device(GPU, "driver_override"), "vfio-pci", limit=5)
+    assert GPU in host.kernel.pci.devices
+    await host.writer.write(device(AUDIO, "driver_override"), "vfio-pci", limit=5)
+    assert not [address for address in host.kernel.pci.devices if address.startswith("0000:01")]
+    with refused(errno.ENODEV):
+        await host.writer.write(f"{BUS}/drivers/amdgpu/unbind", GPU, limit=5)
+    assert host.kernel.faults.active == {}
+
+
+def test_every_write_of_nothing_is_nothing(host: SimulatedHost) -> None:
+    for path in (device(GPU, "driver_override"), device(GPU, "driver/unbind"), f"{BUS}/drivers_probe"):
+        host.kernel.write(path, "")
+    assert host.kernel.log == []
