@@ -20,7 +20,7 @@ def render(topology: Mapping[str, object], style: Style = PLAIN) -> str:
     cpus = [cpu for cpu in rows_of(topology.get("cpus")) if cpu.get("online")]
     isolated = frozenset(ints_of(topology.get("isolated")))
     lines = [_summary(topology, cpus), ""]
-    for socket in _distinct(cpus, "socket"):
+    for socket in sorted(_distinct(cpus, "socket"), key=_number):
         of_socket = [cpu for cpu in cpus if cpu.get("socket") == socket]
         lines.append(style.paint(f"socket {clean(socket)}", "bold"))
         lines += _socket(topology, of_socket, isolated, style, differ=_differ(cpus))
@@ -47,6 +47,10 @@ def _summary(topology: Mapping[str, object], cpus: Sequence[Cpu]) -> str:
 
 def _distinct(cpus: Sequence[Cpu], key: str) -> list[object]:
     return list(dict.fromkeys(cpu.get(key) for cpu in cpus))
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else -1
 
 
 def _differ(cpus: Sequence[Cpu]) -> bool:

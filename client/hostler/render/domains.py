@@ -18,16 +18,9 @@ def render(domains: Sequence[Domain], style: Style = PLAIN) -> str:
     """`domains` as `hostler domains --json` has them: of the daemon (`state`) or read from files (`file`)."""
     if not domains:
         return "no domains"
-    good = [domain for domain in domains if "error" not in domain]
-    lines: list[str] = []
-    if good:
-        first = "FILE" if any("file" in domain for domain in good) else "STATE"
-        headers = ["NAME", first, "VCPUS", "PINS", "GPU", "HOSTDEVS"]
-        lines = table(headers, [_row(domain) for domain in good], style, flexible=(0, 1, 3, 5))
-    for domain in domains:
-        if "error" in domain:
-            lines.append(style.paint(f"{clean(domain.get('file'))}: {clean(domain['error'])}", "red"))
-    return "\n".join(lines)
+    first = "FILE" if any("file" in domain for domain in domains) else "STATE"
+    headers = ["NAME", first, "VCPUS", "PINS", "GPU", "HOSTDEVS"]
+    return "\n".join(table(headers, [_row(domain) for domain in domains], style, flexible=(0, 1, 3, 5)))
 
 
 def _row(domain: Domain) -> list[str | Cell]:
@@ -50,8 +43,13 @@ def _vcpus(domain: Domain) -> str:
 
 
 def _pins_in_short(domain: Domain) -> str:
-    pinned = {cpu for cpus in map_of(domain.get("vcpu_pins")).values() for cpu in ints_of(cpus)}
+    pinned = {cpu for cpus in _in_force(domain).values() for cpu in ints_of(cpus)}
     return cpu_list(sorted(pinned)) if pinned else "-"
+
+
+def _in_force(domain: Domain) -> Mapping[str, object]:
+    """The vCPU pins of a domain that runs, else those its definition asks for."""
+    return map_of(map_of(domain.get("live_pins")).get("vcpus")) or map_of(domain.get("vcpu_pins"))
 
 
 def _hostdev(hostdev: Mapping[str, object]) -> str:
@@ -62,20 +60,19 @@ def _hostdev(hostdev: Mapping[str, object]) -> str:
 
 def render_one(domain: Domain, style: Style = PLAIN) -> str:
     """Everything about one domain."""
-    if "error" in domain:
-        return style.paint(f"{clean(domain.get('file'))}: {clean(domain['error'])}", "red")
     state = clean(domain.get("state") or domain.get("file"))
     lines = [style.paint(f"{clean(domain.get('name'))}: {state}", "bold")]
     lines.append(_entry("uuid", clean(domain.get("uuid"))))
     lines.append(_entry("type", clean(domain.get("type"))))
     lines.append(_entry("vCPUs", _vcpus(domain) + _topology(map_of(domain.get("topology")))))
-    lines += _entries(_pins("vCPU", map_of(domain.get("vcpu_pins"))), "pins")
-    emulator = domain.get("emulator_pins")
+    lines += _entries(_pins("vCPU", _in_force(domain)), "pins")
+    live = map_of(domain.get("live_pins"))
+    emulator = live.get("emulator") or domain.get("emulator_pins")
     if emulator is not None:
         lines.append(_entry("emulator", cpu_list(emulator)))
     if domain.get("iothreads"):
         lines.append(_entry("iothreads", clean(domain.get("iothreads"))))
-        lines += _entries(_pins("iothread", map_of(domain.get("iothread_pins"))), "")
+        lines += _entries(_pins("iothread", map_of(live.get("iothreads") or domain.get("iothread_pins"))), "")
     cells = [
         f"vCPUs {cpu_list(cell.get('cpus'))}, {memory(cell.get('memory_kib'))}"
         for cell in rows_of(domain.get("numa_cells"))

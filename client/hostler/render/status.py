@@ -29,6 +29,15 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
     lines += _entry(
         "daemon", f"hostler {clean(status.get('version'))}, pass {clean(status.get('pass'))}", style
     )
+    if status.get("libvirt") not in (None, "connected"):
+        lines += _entry("libvirt", clean(status.get("libvirt")), style)
+    residue = texts_of(status.get("residue"))
+    if residue:
+        lines += _entry("residue", f"AllowedCPUs is set to all CPUs on {', '.join(residue)}", style)
+    for refusal in rows_of(status.get("refusals")):
+        lines += ["", style.paint(f"refused: {clean(refusal.get('object'))}", "yellow")]
+        lines += paragraph(clean(refusal.get("reason")), style, first="  why:   ", indent="         ")
+        lines += paragraph(clean(refusal.get("remedy")), style, first="  to do: ", indent="         ")
     for trouble in rows_of(status.get("degraded")):
         since = trouble.get("since")
         what = clean(trouble.get("object")) + (f" (since {moment(since)})" if since is not None else "")

@@ -128,7 +128,7 @@ def domain(one: Json) -> dict[str, Any]:
         "State": _text(one.get("state")),
         "Gpu": _text(one.get("gpu")),
         "Vcpus": _number(vcpus.get("current"), 0),
-        "VcpuPins": _pins(one.get("vcpu_pins")),
+        "VcpuPins": _pins((one.get("live_pins") or {}).get("vcpus") or one.get("vcpu_pins")),
         "EmulatorPins": _cpus(one.get("emulator_pins")),
         "IothreadPins": _pins(one.get("iothread_pins")),
         "Devices": [_text(h.get("address")) for h in hostdevs if h.get("kind") == "pci"],

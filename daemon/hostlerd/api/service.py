@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import trio
 
 from hostler import __version__
-from hostler.errors import BadInput
+from hostler.errors import BadInput, Unreachable
 from hostler.wire import SIMULATE_METHOD
 from hostlerd.api import Json, Peer, Published
 from hostlerd.api.events import Events
@@ -27,7 +27,7 @@ from hostlerd.observe.names import device_names
 from hostlerd.reconcile import Reconciler
 from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
-from hostlerd.report.domains import domain_json
+from hostlerd.report.domains import domain_json, running_json
 from hostlerd.report.plan import plan_json, status_json
 
 LOOK_LIMIT = 5.0
@@ -83,7 +83,11 @@ class HostlerService:
             companions=lambda address: companions(observed.functions, address),
             holders=(),
         )
-        running = [domain_json(d.live, state=d.state) for d in observed.snapshot.running]
+        claims = observed.ledger.claims
+        running = [
+            running_json(d, d.definition or (claims[d.uuid].definition if d.uuid in claims else d.live))
+            for d in observed.snapshot.running
+        ]
         idle = [domain_json(d, state="shut off") for d in observed.snapshot.inactive]
         published = Published(
             status=status_json(
@@ -159,9 +163,14 @@ class HostlerService:
     def _domains(self, params: Mapping[str, Any]) -> list[Json]:
         name = params.get("name")
         found = [d for d in self._published.domains if name in (None, "", d["name"], d["uuid"])]
+        if not found and not self._libvirt_known():
+            raise Unreachable("libvirt cannot be reached", remedy="start libvirtd or virtqemud")
         if name and not found:
             raise BadInput(f"libvirt has no domain {name!r}", remedy="`hostler domains` lists them")
         return found
+
+    def _libvirt_known(self) -> bool:
+        return self._observed is not None and self._observed.snapshot.known
 
     async def _plan_for(self, params: Mapping[str, Any]) -> Json:
         domain = params.get("domain")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hostlerd.model.cpuset import CpuSet
-from hostlerd.model.domains import Definition, Hostdev
+from hostlerd.model.domains import Definition, Hostdev, Running
 
 Json = dict[str, Any]
 
@@ -39,6 +39,24 @@ def domain_json(definition: Definition, *, state: str | None = None, file: str |
         ],
         "hugepages": definition.hugepages,
         "gpu": definition.gpu.value,
+    }
+
+
+def running_json(running: Running, source: Definition) -> Json:
+    """A domain that runs: as it is, but with the pins that `source`, its own definition, asks for.
+
+    The pins in force, ours among them, are in `live_pins`.
+    """
+    live = running.live
+    asked = domain_json(source)
+    return {
+        **domain_json(live, state=running.state),
+        **{key: asked[key] for key in ("vcpu_pins", "emulator_pins", "iothread_pins")},
+        "live_pins": {
+            "vcpus": _pins(live.vcpu_pins),
+            "emulator": None if live.emulator_pins is None else sorted(live.emulator_pins),
+            "iothreads": _pins(live.iothread_pins),
+        },
     }
 
 

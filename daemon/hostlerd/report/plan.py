@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hostlerd.model.cpuset import format_cpu_list
 from hostlerd.model.ledger import Ledger
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
@@ -42,11 +41,14 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
         "pass": passes,
         "devices": [d for d in devices if d["owner"]["kind"] != "host"],
         "domains": [
-            {"name": name, "uuid": uuid, "state": _state(uuid, observed)} for uuid, name in sorted(names.items())
+            {"name": name, "uuid": uuid, "state": _state(uuid, observed)}
+            for uuid, name in sorted(names.items())
         ],
         "isolation": {
-            "cpus": format_cpu_list(plan.isolated),
-            "for": sorted(names[p.uuid] for p in plan.placements if p.vcpus is not None and p.uuid in names),
+            "cpus": sorted(plan.isolated),
+            "for": sorted(
+                names[p.uuid] for p in plan.placements if p.taken & plan.isolated and p.uuid in names
+            ),
         },
         "degraded": degraded_json(ledger),
         "refusals": [{"object": r.object, "reason": r.reason, "remedy": r.remedy} for r in plan.refusals],

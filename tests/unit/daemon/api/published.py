@@ -47,7 +47,7 @@ STATUS_JSON = {
     "pass": 3,
     "devices": [],
     "domains": [],
-    "isolation": {"cpus": "2-5", "for": ["win11"]},
+    "isolation": {"cpus": [2, 3, 4, 5], "for": ["win11"]},
     "degraded": [{"object": "0000:02:00.0", "reason": "it hangs", "since": 1.5, "remedy": "reboot"}],
 }
 PUBLISHED = Published(
