@@ -53,8 +53,8 @@ def run(words: Sequence[str], arguments: Arguments, show: Callable[[object], str
         raise Internal(f"{_PROGRAM} did not answer in JSON: {error}", remedy="report it") from error
     if arguments.json:
         output.say_json(value)
-    elif not (is_map(value) and "error" in value):  # that one was said on standard error
-        output.say(show(value))
+    elif not (is_map(value) and "error" in value) and (shown := show(value)):  # an error was said already
+        output.say(shown)
     return done.returncode
 
 

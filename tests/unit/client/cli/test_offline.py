@@ -58,11 +58,14 @@ def test_an_error_in_json_is_no_text(hostler, hostlerd) -> None:
     assert hostler("cpus", "--root", "R", "--json").json == {"error": {"name": "x"}}
 
 
-def test_files_that_are_no_domains_are_told_beside_the_others(hostler, hostlerd) -> None:
+def test_files_that_are_no_domains_are_hostlerd_s_to_tell(hostler, hostlerd) -> None:
     hostlerd('echo \'[{"file": "a", "name": "n"}, {"file": "b", "error": "no domain"}]\'; exit 1')
     ran = hostler("domains", "--xml", "a", "b")
     assert ran.status == 1
-    assert "b: no domain" in ran.out
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["NAME", "n"]
+    hostlerd('echo \'[{"file": "b", "error": "no domain"}]\'; echo "hostlerd: b: no domain" >&2; exit 1')
+    ran = hostler("domains", "--xml", "b")
+    assert (ran.status, ran.out, ran.err) == (1, "", "hostlerd: b: no domain\n")
 
 
 @pytest.mark.parametrize("script", ["echo nonsense", "kill -9 $$", "echo '[\"a\"]'", "echo 5"])
