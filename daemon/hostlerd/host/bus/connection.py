@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 LIMIT = 5.0
 """Seconds a call may take where the caller says nothing else; also the handshake."""
+TURN = 0.005
+"""Seconds of handling messages after which other tasks get their turn: a hook on the socket must not wait."""
 MOST_UNSENT = 16 * 1024 * 1024
 MOST_HANDLED = 128
 MOST_HANDLED_BY_SENDER = 16
@@ -69,7 +71,7 @@ class Connection:
                 while not self._lost:
                     data = await self._receive()
                     if data is not None:
-                        self._take(framer, data, nursery)
+                        await self._take(framer, data, nursery)
                 nursery.cancel_scope.cancel()
         finally:
             self.end("hostler let go of it")
@@ -196,13 +198,20 @@ class Connection:
             return None
         return data
 
-    def _take(self, framer: Framer, data: bytes, nursery: trio.Nursery) -> None:
+    async def _take(self, framer: Framer, data: bytes, nursery: trio.Nursery) -> None:
+        """Everything in `data`, with others let in every TURN: it may be hundreds of calls of one caller."""
         try:
             pieces = framer.feed(data)
         except ValueError as error:
             self.end(str(error))
             return
+        began = trio.current_time()
         for piece in pieces:
+            if trio.current_time() - began > TURN:
+                await trio.lowlevel.checkpoint()
+                began = trio.current_time()
+            if self._lost:
+                return
             try:
                 message = self._codec.decode(piece)
             except Unreadable as error:
@@ -216,8 +225,6 @@ class Connection:
                 # Who answers is the bus' business: it passes on answers that were asked for, and no others.
                 waiter.answer = message
                 waiter.done.set()
-            if self._lost:
-                return
 
     def _handle(self, call: Message, nursery: trio.Nursery) -> None:
         try:
