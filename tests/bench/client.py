@@ -5,6 +5,8 @@ their ratio to a Python that does nothing. The daemon is the real socket face ov
 busctl a private bus answers a call of its own. Exit status 1 where `hostler status` takes longer than TARGET.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import statistics

@@ -1,5 +1,7 @@
 """A daemon for the client to talk to: the real socket face in a thread, over a service that says what a test wants."""
 
+from __future__ import annotations
+
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping

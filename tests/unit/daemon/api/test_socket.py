@@ -1,5 +1,7 @@
 """The socket face against friendly and hostile clients, over real sockets and, where there is a limit, a fake clock."""
 
+from __future__ import annotations
+
 import os
 import random
 import socket
