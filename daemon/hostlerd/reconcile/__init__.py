@@ -1,9 +1,8 @@
 """The loop: observe, decide, act, observe again, publish. In two lanes.
 
 The *host lane* moves devices and slices and never waits for libvirt, because libvirt may be waiting for it: while a
-hook
-runs, every call on a domain blocks. The *libvirt lane* takes snapshots of the domains and sets pins. Both ask the same
-`decide`; each performs its own steps of the plan. What wakes a lane says only "look again".
+hook runs, every call on a domain blocks. The *libvirt lane* takes snapshots of the domains and sets pins. Both ask the
+same `decide`; each performs its own steps of the plan. What wakes a lane says only "look again".
 
 A pass is one of the daemon's two catch-alls: a fault in it is logged with its traceback, told to whoever waits for a
 preparation, and tried again after a pause.

@@ -1,0 +1,53 @@
+"""Several libvirt connections as one host.Hypervisor.
+
+One that is away makes the whole answer unknown: "not listed" must never be taken for "does not run".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hostler.errors import HostFailed
+from hostlerd.host import Hypervisor
+from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.domains import Definition, Running
+
+
+class Hypervisors:
+    """Pins go to the connection that listed the domain last."""
+
+    def __init__(self, connections: Sequence[Hypervisor]) -> None:
+        self._connections = tuple(connections)
+        self._of: dict[str, Hypervisor] = {}
+
+    async def running(self) -> tuple[Running, ...]:
+        found: list[Running] = []
+        of: dict[str, Hypervisor] = {}
+        for connection in self._connections:
+            domains = await connection.running()
+            found += domains
+            of |= dict.fromkeys((domain.uuid for domain in domains), connection)
+        self._of = of
+        return tuple(found)
+
+    async def inactive(self) -> tuple[Definition, ...]:
+        found: list[Definition] = []
+        for connection in self._connections:
+            found += await connection.inactive()
+        return tuple(found)
+
+    async def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None:
+        await self._connection(uuid).pin_vcpu(uuid, vcpu, cpus)
+
+    async def pin_emulator(self, uuid: str, cpus: CpuSet) -> None:
+        await self._connection(uuid).pin_emulator(uuid, cpus)
+
+    async def pin_iothread(self, uuid: str, iothread: int, cpus: CpuSet) -> None:
+        await self._connection(uuid).pin_iothread(uuid, iothread, cpus)
+
+    def _connection(self, uuid: str) -> Hypervisor:
+        """Raises HostFailed for a domain that no connection listed."""
+        try:
+            return self._of[uuid]
+        except KeyError:
+            raise HostFailed(f"no libvirt connection has the domain {uuid}", data={"object": uuid}) from None
