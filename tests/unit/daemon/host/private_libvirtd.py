@@ -147,12 +147,13 @@ class PrivateLibvirtd:
         self.virsh("define", str(path))
 
     def allowed(self, name: str) -> dict[str, str]:
-        """Cpus_allowed_list of each thread of a domain's QEMU, by the thread's name."""
+        """Cpus_allowed_list of each thread of a domain's QEMU, by the thread's name; of the first, "emulator"."""
         pid = (self.root / "run" / "libvirt" / "qemu" / f"{name}.pid").read_text().strip()
         found = {}
         for status in Path(f"/proc/{pid}/task").glob("*/status"):
             fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-            found[fields["Name"]] = fields["Cpus_allowed_list"]
+            name = "emulator" if fields["Pid"] == fields["Tgid"] else fields["Name"]
+            found[name] = fields["Cpus_allowed_list"]
         return found
 
     def remove(self) -> None:

@@ -70,7 +70,7 @@ async def test_pins_are_in_force(libvirtd: PrivateLibvirtd, link: Libvirt) -> No
         allowed = libvirtd.allowed("one")
         assert allowed["CPU 0/TCG"] == one
         assert allowed["CPU 1/TCG"] == two
-        assert allowed["qemu-system-x86"] == one
+        assert allowed["emulator"] == one
         assert allowed["IO iothread1"] == two
     (running,) = await link.running()
     assert (running.uuid, running.state) == (ONE, "running")
@@ -168,13 +168,18 @@ async def test_a_killed_libvirtd_is_found_again_with_its_domains(libvirtd: Priva
 
 async def test_many_connections_leave_no_descriptor_behind(libvirtd: PrivateLibvirtd) -> None:
     link = connection_to(libvirtd)
-    counts: list[int] = []
-    for _ in range(6):
+    before = descriptors()
+    for _ in range(20):
         await link.connect(lambda: None)
         await link.running()
         await link.aclose()
-        counts.append(len(list(Path("/proc/self/fd").iterdir())))
-    assert counts[-1] <= counts[0], counts
+    with trio.fail_after(5):
+        while descriptors() > before:  # noqa: ASYNC110 - libvirt's own thread closes them, a little later
+            await trio.sleep(0.05)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_the_parser_is_the_callers(libvirtd: PrivateLibvirtd) -> None:
