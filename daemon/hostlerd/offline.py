@@ -84,7 +84,11 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument(
                 "--xml", nargs="+", action="extend", default=[], metavar="FILE", help="domains to be started"
             )
-            one.add_argument("--domain", metavar="NAME", help="of the domains in --xml, start this one alone")
+            one.add_argument(
+                "--domain",
+                metavar="NAME",
+                help="one domain alone: of those in --xml, of the host's own, or a file",
+            )
             one.add_argument("--policy", metavar="FILE", help="a policy file; without it the defaults hold")
     one = verbs.add_parser("domains", help="domain XML files", allow_abbrev=False)
     one.add_argument("--xml", nargs="+", action="extend", required=True, metavar="FILE")
@@ -122,7 +126,7 @@ def _starting(files: Files, paths: Sequence[str], name: str | None) -> list[Defi
     if name is not None:
         domains = [domain for domain in domains if name in (domain.name, domain.uuid)]
         if not domains:
-            domains = [_defined(files, name)]
+            domains = [_domain(name) if os.path.isfile(name) else _defined(files, name)]
     return [domain if domain.uuid else replace(domain, uuid=domain.name) for domain in domains]
 
 
