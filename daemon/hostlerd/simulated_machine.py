@@ -1,4 +1,4 @@
-"""A simulated host as the daemon's machine: no root, no libvirt, no udev, no bus.
+"""A simulated host as the daemon's machine: no root, no libvirt, no udev, and no bus unless one is named.
 
 The host is kept in a file beside the journal, as a real one outlives its daemon. libvirt's hook is the real one: the
 client's `hostler hook`, in a process of its own, over the real socket.
@@ -11,12 +11,15 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
 from hostler.wire import SOCKET_VARIABLE
+from hostlerd.api import bus as bus_face
 from hostlerd.api.authorize import Authorizer
 from hostlerd.host import Kick
+from hostlerd.host.bus import Bus
 from hostlerd.host.notify import Notify
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.host.simulated.libvirt import Hook
@@ -68,12 +71,19 @@ async def open_simulated(options: Options) -> AsyncIterator[Machine]:
         task_status.started()
         kick()
 
-    yield Machine(
-        host=host,
-        boot="simulated",
-        authorize=Authorizer(None, simulated=True),
-        notify=Notify(),
-        device_sources=(devices,),
-        domain_sources=(domains,),
-        simulate=host.simulate,
-    )
+    async with trio.open_nursery() as nursery:
+        bus = None
+        if options.bus is not None:
+            bus = Bus(options.bus)
+            await nursery.start(bus.run)
+        yield Machine(
+            host=host,
+            boot="simulated",
+            authorize=Authorizer(bus, simulated=True),
+            notify=Notify(),
+            device_sources=(devices,),
+            domain_sources=(domains,),
+            faces=(partial(bus_face.serve, bus),) if bus is not None else (),
+            simulate=host.simulate,
+        )
+        nursery.cancel_scope.cancel()

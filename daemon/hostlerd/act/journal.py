@@ -243,7 +243,9 @@ class Journal:
         ]
         text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
         temporary = f"{self._path}.new"
-        with open(temporary, "w", encoding="utf-8") as file:
+        # Domain XML is in it: nobody else's to read.
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
