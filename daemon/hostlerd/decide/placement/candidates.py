@@ -45,7 +45,18 @@ class Candidates:
                 self.tried += 1
                 own = pricing.cost(plan)
                 found[plan] = (own + ledger.effect(plan), own, plan)
-        return sorted(found.values())[:limit]
+        ranked = sorted(found.values())
+        if not tight:
+            return ranked[:limit]
+        # In tight times also the cheapest of those that leave more to others.
+        chosen: list[Candidate] = []
+        least = 1 << 30
+        for number, candidate in enumerate(ranked):
+            footprint = pricing.footprint(candidate[2])
+            if number < limit or footprint < least:
+                chosen.append(candidate)
+                least = min(least, footprint)
+        return chosen
 
     def _plans(self, ledger: Ledger, *, tight: bool) -> Iterator[Plan]:
         pricing = self.pricing
@@ -69,6 +80,17 @@ class Candidates:
                 plan = Completion(pricing, ledger).plan(self._by_bucket(cells), tight=loose)
                 if plan is not None:
                     yield plan
+                    if tight and pricing.need.emulator:
+                        yield from self._thrifty(cells, ledger, plan, tight=loose)
+
+    def _thrifty(self, cells: Sequence[Spread], ledger: Ledger, plan: Plan, *, tight: bool) -> Iterator[Plan]:
+        """The same with fewer emulator CPUs, where that saves others something."""
+        for emulator in range(sum(part.emulator for part in plan)):
+            other = Completion(self.pricing, ledger).plan(
+                self._by_bucket(cells), tight=tight, emulator=emulator
+            )
+            if other is not None:
+                yield other
 
     def _by_bucket(self, cells: Sequence[Spread]) -> dict[int, list[int]]:
         counts: dict[int, list[int]] = {}
@@ -100,7 +122,10 @@ class Candidates:
             groups += [
                 tuple(b.index for b in buckets if b.core_class != c) for c in classes if len(classes) > 2
             ]
-        for term in (o.DISPLACED, o.CLASS, o.LOCALITY, o.CACHE, o.GPU_ROOM):
+        wide = tuple(b.index for b in buckets if b.width >= self.pricing.need.threads)
+        if wide and wide not in groups:
+            groups.append(wide)
+        for term in (o.DISPLACED, o.SMT, o.CLASS, o.LOCALITY, o.CACHE, o.GPU_ROOM):
             for group in list(groups):
                 level = {index: linear[index] // term % (1 << o.BITS) for index in group}
                 best = tuple(index for index in group if level[index] == min(level.values()))

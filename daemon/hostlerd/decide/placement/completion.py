@@ -39,8 +39,13 @@ class Completion:
         self.spare = self.ledger.spare
         self.shares = {}
 
-    def plan(self, counts: Mapping[int, Sequence[int]], *, tight: bool) -> Plan | None:
-        """None where it does not fit. `tight`: no sibling stays idle, odd threads share a core."""
+    def plan(
+        self, counts: Mapping[int, Sequence[int]], *, tight: bool, emulator: int | None = None
+    ) -> Plan | None:
+        """None where it does not fit. `tight`: no sibling stays idle, odd threads share a core.
+
+        `emulator`: how many emulator CPUs, if not as many as wanted.
+        """
         for index, vcpus in counts.items():
             share = self.shares[index] = _Share(vcpus)
             fits = self._tight(index, share) if tight else self._whole(index, share)
@@ -48,7 +53,7 @@ class Completion:
                 return None
         if self.spare < 0:
             return None
-        wanted = self.pricing.need.emulator
+        wanted = self.pricing.need.emulator if emulator is None else emulator
         if wanted:
             wanted = self._siblings(wanted)
         if wanted:

@@ -55,6 +55,7 @@ class Pricing:
             near = host.near_memory(memory) if memory else None
             self.linear.append([
                 o.DISPLACED * (near is not None and b.node not in near)
+                + o.SMT * b.beside_host
                 + o.CLASS * o.wrong_class(need, b.core_class)
                 + o.LOCALITY * o.distance_cost(host, need, b.node, memory)
                 + o.CACHE * o.spurned(need, small_cache=b.small_cache, slow=b.slow)
@@ -62,7 +63,9 @@ class Pricing:
                 for b in buckets
             ])  # fmt: skip
         memory = need.all_memory()
-        self.emulator = [o.LOCALITY * o.distance_cost(host, need, b.node, memory) for b in buckets]
+        self.emulator = [
+            o.SMT * b.beside_host + o.LOCALITY * o.distance_cost(host, need, b.node, memory) for b in buckets
+        ]
         self.missing = o.UNDEDICATED * o.weight(need)
         self._known: dict[Plan, int] = {}
 
@@ -111,6 +114,10 @@ class Pricing:
             return max(-(-guest_cores // (width // threads)), least)
         return least
 
+    def footprint(self, plan: Plan) -> int:
+        """CPUs a plan takes from everybody else, idle ones included."""
+        return sum(part.cores * self.layout.buckets[part.bucket].width + part.loose for part in plan)
+
     def cost(self, plan: Plan) -> int:
         cost = self._known.get(plan)
         if cost is None:
@@ -129,8 +136,6 @@ class Pricing:
             bucket = buckets[index]
             emulator += emulators
             cost += self.emulator[index] * emulators
-            if bucket.beside_host:
-                cost += o.SMT * cores
             total = 0
             for cell in cells:
                 count = vcpus[cell]
@@ -140,15 +145,15 @@ class Pricing:
                     nodes[cell].add(bucket.node)
                     sockets[cell].add(bucket.socket)
                     l3s[cell].add(bucket.l3)
-                    if need.threads > bucket.width:
-                        cost += o.SMT * (count // need.threads)
             if need.isolated and total > cores + loose:
                 cost += o.SMT * (total - cores - loose)
-            if loose and 1 < need.threads <= bucket.width:
+            if need.threads > bucket.width:
+                torn += total
+            elif loose and need.threads > 1:
                 torn += max(0, loose - emulators)
             classes[bucket.core_class] = classes.get(bucket.core_class, 0) + total
         if torn:
-            # Single vCPUs on shared cores are guest cores torn, except an odd last one.
+            # Single vCPUs on narrow or shared cores are guest cores torn, except an odd last one.
             cost += o.SMT * -(-max(0, torn - need.vcpus % need.threads) // need.threads)
         cost += self.missing * (need.emulator - emulator)
         cost += o.CLASS * (need.vcpus - max(classes.values()))

@@ -139,22 +139,34 @@ class Search:
                 afloat = self._afloat(name)
                 options.append((cost + afloat, number, None, afloat))
             options.sort(key=lambda option: option[:2])
-            longer: list[_Partial] = []
-            seen: set[tuple[int, ...]] = set()
-            for _, number, plan, own in options:
-                after = beam[number].ledger.fork()
-                if plan is None:
-                    after.cost += own
-                else:
-                    after.add(plan, own)
-                left = (*after.free, *after.loose)
-                if left not in seen:
-                    seen.add(left)
-                    longer.append(_Partial(after, {**beam[number].plans, name: plan}))
-                    if len(longer) == BEAM:
-                        break
-            beam = longer
+            beam = self._longer(name, beam, options)
         return min((self._judged(partial) for partial in beam), key=lambda answer: answer.cost)
+
+    def _longer(
+        self, name: str, beam: Sequence[_Partial], options: Iterable[tuple[int, int, Plan | None, int]]
+    ) -> list[_Partial]:
+        """The cheapest that differ in what they leave; in tight times also cheap ones that leave more CPUs."""
+        longer: list[_Partial] = []
+        seen: set[tuple[int, ...]] = set()
+        most = -1
+        for _, number, plan, own in options:
+            full = len(longer) >= BEAM
+            if full and not self.tight:
+                break
+            spare = beam[number].ledger.spare - (self.pricings[name].footprint(plan) if plan else 0)
+            if full and spare <= most:
+                continue
+            after = beam[number].ledger.fork()
+            if plan is None:
+                after.cost += own
+            else:
+                after.add(plan, own)
+            left = (*after.free, *after.loose)
+            if left not in seen:
+                seen.add(left)
+                most = max(most, spare)
+                longer.append(_Partial(after, {**beam[number].plans, name: plan}))
+        return longer
 
     def _judged(self, partial: _Partial) -> Answer:
         """A running domain may only have been set afloat for a newcomer of higher priority that does get CPUs."""
