@@ -11,7 +11,7 @@ SPEC = Spec(
     "cpus",
     """
 The topology as a map: for every level-3 cache its cores, each with its siblings (0+8 is one core of two CPUs), and
-their class and highest clock where they differ.
+their class and highest clock where they differ. Marked are the CPUs that are dedicated to domains now.
 """,
     options=(
         Option(
@@ -31,10 +31,11 @@ def run(arguments: Arguments) -> int:
         return offline.run(["cpus", "--root", root], arguments, _show)
     with Connection(arguments.socket) as daemon:
         topology = expect_map(daemon.call("cpus"), "cpus")
-    if arguments.json:
-        output.say_json(topology)
-    else:
-        output.say(_show(topology))
+        if arguments.json:
+            output.say_json(topology)
+            return 0
+        status = expect_map(daemon.call("status"), "status")
+    output.say(render.render(topology, output.style(), isolation=status.get("isolation")))
     return 0
 
 

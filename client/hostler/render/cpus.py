@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hostler.render.text import NARROWEST, PLAIN, Style, clean, count, cpu_list, memory, pad
-from hostler.shapes import ints_of, rows_of
+from hostler.render.text import NARROWEST, PLAIN, Style, clean, count, cpu_list, memory, pad, texts_of
+from hostler.shapes import ints_of, map_of, rows_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,22 +11,26 @@ if TYPE_CHECKING:
 
     Cpu = Mapping[str, object]
 
+_DEDICATED, _ISOLATED = "*", "^"
+_PAINTS = {_DEDICATED: "cyan", _ISOLATED: "yellow", "": ""}
 _CELLS_A_LINE = 8
 """Cores of a line where the width is not known; most level-3 caches have so many or a multiple."""
 
 
-def render(topology: Mapping[str, object], style: Style = PLAIN) -> str:
-    """`topology` as `hostler cpus --json` has it."""
+def render(topology: Mapping[str, object], style: Style = PLAIN, *, isolation: object = None) -> str:
+    """`topology` as `hostler cpus --json` has it, `isolation` as in `hostler status --json`: {"cpus", "for"}."""
     cpus = [cpu for cpu in rows_of(topology.get("cpus")) if cpu.get("online")]
-    isolated = frozenset(ints_of(topology.get("isolated")))
+    isolation = map_of(isolation)
+    marks = dict.fromkeys(ints_of(topology.get("isolated")), _ISOLATED)
+    marks |= dict.fromkeys(ints_of(isolation.get("cpus")), _DEDICATED)
     lines = [_summary(topology, cpus), ""]
     for socket in sorted(_distinct(cpus, "socket"), key=_number):
         of_socket = [cpu for cpu in cpus if cpu.get("socket") == socket]
         lines.append(style.paint(f"socket {clean(socket)}", "bold"))
-        lines += _socket(topology, of_socket, isolated, style, differ=_differ(cpus))
+        lines += _socket(topology, of_socket, marks, style, differ=_differ(cpus))
         lines.append("")
     lines += _nodes(topology)
-    lines += _legend(topology)
+    lines += _legend(topology, isolation)
     return "\n".join(lines).rstrip()
 
 
@@ -67,7 +71,7 @@ def _clock(cpus: Sequence[Cpu]) -> str:
 def _socket(
     topology: Mapping[str, object],
     cpus: Sequence[Cpu],
-    isolated: frozenset[int],
+    marks: Mapping[int, str],
     style: Style,
     *,
     differ: bool,
@@ -75,7 +79,7 @@ def _socket(
     """`differ`: say of each line what its CPUs are."""
     sizes = {cache.get("id"): cache.get("kib") for cache in rows_of(topology.get("l3"))}
     many_nodes = len(_distinct(cpus, "node")) > 1
-    cell = max((len(_core(core, isolated)) for core in _cores(cpus)), default=1)
+    cell = max((len(_core(core, marks)) for core in _cores(cpus)), default=1)
     groups: list[tuple[str, list[Cpu]]] = []
     for cache in _distinct(cpus, "l3"):
         of_cache = [cpu for cpu in cpus if cpu.get("l3") == cache]
@@ -89,7 +93,7 @@ def _socket(
     width = max((len(label) for label, _ in groups), default=0)
     lines: list[str] = []
     for label, members in groups:
-        cores = [(_core(core, isolated), _is_isolated(core, isolated)) for core in _cores(members)]
+        cores = [(_core(core, marks), _paint(core, marks)) for core in _cores(members)]
         lines += _line(f"{label:<{width}}", cores, cell, style)
     return lines
 
@@ -104,15 +108,16 @@ def _cores(cpus: Sequence[Cpu]) -> list[list[int]]:
     return [sorted(core) for core in cores.values()]
 
 
-def _core(core: Sequence[int], isolated: frozenset[int]) -> str:
-    return "+".join(f"{cpu}*" if cpu in isolated else str(cpu) for cpu in core)
+def _core(core: Sequence[int], marks: Mapping[int, str]) -> str:
+    return "+".join(f"{cpu}{marks.get(cpu, '')}" for cpu in core)
 
 
-def _is_isolated(core: Sequence[int], isolated: frozenset[int]) -> bool:
-    return all(cpu in isolated for cpu in core)
+def _paint(core: Sequence[int], marks: Mapping[int, str]) -> str:
+    found = {marks.get(cpu, "") for cpu in core}
+    return _PAINTS[found.pop()] if len(found) == 1 else ""
 
 
-def _line(label: str, cores: Sequence[tuple[str, bool]], cell: int, style: Style) -> list[str]:
+def _line(label: str, cores: Sequence[tuple[str, str]], cell: int, style: Style) -> list[str]:
     """The cores of one cache: behind its label, or below it where the terminal is too narrow for two."""
     opening = f"  {label}  "
     lines: list[str] = []
@@ -124,10 +129,7 @@ def _line(label: str, cores: Sequence[tuple[str, bool]], cell: int, style: Style
         a_line = max(1, (style.width - len(opening) + 1) // (cell + 1))
         a_line = a_line // _CELLS_A_LINE * _CELLS_A_LINE or a_line
     for start in range(0, len(cores), a_line):
-        parts = [
-            style.paint(pad(text, cell), "yellow" if is_isolated else "")
-            for text, is_isolated in cores[start : start + a_line]
-        ]
+        parts = [style.paint(pad(text, cell), paint) for text, paint in cores[start : start + a_line]]
         lines.append(((" " * len(opening) if start else opening) + " ".join(parts)).rstrip())
     return lines
 
@@ -144,10 +146,13 @@ def _nodes(topology: Mapping[str, object]) -> list[str]:
     return lines
 
 
-def _legend(topology: Mapping[str, object]) -> list[str]:
+def _legend(topology: Mapping[str, object], isolation: Mapping[str, object]) -> list[str]:
     lines: list[str] = []
+    if dedicated := ints_of(isolation.get("cpus")):
+        whom = ", ".join(texts_of(isolation.get("for")))
+        lines.append(f"{_DEDICATED} dedicated{f' to {whom}' if whom else ''}: {cpu_list(dedicated)}")
     if isolated := ints_of(topology.get("isolated")):
-        lines.append(f"* isolated, the scheduler keeps its hands off: {cpu_list(isolated)}")
+        lines.append(f"{_ISOLATED} isolated, the scheduler keeps its hands off: {cpu_list(isolated)}")
     if quiet := ints_of(topology.get("nohz_full")):
         lines.append(f"nohz_full, no timer tick while one task runs: {cpu_list(quiet)}")
     dark = [cpu.get("id") for cpu in rows_of(topology.get("cpus")) if not cpu.get("online")]

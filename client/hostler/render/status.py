@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostler.render.text import PLAIN, Style, clean, cpu_list, paragraph, texts_of
 from hostler.render.times import moment
-from hostler.shapes import is_list, is_map, map_of, rows_of
+from hostler.shapes import map_of, rows_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
     paint, story = _STORY.get(state, ("", ""))
     head = style.paint(state, paint) + (f": {story}" if story else "")
     lines = [head]
-    lines += _entry("devices", _amount(status.get("devices")), style)
-    lines += _entry("domains", _amount(status.get("domains")), style)
+    lines += _entry("devices", _devices(status.get("devices")), style)
+    lines += _entry("domains", _domains(status.get("domains")), style)
     lines += _entry("isolation", _isolation(map_of(status.get("isolation"))), style)
     lines += _entry(
         "daemon", f"hostler {clean(status.get('version'))}, pass {clean(status.get('pass'))}", style
@@ -54,19 +54,23 @@ def _entry(label: str, text: str, style: Style) -> list[str]:
     return paragraph(text, style, first=f"  {label:<11}", indent=" " * 13)
 
 
-def _amount(value: object) -> str:
-    """A number, the names in a list, or a number for each word of a map."""
-    if is_map(value):
-        return ", ".join(f"{clean(number)} {clean(word)}" for word, number in value.items()) or "none"
-    if is_list(value):
-        names = [_name(item) for item in value]
-        return f"{len(names)}: {', '.join(names)}" if names else "none"
-    return "none" if value == 0 else clean(value, nothing="none")
+def _devices(devices: object) -> str:
+    """What is not simply the host's, by owner: `win11 has 0000:01:00.0, 0000:01:00.1`."""
+    by_owner: dict[str, list[str]] = {}
+    for device in rows_of(devices):
+        owner = map_of(device.get("owner"))
+        kind = clean(owner.get("kind"))
+        who = {"domain": f"{clean(owner.get('who'))} has", "idle": "idle on VFIO:"}.get(kind, f"{kind}:")
+        by_owner.setdefault(who, []).append(clean(device.get("address")))
+    return (
+        "; ".join(f"{who} {', '.join(addresses)}" for who, addresses in by_owner.items()) or "all the host's"
+    )
 
 
-def _name(item: object) -> str:
-    named = map_of(item)
-    return clean(named.get("name") or named.get("address")) if named else clean(item)
+def _domains(domains: object) -> str:
+    return (
+        ", ".join(f"{clean(row.get('name'))} {clean(row.get('state'))}" for row in rows_of(domains)) or "none"
+    )
 
 
 def _isolation(isolation: Mapping[str, object]) -> str:

@@ -16,8 +16,8 @@ STATUS = {
     "version": "1",
     "state": "converged",
     "pass": 3,
-    "devices": 2,
-    "domains": 1,
+    "devices": [],
+    "domains": [],
     "isolation": {"cpus": [2, 3], "for": ["win11"]},
     "degraded": [],
 }

@@ -63,10 +63,17 @@ def test_a_small_host() -> None:
 
 def test_isolated_cpus_are_marked() -> None:
     text = cpus.render(make(1, 1, 4, 2, isolated=(1, 5, 2), nohz_full=[1]))
-    assert "0+4   1*+5* 2*+6  3+7" in text
+    assert "0+4   1^+5^ 2^+6  3+7" in text
     assert "hands off: 1-2,5" in text
     assert "while one task runs: 1" in text
-    assert "\033[33m1*+5*\033[0m" in cpus.render(make(1, 1, 4, 2, isolated=(1, 5)), Style(color=True))
+    assert "\033[33m1^+5^\033[0m" in cpus.render(make(1, 1, 4, 2, isolated=(1, 5)), Style(color=True))
+
+
+def test_dedicated_cpus_are_marked_with_whom_they_are_for() -> None:
+    isolation = {"cpus": [2, 6], "for": ["win11"]}
+    text = cpus.render(make(1, 1, 4, 2, isolated=(1, 2)), isolation=isolation)
+    assert "0+4   1^+5  2*+6* 3+7" in text
+    assert "* dedicated to win11: 2,6\n^ isolated" in text
 
 
 def test_a_large_host() -> None:

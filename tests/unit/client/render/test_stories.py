@@ -118,15 +118,19 @@ def test_status_of_a_host_that_is_fine() -> None:
         "version": "1.2",
         "state": "converged",
         "pass": 7,
-        "devices": 0,
-        "domains": ["win11", {"name": "small"}],
+        "devices": [
+            {"address": "0000:01:00.0", "owner": {"kind": "domain", "who": "win11"}},
+            {"address": "0000:02:00.0", "owner": {"kind": "idle", "who": ""}},
+            {"address": "0000:01:00.1", "owner": {"kind": "domain", "who": "win11"}},
+        ],
+        "domains": [{"name": "win11", "state": "running"}, {"name": "small", "state": "paused"}],
         "isolation": {"cpus": [2, 3, 10], "for": ["win11"]},
         "degraded": [],
     }
     assert status.render(answer).splitlines() == [
         "converged: the host is as it should be",
-        "  devices    none",
-        "  domains    2: win11, small",
+        "  devices    win11 has 0000:01:00.0, 0000:01:00.1; idle on VFIO: 0000:02:00.0",
+        "  domains    win11 running, small paused",
         "  isolation  CPUs 2-3,10 for win11",
         "  daemon     hostler 1.2, pass 7",
     ]
@@ -137,7 +141,7 @@ def test_status_of_a_host_that_is_not() -> None:
         "version": "1",
         "state": "degraded",
         "pass": 7,
-        "devices": {"host": 2, "domain": 1},
+        "devices": [{"address": "0000:01:00.0", "owner": {"kind": "degraded", "who": ""}}],
         "domains": [],
         "isolation": {"cpus": "", "for": []},
         "degraded": [
@@ -147,7 +151,7 @@ def test_status_of_a_host_that_is_not() -> None:
     }
     text = status.render(answer, Style(color=True))
     assert text.startswith("\033[31mdegraded\033[0m: a person must look")
-    assert "2 host, 1 domain" in text
+    assert "  devices    degraded: 0000:01:00.0\n  domains    none\n" in text
     assert "isolation  none" in text
     assert "degraded: 0000:01:00.0 (since yesterday)" in text
     assert "  why:   it did not bind\n  to do: look\n" in text
