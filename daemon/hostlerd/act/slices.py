@@ -14,12 +14,16 @@ from hostlerd.model.plan import AllowCpus
 async def allow_cpus(host: Host, step: AllowCpus) -> None:
     """Raises HostFailed when systemd refuses or the kernel keeps tasks on other CPUs."""
     await host.units.set_allowed_cpus(step.object, step.cpus)
-    if not step.path:
-        return
+    if not step.path or not host.files.exists(step.path):
+        return  # without a process there is no control group; the property holds for the next one
     try:
         effective = parse_cpu_list(host.files.read(f"{step.path}/cpuset.cpus.effective"))
-    except FileNotFoundError:
-        return  # a slice without a process has no control group; the property holds for the next one
+    except FileNotFoundError as error:
+        raise HostFailed(
+            f"{step.object} is not confined: systemd took AllowedCPUs, and its control group has no cpuset",
+            remedy="see whether the kernel has the cpuset controller (/sys/fs/cgroup/cgroup.controllers)",
+            data={"object": step.object},
+        ) from error
     except (OSError, ValueError) as error:
         raise HostFailed(f"the CPUs of {step.object} cannot be read back: {error}") from error
     if not effective <= step.cpus:
