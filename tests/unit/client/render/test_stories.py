@@ -158,6 +158,19 @@ def test_status_of_a_host_that_is_not() -> None:
     assert "journalctl" in status.render({"state": "degraded"})
 
 
+def test_status_tells_what_else_is_worth_knowing() -> None:
+    answer = {
+        "state": "working",
+        "refusals": [REFUSAL],
+        "residue": ["init.scope", "system.slice"],
+        "libvirt": "not reachable",
+    }
+    text = status.render(answer)
+    assert "  libvirt    not reachable\n" in text
+    assert "  residue    AllowedCPUs is set to all CPUs on init.scope, system.slice\n" in text
+    assert "refused: 0000:02:00.0\n  why:   win10 has it\n  to do: stop win10" in text
+
+
 def test_status_of_an_answer_with_little_in_it() -> None:
     assert status.render({}).splitlines()[0] == "-"
 

@@ -1,0 +1,52 @@
+# bash completion for hostler; goes to /usr/share/bash-completion/completions/hostler
+
+_hostler_domains() { hostler domains 2>/dev/null | awk 'NR > 1 { print $1 }'; }
+_hostler_degraded() { hostler status 2>/dev/null | awk '/^degraded: [^a]/ { print $2 }'; }
+
+_hostler() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} verb='' options='--json --socket --help' i
+    COMPREPLY=()
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+        --socket) ((i++)) ;;
+        -*) ;;
+        *)
+            verb=${COMP_WORDS[i]}
+            break
+            ;;
+        esac
+    done
+    case $before in
+    --socket | --root | --xml)
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        return
+        ;;
+    --domain)
+        mapfile -t COMPREPLY < <(compgen -W "$(_hostler_domains)" -- "$word")
+        return
+        ;;
+    esac
+    local words=''
+    case $verb in
+    '') words='status devices cpus domains plan watch reload retry simulate hook help' options+=' --version' ;;
+    devices) options+=' --all --root' ;;
+    cpus) options+=' --root' ;;
+    domains)
+        options+=' --xml'
+        if [[ " ${COMP_WORDS[*]} " == *' --xml '* ]]; then
+            compopt -o filenames
+            [[ $word == -* ]] || mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        else
+            [[ $word == -* ]] || words=$(_hostler_domains)
+        fi
+        ;;
+    plan) options+=' --domain --root' ;;
+    retry) [[ $word == -* ]] || words=$(_hostler_degraded) ;;
+    hook) options+=' --deadline' ;;
+    help) words='status devices cpus domains plan watch reload retry simulate hook' ;;
+    esac
+    [[ $word != -* ]] || words=$options
+    ((${#COMPREPLY[@]})) || mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+}
+complete -F _hostler hostler

@@ -1,0 +1,35 @@
+# fish completion for hostler; goes to /usr/share/fish/vendor_completions.d/hostler.fish
+
+function __hostler_domains
+    hostler domains 2>/dev/null | awk 'NR > 1 { print $1 }'
+end
+
+function __hostler_degraded
+    hostler status 2>/dev/null | awk '/^degraded: [^a]/ { print $2 }'
+end
+
+set -l verbs status devices cpus domains plan watch reload retry simulate hook help
+complete -c hostler -f
+complete -c hostler -l json -d 'print JSON'
+complete -c hostler -l socket -r -F -d 'socket of the daemon'
+complete -c hostler -l help -d 'print help'
+complete -c hostler -n __fish_use_subcommand -l version -d 'print the version'
+complete -c hostler -n __fish_use_subcommand -a status -d 'what the daemon makes of this host'
+complete -c hostler -n __fish_use_subcommand -a devices -d 'PCI functions, owners and holders'
+complete -c hostler -n __fish_use_subcommand -a cpus -d 'the topology'
+complete -c hostler -n __fish_use_subcommand -a domains -d 'domains: vCPUs, pins, devices'
+complete -c hostler -n __fish_use_subcommand -a plan -d 'what the daemon would do next, with reasons'
+complete -c hostler -n __fish_use_subcommand -a watch -d 'what happens, as it happens'
+complete -c hostler -n __fish_use_subcommand -a reload -d 'read the policy again'
+complete -c hostler -n __fish_use_subcommand -a retry -d 'try again what is degraded'
+complete -c hostler -n __fish_use_subcommand -a simulate -d 'drive a simulated host'
+complete -c hostler -n __fish_use_subcommand -a hook -d 'what the qemu hook of libvirt calls'
+complete -c hostler -n __fish_use_subcommand -a help -d 'tell more about a verb'
+complete -c hostler -n '__fish_seen_subcommand_from help' -a "$verbs"
+complete -c hostler -n '__fish_seen_subcommand_from devices' -l all -d 'every PCI function'
+complete -c hostler -n '__fish_seen_subcommand_from devices cpus plan' -l root -r -F -d 'a recorded host'
+complete -c hostler -n '__fish_seen_subcommand_from domains' -l xml -r -F -d 'domain XML files'
+complete -c hostler -n '__fish_seen_subcommand_from domains' -a '(__hostler_domains)'
+complete -c hostler -n '__fish_seen_subcommand_from plan' -l domain -x -a '(__hostler_domains)' -d 'as if it started now'
+complete -c hostler -n '__fish_seen_subcommand_from retry' -a '(__hostler_degraded)'
+complete -c hostler -n '__fish_seen_subcommand_from hook' -l deadline -x -d 'how long prepare may take'
