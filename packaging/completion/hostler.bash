@@ -41,7 +41,7 @@ _hostler() {
             [[ $word == -* ]] || words=$(_hostler_domains)
         fi
         ;;
-    plan) options+=' --domain --root' ;;
+    plan) options+=' --domain --root --xml --policy' ;;
     retry) [[ $word == -* ]] || words=$(_hostler_degraded) ;;
     hook) options+=' --deadline' ;;
     help) words='status devices cpus domains plan watch reload retry simulate hook' ;;
