@@ -51,8 +51,9 @@ USERS = {
 }
 """The driver looks for its default user, which only libvirt-daemon-system makes, before it reads that it is root."""
 HOOK = """#!/bin/sh
-# Blocks in the named operation as long as the file is there.
-while [ -e {root}/hold-$2 ]; do sleep 0.05; done
+# Blocks in the named operation as long as the file is there, and says so.
+while [ -e {root}/hold-$2 ]; do touch {root}/held; sleep 0.05; done
+rm -f {root}/held
 """
 DOMAIN = """
 <domain type='qemu'>

@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from hostler.errors import BadInput, HostFailed, TimedOut, Unreachable
-from hostlerd.host.libvirt import Libvirt, cpu_map, socket_paths
+from hostlerd.host.libvirt import Libvirt, socket_paths
+from hostlerd.host.libvirt.calls import cpu_map
 from hostlerd.model.domains import Definition
 
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
@@ -50,7 +51,7 @@ def outside() -> libvirt.virConnect:
 
 
 async def test_nothing_is_known_before_there_is_a_connection(driver: Libvirt) -> None:
-    with pytest.raises(Unreachable, match="no connection"):
+    with pytest.raises(Unreachable, match="there is no connection"):
         await driver.running()
     with pytest.raises(Unreachable):
         await driver.pin_emulator(UUID, frozenset({0}))

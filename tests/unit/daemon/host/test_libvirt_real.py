@@ -3,12 +3,12 @@
 One libvirtd for the module; each test leaves it running and answering. The pins are read in /proc, not asked for.
 """
 
-# ruff: noqa: ASYNC240 - small files of a test
-
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -105,7 +105,7 @@ async def test_a_call_during_a_hook_is_given_up_and_the_next_waits_for_it(libvir
             nursery.start_soon(in_virsh, libvirtd, "start", "two")
             with trio.fail_after(20):
                 await until_blocked(link)
-            with pytest.raises(TimedOut, match=r"listing domains did not return within 0\.5 s"):
+            with pytest.raises(TimedOut, match=r"libvirt, listing domains, did not return within 0\.5 s"):
                 await link.running()
             hold.unlink()
     finally:
@@ -114,6 +114,69 @@ async def test_a_call_during_a_hook_is_given_up_and_the_next_waits_for_it(libvir
     await in_virsh(libvirtd, "destroy", "two")
     assert [domain.uuid for domain in await link.running()] == [ONE]
     await link.aclose()
+
+
+async def test_a_libvirtd_that_is_killed_under_a_call(libvirtd: PrivateLibvirtd, link: Libvirt) -> None:
+    hold = libvirtd.root / "hold-prepare"
+    hold.touch()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(in_virsh_in_vain, libvirtd, "start", "two")
+            while not (libvirtd.root / "held").exists():
+                await trio.sleep(0.02)
+            nursery.start_soon(expect_unreachable, link)
+            await trio.sleep(0.2)
+            libvirtd.signal(signal.SIGKILL)
+            with trio.fail_after(5):
+                assert await link.wait_lost() == "end of file"
+    finally:
+        hold.unlink()
+        libvirtd.start()
+        await trio.to_thread.run_sync(libvirtd.wait_up)
+
+
+async def in_virsh_in_vain(libvirtd: PrivateLibvirtd, *words: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        await in_virsh(libvirtd, *words)
+
+
+LEAVING = """
+import sys, trio
+from hostler.errors import TimedOut
+from hostlerd.host.libvirt import Libvirt
+async def main():
+    for _ in range(5):
+        link = Libvirt(sys.argv[1], parse=None, call_limit=0.1)
+        await link.connect(lambda: None)
+        try:
+            await link.running()
+        except TimedOut:
+            print("given up")
+        await link.aclose()
+trio.run(main)
+"""
+
+
+async def test_a_daemon_may_close_and_end_while_a_call_does_not_return(libvirtd: PrivateLibvirtd) -> None:
+    """virConnectClose under a call would free what the call works on."""
+    hold = libvirtd.root / "hold-prepare"
+    hold.touch()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(in_virsh, libvirtd, "start", "two")
+            while not (libvirtd.root / "held").exists():
+                await trio.sleep(0.02)
+            done = await trio.run_process(
+                [sys.executable, "-c", LEAVING, libvirtd.uri],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                capture_stdout=True,
+                check=False,
+            )
+            hold.unlink()
+    finally:
+        hold.unlink(missing_ok=True)
+    await in_virsh(libvirtd, "destroy", "two")
+    assert (done.returncode, done.stdout) == (0, b"given up\n" * 5)
 
 
 async def until_blocked(link: Libvirt) -> None:
