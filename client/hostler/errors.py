@@ -1,7 +1,8 @@
 """Everything that can go wrong, named by who must act.
 
 Rules: an error carries what was wrong (`message`), what to do (`remedy`) and data for machines; it never carries a
-traceback. `TABLE` is the only place where an error meets an exit status or a D-Bus name; the socket uses the D-Bus name.
+traceback. `TABLE` is the only place where an error meets an exit status or a D-Bus name; the socket uses the D-Bus
+name.
 """
 
 from __future__ import annotations

@@ -58,15 +58,11 @@ async def open_simulated(options: Options) -> AsyncIterator[Machine]:
         state_file=os.path.join(options.runtime, "host.json"),
     )
 
-    async def devices(
-        kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def devices(kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         host.subscribe_devices(kick)
         task_status.started()
 
-    async def domains(
-        kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def domains(kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         host.subscribe_domains(kick)
         task_status.started()
         kick()

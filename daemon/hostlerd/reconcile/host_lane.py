@@ -41,8 +41,9 @@ class HostLane:
         ended.set()
 
     async def _rounds(self) -> Plan:
-        shared = self._shared
-        for _ in range(ROUNDS):
+        shared, rounds = self._shared, 0
+        while True:
+            rounds += 1
             asked = self._claims.waiting()
             observed = await shared.look()
             plan = shared.decide(observed)
@@ -54,8 +55,9 @@ class HostLane:
             self._claims.satisfy(plan, asked)
             if not steps and not refused and not plan.settled:
                 break
-        else:
-            self._conflict(steps)
+            if rounds == ROUNDS:
+                self._conflict(steps)
+                break
         shared.observed = shared.seen(observed)
         shared.plan = plan
         shared.publish(shared.observed, plan, self.passes)

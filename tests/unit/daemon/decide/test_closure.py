@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hostlerd.decide.closure import companions, leaves_group_viable, members
-
 from tests.unit.daemon.decide.cards import AUDIO, BRIDGE, GPU, NIC, USB, card, function
+
+from hostlerd.decide.closure import companions, leaves_group_viable, members
 
 
 def test_functions_of_the_slot_in_the_group_are_companions():

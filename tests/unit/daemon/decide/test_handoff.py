@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.daemon.decide.cards import AUDIO, GPU, USB, WIN11, card, claim, domain, observed
 
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.ownership import decide_ownership
@@ -15,8 +16,6 @@ from hostlerd.model.ledger import DeviceRecord, Ledger
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Override, Probe, Step, Unbind
 from hostlerd.model.settings import DevicePolicy, Match, Settings
-
-from tests.unit.daemon.decide.cards import AUDIO, GPU, USB, WIN11, card, claim, domain, observed
 
 CLAIM = claim(domain(WIN11, GPU))
 HOME = {GPU: "amdgpu", AUDIO: "snd_hda_intel", USB: "xhci_hcd"}

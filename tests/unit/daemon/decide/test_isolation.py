@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.unit.daemon.decide.cards import groups, observed
+
 from hostlerd.decide.isolation import decide_isolation
 from hostlerd.model.cpuset import parse_cpu_list
 from hostlerd.model.isolation import Group, Groups
 from hostlerd.model.ledger import Ledger
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import AllowCpus
-
-from tests.unit.daemon.decide.cards import groups, observed
 
 ALL = frozenset(range(8))
 DEDICATED = frozenset({1, 5})

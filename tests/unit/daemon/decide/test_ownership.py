@@ -5,12 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
-from hostlerd.decide.ownership import decide_ownership, owners
-from hostlerd.model.domains import Running
-from hostlerd.model.ledger import DeviceRecord, Ledger, Trouble
-from hostlerd.model.settings import DevicePolicy, Match, Settings
-
 from tests.unit.daemon.decide.cards import (
     AUDIO,
     BRIDGE,
@@ -24,6 +18,11 @@ from tests.unit.daemon.decide.cards import (
     domain,
     observed,
 )
+
+from hostlerd.decide.ownership import decide_ownership, owners
+from hostlerd.model.domains import Running
+from hostlerd.model.ledger import DeviceRecord, Ledger, Trouble
+from hostlerd.model.settings import DevicePolicy, Match, Settings
 
 NO_POLICY = Settings()
 

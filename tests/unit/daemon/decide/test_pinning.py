@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.unit.daemon.decide.cards import GPU, NIC, WIN11, WORK, claim, domain, observed
+
 from hostlerd.decide import decide
 from hostlerd.model.cpuset import format_cpu_list, parse_cpu_list
 from hostlerd.model.domains import Definition, Running
@@ -11,8 +13,6 @@ from hostlerd.model.ledger import Ledger
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Pin, Plan
 from hostlerd.model.settings import DomainPolicy, Housekeeping, Settings
-
-from tests.unit.daemon.decide.cards import GPU, NIC, WIN11, WORK, claim, domain, observed
 
 DEFAULTS = Settings()
 
