@@ -220,7 +220,8 @@ class Journal:
                 return Claim(
                     definition=definition, since=value["since"], prepared=value["prepared"], xml=value["xml"]
                 )
-        raise KeyError(word)
+            case _:
+                raise KeyError(word)
 
     def _rewrite(self) -> None:
         """Write the ledger afresh, atomically, and keep the file open for appending."""
