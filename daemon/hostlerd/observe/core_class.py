@@ -1,8 +1,9 @@
 """Which cores are the fast ones.
 
-Rules: who knows best and sees a difference speaks alone. First the kernel's own lists (the PMUs of Intel hybrids), then its capacities (Arm),
-then what the clocks show. Values that differ by little are turbo bins or favoured cores of one kind, not kinds; so only
-a gap makes a class, and one class is "uniform". Cores of an X3D's two dies are one kind: the cache is told in L3.
+Rules: who knows best and sees a difference speaks alone. First the kernel's own lists (the PMUs of Intel
+hybrids), then its capacities (Arm), then what the clocks show. Values that differ by little are turbo bins or
+favoured cores of one kind, not kinds; so only a gap makes a class, and one class is "uniform". Cores of an X3D's
+two dies are one kind: the cache is told in L3.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ def _of_intel(
 
 
 def _of_tiers(values: Mapping[int, int | None], *, low_power: bool) -> dict[int, CoreClass]:
-    """CPUs by value, cut at the gaps; nothing unless there is a gap and every CPU has a value. `low_power`: a third tier is that."""
+    """CPUs by value, cut at the gaps; nothing without a gap, or unless every CPU has a value.
+
+    `low_power`: a third tier is that.
+    """
     known = {cpu: value for cpu, value in values.items() if value}
     if not known or len(known) < len(values):
         return {}

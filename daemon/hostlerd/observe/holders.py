@@ -37,6 +37,7 @@ _PLAIN = frozenset({"input", "host", "hidraw", "usbmisc", *NODES})
 _DEPTH, _MOST = 12, 4000
 _USB = re.compile(r"usb(\d+)")
 _SOUND = re.compile(r"(?:controlC|pcmC|hwC|midiC)\d.*")
+_INPUT = re.compile(r"input\d*")
 _EVENT = re.compile(r"(?:event|js|mouse)\d+")
 _MINOR = re.compile(r"Device Minor:\s*(\d+)")
 _CONTAINER = re.compile(r"(?:docker|libpod|crio|cri-containerd|buildkit)-([0-9a-f]{12,64})\.scope")
@@ -101,7 +102,7 @@ def _device_nodes(files: Files, function: Function) -> Iterator[str]:
             node, below = _node(name, inside)
             if node:
                 yield node
-            if depth < _DEPTH and (name in _PLAIN or _DEEPER.fullmatch(name)):
+            if depth < _DEPTH and (node or name in _PLAIN or _DEEPER.fullmatch(name)):
                 todo.append((f"{folder}/{name}", below, depth + 1))
 
 
@@ -110,8 +111,10 @@ def _node(name: str, inside: str) -> tuple[str, str]:
     usb = _USB.fullmatch(name)
     if usb is not None:
         return f"/dev/bus/usb/{int(usb[1]):03d}/", ""
-    if name in NODES or name == "input":
+    if name in NODES:
         return "", name
+    if _INPUT.fullmatch(name):
+        return "", "input"
     if inside == "sound":
         return (f"/dev/snd/{name}", "") if _SOUND.fullmatch(name) else ("", "sound")
     if inside == "input":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from tests.unit.daemon.observe.recorded import tree
+
 from hostlerd.model.cpus import CoreClass
 from hostlerd.observe.cpus import observe_cpus
-from tests.unit.daemon.observe.recorded import tree
 
 CPU = "/sys/devices/system/cpu"
 PERFORMANCE, EFFICIENCY = CoreClass.PERFORMANCE, CoreClass.EFFICIENCY
@@ -43,7 +44,7 @@ def test_intels_own_lists_come_first() -> None:
 
 def test_atoms_outside_the_l3_are_low_power() -> None:
     """Meteor Lake: the two LP-E cores are on another die."""
-    found = classes({MAX: [4800] * 4 + [3800] * 2 + [2500] * 2}, l3={cpu: "0-5" for cpu in range(6)}, **PMU)
+    found = classes({MAX: [4800] * 4 + [3800] * 2 + [2500] * 2}, l3=dict.fromkeys(range(6), "0-5"), **PMU)
     assert found == [PERFORMANCE] * 4 + [EFFICIENCY] * 2 + [LOW_POWER] * 2
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.daemon.observe.recorded import shared, tree
 
 from hostler.errors import BadInput
 from hostlerd.host.files import open_files
@@ -14,7 +15,6 @@ from hostlerd.host.simulated.tree import Tree
 from hostlerd.model.cpus import CoreClass, Topology
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.observe.cpus import observe_cpus
-from tests.unit.daemon.observe.recorded import shared, tree
 
 CPU, NODE = "/sys/devices/system/cpu", "/sys/devices/system/node"
 
