@@ -17,7 +17,7 @@ _hostler() {
         esac
     done
     case $before in
-    --socket | --root | --xml)
+    --socket | --root | --xml | --policy)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return

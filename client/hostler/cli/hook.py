@@ -116,9 +116,7 @@ def _read_input() -> bytes:
         while chunk := sys.stdin.buffer.read(_CHUNK):
             if len(kept) <= MAX_FRAME:
                 kept += chunk
-    except (
-        OSError
-    ) as error:  # a folder, a terminal that went away: then there is no XML, and the daemon says so
+    except OSError as error:  # a folder, say: then there is no XML, and the daemon says so
         output.complain(f"standard input cannot be read: {error.strerror}")
     return bytes(kept)
 

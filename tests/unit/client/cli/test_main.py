@@ -1,9 +1,11 @@
 """Verbs, usage, exit statuses, and what goes to which stream."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,7 @@ def test_nothing_is_answered_with_the_help_and_2(hostler) -> None:
         (["simulate", "start", "action=stop"], "write `name=value`"),
         (["domains", "--xml"], "write `--xml FILE`"),
         (["domains", "win11", "--xml", "f"], "do not go together"),
+        (["plan", "--policy", "p.toml"], "--policy goes with --root"),
         (["hook", "win11"], "needs OPERATION"),
         (["hook", "--deadline", "soon", "d", "prepare", "begin"], "no number of seconds"),
         (["hook", "--deadline", "-1", "d", "prepare", "begin"], ""),
@@ -248,3 +251,42 @@ def test_a_locale_without_the_letters_is_no_traceback(daemon) -> None:
         [sys.executable, "-m", "hostler", "domains"], env=environment, capture_output=True, check=True
     )
     assert b"fen?tre" in done.stdout
+
+
+def on_terminal(*words: str, columns: int = 80, **environment: str) -> str:
+    """What a terminal shows."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, columns))
+    clean = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS"}}
+    settings = {**clean, "PYTHONPATH": CLIENT, "TERM": "xterm", **environment}
+    program = [sys.executable, "-m", "hostler", *words]
+    with subprocess.Popen(program, env=settings, stdout=slave, stdin=slave) as running:
+        os.close(slave)
+        shown = b""
+        try:
+            while chunk := os.read(master, 65536):
+                shown += chunk
+        except OSError:  # how a terminal ends
+            pass
+        running.wait(10)
+    os.close(master)
+    return shown.decode().replace("\r\n", "\n")
+
+
+def test_a_terminal_gets_colors_and_indented_json(daemon) -> None:
+    daemon.answers["status"] = STATUS
+    assert on_terminal("status").startswith("\033[32mconverged\033[0m")
+    assert on_terminal("status", "--json").startswith('{\n  "version": "1",\n')
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_a_terminal_that_wants_no_colors_gets_none(daemon, environment: dict[str, str]) -> None:
+    daemon.answers["status"] = STATUS
+    assert on_terminal("status", **environment).startswith("converged")
+
+
+@pytest.mark.parametrize(("columns", "environment"), [(40, {}), (200, {"COLUMNS": "40"})])
+def test_a_narrow_terminal_is_kept_to(daemon, columns: int, environment: dict[str, str]) -> None:
+    daemon.answers["plan"] = {"refusals": [{"object": "d", "reason": "words " * 30, "remedy": "words " * 30}]}
+    shown = on_terminal("plan", columns=columns, NO_COLOR="1", **environment).splitlines()
+    assert 30 < max(map(len, shown)) <= 40

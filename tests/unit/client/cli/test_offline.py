@@ -33,6 +33,10 @@ def hostlerd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (["devices", "--all", "--root=R"], "offline devices --root R"),
         (["plan", "--root", "R"], "offline plan --root R"),
         (["plan", "--root", "R", "--domain", "d.xml"], "offline plan --root R --domain d.xml"),
+        (
+            ["plan", "--root", "R", "--xml", "a.xml", "b.xml", "--policy", "p.toml"],
+            "offline plan --root R --policy p.toml --xml a.xml b.xml",
+        ),
         (["domains", "--xml", "a.xml", "b.xml", "--json"], "offline domains --xml a.xml b.xml"),
         (["domains", "--xml", "a.xml", "--xml", "b.xml"], "offline domains --xml a.xml b.xml"),
     ],
