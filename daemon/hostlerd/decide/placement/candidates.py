@@ -18,6 +18,8 @@ from hostlerd.decide.placement.topology import Bucket
 MOST_POOLS = 72  # node sets of one size looked at; beyond, only sets of near nodes
 PARTIALS = 4  # layouts of the earlier cells that are carried on
 
+# What a bucket is to a domain: its room, the cost of a vCPU, how many are there now, and the ledger's mark.
+Likeness = tuple[int, int, int, bool, bool, int]
 Spread = dict[int, int]  # bucket to vCPUs of one cell
 Candidate = tuple[int, int, Plan]  # cost with what it does to others, own cost, plan
 
@@ -146,11 +148,15 @@ class Candidates:
             grain = pricing.need.threads
             whole = [n - n % grain if b.width >= grain else n for n, b in zip(room, buckets, strict=True)]
             rooms.append(whole if sum(whole) >= size else room)
+        at, linear = pricing.at[cell], pricing.linear[cell]
         for room in rooms:
-            for pool in self._pools(cell, size, room):
-                yield from self._fill(cell, size, pool, room)
+            like = [
+                (room[b.index], linear[b.index], at.get(b.index, 0), *ledger.mark(b.index)) for b in buckets
+            ]
+            for pool in self._pools(cell, size, room, like):
+                yield from self._fill(cell, size, pool, room, like)
 
-    def _pools(self, cell: int, size: int, room: list[int]) -> list[tuple[int, ...]]:
+    def _pools(self, cell: int, size: int, room: list[int], like: list[Likeness]) -> list[tuple[int, ...]]:
         """For each group, every set of the fewest nodes that holds the cell."""
         buckets = self.buckets
         pools: dict[tuple[int, ...], None] = {}
@@ -163,15 +169,33 @@ class Candidates:
                 continue
             largest = sorted(by_node.values(), reverse=True)
             fewest = next(k for k in range(1, len(largest) + 1) if sum(largest[:k]) >= size)
+            kinds = self._kinds(open_, like)
             found = False
             for count in range(fewest, len(largest) + 1):
+                known: set[tuple[int, ...]] = set()
                 for nodes in self._sets(tuple(sorted(by_node)), count):
                     if sum(by_node[node] for node in nodes) >= size:
+                        kind = tuple(sorted(kinds[node] for node in nodes))
+                        if kind in known:
+                            continue
+                        known.add(kind)
                         pools[tuple(b for b in open_ if buckets[b].node in nodes)] = None
                         found = True
                 if found:
                     break
         return list(pools)
+
+    def _kinds(self, open_: tuple[int, ...], like: list[Likeness]) -> dict[int, int]:
+        """A number per node, the same for nodes of a socket that are all alike to this domain."""
+        inside: dict[int, list[Likeness]] = {}
+        for b in open_:
+            inside.setdefault(self.buckets[b].node, []).append(like[b])
+        numbers: dict[tuple[int, tuple[Likeness, ...]], int] = {}
+        socket = {self.buckets[b].node: self.buckets[b].socket for b in open_}
+        return {
+            node: numbers.setdefault((socket[node], tuple(sorted(marks))), len(numbers))
+            for node, marks in inside.items()
+        }
 
     def _sets(self, nodes: tuple[int, ...], count: int) -> list[frozenset[int]]:
         known = self._node_sets.get((nodes, count))
@@ -186,18 +210,20 @@ class Candidates:
 
     # How it is spread inside.
 
-    def _fill(self, cell: int, size: int, pool: tuple[int, ...], room: list[int]) -> Iterator[Spread]:
+    def _fill(
+        self, cell: int, size: int, pool: tuple[int, ...], room: list[int], like: list[Likeness]
+    ) -> Iterator[Spread]:
         here = self.pricing.at[cell]
-        fits = [b for b in pool if room[b] >= size]
+        fits = _distinct([b for b in pool if room[b] >= size], like, self.buckets)
         for b in fits:
             yield {b: size}
         for first in self._first(cell, pool):
             if first or not fits:
-                yield from self._greedy(size, pool, room, {}, first)
+                yield from self._greedy(size, pool, room, {}, first, like)
         stay = {b: min(here[b], room[b]) for b in pool if b in here and room[b]}
         if stay and not (len(stay) == 1 and fits):
             for first in self._first(cell, pool):
-                yield from self._greedy(size, pool, room, stay, first)
+                yield from self._greedy(size, pool, room, stay, first, like)
 
     def _first(self, cell: int, pool: tuple[int, ...]) -> list[frozenset[int]]:
         """Buckets to fill first: none, each core class, the cheapest."""
@@ -215,7 +241,13 @@ class Candidates:
         return list(firsts)
 
     def _greedy(
-        self, size: int, pool: tuple[int, ...], room: list[int], stay: Spread, first: frozenset[int]
+        self,
+        size: int,
+        pool: tuple[int, ...],
+        room: list[int],
+        stay: Spread,
+        first: frozenset[int],
+        like: list[Likeness],
     ) -> Iterator[Spread]:
         """Largest buckets first, the rest to each that holds it. `stay`: how many are to be left where they are."""
         grain = self.pricing.need.threads
@@ -232,12 +264,14 @@ class Candidates:
             take = min(left, room[b] - spread[b])
             spread[b] += take
             left -= take
-        rest = sorted((b for b in pool if b not in spread), key=lambda b: (b not in first, -room[b], b))
+        rest = sorted(
+            (b for b in pool if b not in spread), key=lambda b: (b not in first, -room[b], like[b][-1], b)
+        )
         while left and rest:
             ahead = [b for b in rest if b in first] or rest
             fits = [b for b in ahead if room[b] >= left]
             if fits:
-                for b in _distinct(fits, room, self.buckets):
+                for b in _distinct(fits, like, self.buckets):
                     yield {**spread, b: left}
                 return
             b = rest.pop(0)
@@ -255,9 +289,9 @@ def _some_combinations(nodes: Sequence[int], count: int) -> Iterable[tuple[int, 
         yield chosen
 
 
-def _distinct(choice: list[int], room: list[int], buckets: Sequence[Bucket]) -> list[int]:
-    """One of each size and node, tightest first."""
-    seen: dict[tuple[int, int], int] = {}
-    for b in sorted(choice, key=lambda b: (room[b], b)):
-        seen.setdefault((room[b], buckets[b].node), b)
+def _distinct(choice: list[int], like: list[Likeness], buckets: Sequence[Bucket]) -> list[int]:
+    """One of each kind and node, tightest first."""
+    seen: dict[tuple[int, Likeness], int] = {}
+    for b in sorted(choice, key=lambda b: (like[b], b)):
+        seen.setdefault((buckets[b].node, like[b]), b)
     return list(seen.values())

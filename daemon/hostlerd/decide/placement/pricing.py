@@ -215,6 +215,21 @@ class Ledger:
     def spare(self) -> int:
         return self._spare
 
+    def adopt(self, other: Ledger) -> None:
+        """Start from a copy of another ledger."""
+        self.layout, self._l3, self._boot, self._spare = other.layout, other._l3, other._boot, other._spare  # noqa: SLF001
+        self.free, self.loose = other.free.copy(), other.loose.copy()
+        self.users, self.touched, self.cost = other.users.copy(), other.touched.copy(), other.cost
+
+    def mark(self, index: int) -> tuple[bool, bool, int]:
+        """What makes a bucket different from another with the same cores free."""
+        here = self._l3[index]
+        return bool(self.users[here]), bool(self.touched[here]), self.burden(index)
+
+    def burden(self, index: int) -> int:  # noqa: ARG002
+        """Cores of a bucket that others have and yet count as free: none."""
+        return 0
+
     def fork(self) -> Ledger:
         twin = copy(self)
         twin.free, twin.loose = self.free.copy(), self.loose.copy()

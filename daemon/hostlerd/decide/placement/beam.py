@@ -1,0 +1,129 @@
+"""Placing some domains one after the other while the rest stay, keeping the few best partial answers on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from hostlerd.decide.placement import objective as o
+from hostlerd.decide.placement.candidates import Candidates
+from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
+
+WIDTH = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A plan per domain, None for one that floats, and their cost."""
+
+    cost: int
+    plans: Mapping[str, Plan | None]
+
+
+@dataclass(slots=True)
+class _Partial:
+    ledger: Ledger
+    plans: dict[str, Plan | None]
+
+
+class Beam:
+    """`empty`: the ledger with nobody in it. `tight`: cores may be shared."""
+
+    def __init__(self, pricings: Mapping[str, Pricing], empty: Ledger) -> None:
+        self.pricings = pricings
+        self.empty = empty
+        self.tight = False
+        self.candidates = {name: Candidates(pricing) for name, pricing in pricings.items()}
+        self._newcomers = [p.need for p in pricings.values() if not p.runs]
+
+    @property
+    def spent(self) -> int:
+        return sum(candidates.tried for candidates in self.candidates.values())
+
+    def ledger(self, stay: Mapping[str, Plan]) -> Ledger:
+        ledger = self.empty.fork()
+        for name, plan in stay.items():
+            ledger.add(plan, self.pricings[name].cost(plan))
+        return ledger
+
+    def place(self, stay: Mapping[str, Plan], names: Sequence[str]) -> Answer:
+        """The best answer found in which `stay` keep their plans and `names` get one or float."""
+        ledger = self.ledger(stay)
+        answers = [self._extend(ledger, order) for order in self._orders(names)]
+        best = min(answers, key=lambda answer: answer.cost)
+        return Answer(best.cost, {**stay, **best.plans})
+
+    def afloat(self, name: str) -> int:
+        """What it costs to let a domain float; a running one only yields to a newcomer of higher priority."""
+        pricing = self.pricings[name]
+        if pricing.runs and not any(n.priority > pricing.need.priority for n in self._newcomers):
+            return pricing.floating + o.ILLEGAL
+        return pricing.floating
+
+    def _orders(self, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """The larger first; and if there are not too many, those that run first."""
+
+        def size(name: str) -> tuple[int, int, str]:
+            need = self.pricings[name].need
+            return -need.priority, -self.pricings[name].total, name
+
+        first = tuple(sorted(names, key=size))
+        yield first
+        running = tuple(sorted(names, key=lambda n: (not self.pricings[n].runs, size(n))))
+        if running != first and len(names) <= WIDTH:
+            yield running
+
+    def _extend(self, ledger: Ledger, order: Sequence[str]) -> Answer:
+        beam = [_Partial(ledger, {})]
+        width = max(1, min(WIDTH, 8 * WIDTH // max(1, len(order))))
+        for name in order:
+            options: list[tuple[int, int, Plan | None, int]] = []
+            afloat = self.afloat(name)
+            for number, partial in enumerate(beam):
+                cost = partial.ledger.cost
+                found = self.candidates[name].best(partial.ledger, width, tight=self.tight)
+                options += [(cost + total, number, plan, own) for total, own, plan in found]
+                options.append((cost + afloat, number, None, afloat))
+            options.sort(key=lambda option: option[:2])
+            beam = self._keep(name, beam, options, width)
+        return min((self._judged(partial) for partial in beam), key=lambda answer: answer.cost)
+
+    def _keep(
+        self,
+        name: str,
+        beam: Sequence[_Partial],
+        options: Iterable[tuple[int, int, Plan | None, int]],
+        width: int,
+    ) -> list[_Partial]:
+        """The cheapest that differ in what they leave; in tight times also cheap ones that leave more CPUs."""
+        kept: list[_Partial] = []
+        seen: set[tuple[int, ...]] = set()
+        most = -1
+        for _, number, plan, own in options:
+            full = len(kept) >= width
+            if full and not self.tight:
+                break
+            spare = beam[number].ledger.spare - (self.pricings[name].footprint(plan) if plan else 0)
+            if full and spare <= most:
+                continue
+            after = beam[number].ledger.fork()
+            if plan is None:
+                after.cost += own
+            else:
+                after.add(plan, own)
+            left = (*after.free, *after.loose)
+            if left not in seen:
+                seen.add(left)
+                most = max(most, spare)
+                kept.append(_Partial(after, {**beam[number].plans, name: plan}))
+        return kept
+
+    def _judged(self, partial: _Partial) -> Answer:
+        """A running domain may only have been set afloat for a newcomer of higher priority that does get CPUs."""
+        placed = [need.priority for need in self._newcomers if partial.plans.get(need.name) is not None]
+        cost = partial.ledger.cost
+        for name, plan in partial.plans.items():
+            pricing = self.pricings[name]
+            if plan is None and pricing.runs and pricing.need.priority >= max(placed, default=0):
+                cost += o.ILLEGAL
+        return Answer(cost, partial.plans)
