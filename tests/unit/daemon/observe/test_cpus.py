@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.daemon.observe.recorded import shared, tree
 
@@ -275,6 +275,7 @@ def test_one_wrong_view_loses_against_many() -> None:
     assert [cpu.socket for cpu in topology.cpus] == [0, 1, 2] * 4
 
 
+@settings(deadline=None)
 @given(st.lists(st.frozensets(st.integers(0, 11)), min_size=12, max_size=12))
 def test_views_of_any_kind_give_disjoint_sets(views: list[CpuSet]) -> None:
     files: dict[str, str] = {}
