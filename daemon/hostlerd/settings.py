@@ -28,6 +28,16 @@ _HOUSEKEEPING = ("cpus", "at_least")
 _DOMAIN = ("cpus", "prefer", "profile", "rebalance")
 _DEVICE = ("name", "match", "when_idle", "group", "holders")
 _MATCH = ("address", "vendor", "device", "subsystem", "serial", "slot", "path")
+_PLACES = {
+    **dict.fromkeys(_MATCH, "the match of a [[device]]: match = { ... }"),
+    **dict.fromkeys(_DEVICE, "a [[device]]"),
+    **dict.fromkeys(_DOMAIN, '[domains], or [domain."name or UUID"]'),
+    "cpus": '[domains], [domain."name or UUID"] or [host.housekeeping]',
+    "at_least": "[host.housekeeping]",
+    "libvirt": "[host]",
+    "housekeeping": "[host]",
+}
+"""For whoever writes a key in the wrong table. Tables at the top are left out: they are what one writes first."""
 
 
 def load(policy_file: str, policy_directory: str) -> Settings:
@@ -62,10 +72,10 @@ def _drop_ins(directory: str) -> list[str]:
 
 def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Table) -> Settings:
     """The settings with one more file on top; overrides are changed in place, as defaults may still follow."""
-    table.allow(("host", "domains", "domain", "device"))
+    table.allow(("host", "domains", "domain", "device"), _PLACES)
     host = table.table("host")
     if host is not None:
-        host.allow(("libvirt", "housekeeping"))
+        host.allow(("libvirt", "housekeeping"), _PLACES)
         uris = host.texts("libvirt", _libvirt_uri)
         settings = replace(
             settings,
@@ -97,7 +107,7 @@ def _libvirt_uri(text: str) -> str:
 def _housekeeping(before: Housekeeping, table: Table | None) -> Housekeeping:
     if table is None:
         return before
-    table.allow(_HOUSEKEEPING)
+    table.allow(_HOUSEKEEPING, _PLACES)
     cpus = table.text("cpus", parse_cpu_list)
     at_least = table.get("at_least", int)
     if at_least is not None and at_least < 1:
@@ -112,7 +122,7 @@ def _housekeeping(before: Housekeeping, table: Table | None) -> Housekeeping:
 
 def _domain_changes(table: Table) -> dict[str, Any]:
     """The keys of DomainPolicy that are set here."""
-    table.allow(_DOMAIN)
+    table.allow(_DOMAIN, _PLACES)
     hints = get_type_hints(DomainPolicy)
     found = {key: table.choice(key, get_args(hints[key])) for key in _DOMAIN if key != "rebalance"} | {
         "rebalance": table.get("rebalance", bool)
@@ -145,7 +155,7 @@ def _domain_overrides(top: Table) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _device(table: Table, *, number: int) -> DevicePolicy:
-    table.allow(_DEVICE)
+    table.allow(_DEVICE, _PLACES)
     match = table.table("match")
     if match is None:
         table.fail(
@@ -166,7 +176,7 @@ def _device(table: Table, *, number: int) -> DevicePolicy:
 
 
 def _match(table: Table) -> Match:
-    table.allow(_MATCH)
+    table.allow(_MATCH, _PLACES)
     match = Match(
         address=table.text("address", parse_address),
         vendor=_pci_id(table, "vendor", bits=16),

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 from hostler.errors import BadInput
@@ -19,6 +20,7 @@ from hostlerd.toml_lines import Path, key_lines
 T = TypeVar("T")
 
 MAX_SIZE = 1 << 20
+NOWHERE: Mapping[str, str] = MappingProxyType({})
 _AT_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _KIND: Mapping[type[Any], str] = {
     bool: "true or false",
@@ -126,16 +128,18 @@ class Table(Place):
     def title(self) -> str:
         return f"[[{self.dotted}]]" if self.path and isinstance(self.path[-1], int) else f"[{self.dotted}]"
 
-    def allow(self, keys: Collection[str]) -> None:
-        """Complain about the first key that is not one of these."""
+    def allow(self, keys: Collection[str], elsewhere: Mapping[str, str] = NOWHERE) -> None:
+        """Complain about the first key that is not one of these; `elsewhere`: where other keys belong."""
         for key in self.values:
-            if key not in keys:
-                near = nearest(key, keys)
-                self.under(key).fail(
-                    f'unknown key "{key}" {f"in {self.title}" if self.path else "at the top level"}',
-                    remedy=f'did you mean "{near}"?' if near else f"known here: {', '.join(keys)}",
-                    nearest=near,
-                )
+            if key in keys:
+                continue
+            near = None if key in elsewhere else nearest(key, keys)
+            if key in elsewhere:
+                remedy = f"it belongs in {elsewhere[key]}"
+            else:
+                remedy = f'did you mean "{near}"?' if near else f"known here: {', '.join(keys)}"
+            where = f"in {self.title}" if self.path else "at the top level"
+            self.under(key).fail(f'unknown key "{key}" {where}', remedy=remedy, nearest=near)
 
     def get(self, key: str, kind: type[T]) -> T | None:
         """The value if it is there and of this very type (TOML's true is no number)."""
