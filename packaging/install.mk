@@ -17,12 +17,17 @@ actions := /usr/share/polkit-1/actions
 man := /usr/share/man
 policy := /etc/hostler
 hooks := /etc/libvirt/hooks/qemu.d
+bash := /usr/share/bash-completion/completions
+fish := /usr/share/fish/vendor_completions.d
+# Debian's; zsh=/usr/share/zsh/site-functions elsewhere.
+zsh := /usr/share/zsh/vendor-completions
 
 interfaces := $(wildcard $(top)/dbus/*.xml)
 installed := \
     $(units)/hostlerd.service $(units)/hostler.socket $(tmpfiles)/hostler.conf \
     $(bus)/system.d/org.hostler1.conf $(bus)/system-services/org.hostler1.service \
     $(addprefix $(bus)/interfaces/,$(notdir $(interfaces))) \
+    $(bash)/hostler $(fish)/hostler.fish $(zsh)/_hostler \
     $(actions)/org.hostler1.policy $(man)/man1/hostler.1 $(man)/man8/hostlerd.8 $(hooks)/hostler
 
 data := install -D -m 644
@@ -38,6 +43,9 @@ install:
 	$(data) -t $(DESTDIR)$(actions) $(top)/dbus/org.hostler1.policy
 	$(data) -t $(DESTDIR)$(man)/man1 $(top)/packaging/man/hostler.1
 	$(data) -t $(DESTDIR)$(man)/man8 $(top)/packaging/man/hostlerd.8
+	$(data) $(top)/packaging/completion/hostler.bash $(DESTDIR)$(bash)/hostler
+	$(data) -t $(DESTDIR)$(fish) $(top)/packaging/completion/hostler.fish
+	$(data) -t $(DESTDIR)$(zsh) $(top)/packaging/completion/_hostler
 	$(program) $(top)/packaging/hooks/qemu $(DESTDIR)$(hooks)/hostler
 	install -d -m 755 $(DESTDIR)$(policy) $(DESTDIR)$(policy)/hostler.d
 	# The administrator's: never written over.

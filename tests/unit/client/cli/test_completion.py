@@ -1,4 +1,4 @@
-"""Shell completion knows every verb and every option, and bash's does what it says."""
+"""Shell completion and the manual page know every verb and every option, and bash's completion does what it says."""
 
 import subprocess
 from importlib import import_module
@@ -7,21 +7,32 @@ from pathlib import Path
 import pytest
 
 from hostler.cli import VERBS
-from hostler.cli.arguments import GLOBALS
+from hostler.cli.arguments import GLOBALS, Spec
 
 FOLDER = Path(__file__).parents[4] / "packaging" / "completion"
 FILES = ("hostler.bash", "_hostler", "hostler.fish")
 
 
+def spec_of(verb: str) -> Spec:
+    spec: Spec = import_module(f"hostler.cli.{verb}").SPEC
+    return spec
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_verb_and_option_is_there(name: str) -> None:
     text = (FOLDER / name).read_text()
-    specs = [import_module(f"hostler.cli.{verb}").SPEC for verb in VERBS]
-    options = {option.name for spec in specs for option in spec.options} | {option.name for option in GLOBALS}
+    options = {option.name for verb in VERBS for option in spec_of(verb).options}
+    options |= {option.name for option in GLOBALS}
     words = set(text.replace("[", " ").replace("'", " ").replace(":", " ").replace('"', " ").split())
     if name.endswith(".fish"):
         options = {option.removeprefix("--") for option in options}
     assert (set(VERBS) | options) <= words
+
+
+def test_the_manual_page_has_every_verb_and_option() -> None:
+    text = (FOLDER.parent / "man" / "hostler.1").read_text().replace("\\-", "-").replace(",", " ").split()
+    options = {option.name for verb in VERBS for option in spec_of(verb).options}
+    assert set(VERBS) | options | {option.name for option in GLOBALS} <= set(text)
 
 
 def complete(*words: str) -> list[str]:
