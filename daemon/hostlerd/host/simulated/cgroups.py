@@ -1,31 +1,41 @@
 """Control groups as far as CPUs go: cpuset.cpus and what becomes effective of it.
 
 kernel/cgroup/cpuset.c (update_cpumasks_hier): effective is what was asked for and the parent has; the parent's where
-that is empty. An empty cpuset.cpus asks for nothing of its own. Lab: `main_job`, `two_domains` read
-cpuset.cpus.effective of the slices.
+that is empty. An empty cpuset.cpus asks for nothing of its own. A group's children have the files only while the
+controller is on for them. Lab: `main_job`, `two_domains` read cpuset.cpus.effective of the slices.
 
-Simpler than the real thing: a controller that is on once stays on, and no task is moved.
+Simpler than the real thing: there are no tasks, so a group says itself whether it counts as populated.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 
 ROOT = "/sys/fs/cgroup"
+AT_BOOT = "memory pids"
+"""Controllers that systemd has on for the root's children on a fresh Debian 12; cpuset comes when a unit needs it."""
+
+
+def _fail(code: int, path: str) -> OSError:
+    return OSError(code, os.strerror(code), path)
 
 
 @dataclass(slots=True)
 class Cgroups:
-    """`unified`: version 2. On version 1 the cpuset hierarchy exists, and systemd's AllowedCPUs does nothing to it."""
+    """`unified`: version 2. On version 1 the cpuset hierarchy exists, and systemd's AllowedCPUs does nothing to it.
+
+    `populated`: groups that have a task in them or below.
+    """
 
     tree: Tree
     cpus: CpuSet
     unified: bool = True
+    populated: set[str] = field(default_factory=set[str])
 
     def boot(self) -> None:
         if not self.unified:
@@ -36,16 +46,18 @@ class Cgroups:
             self.tree.put(f"{ROOT}/cpuset/cpuset.mems", "0\n")
             return
         self.tree.put(f"{ROOT}/cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n")
-        self.tree.put(f"{ROOT}/cgroup.subtree_control", "cpu io memory pids\n")
+        self.tree.put(f"{ROOT}/cgroup.subtree_control", f"{AT_BOOT}\n")
         self.tree.put(f"{ROOT}/cgroup.procs", "")
         self.tree.put(f"{ROOT}/cpuset.cpus.effective", format_cpu_list(self.cpus) + "\n")
         self.tree.put(f"{ROOT}/cpuset.mems.effective", "0\n")
 
-    def make(self, path: str) -> None:
-        """mkdir below the root, with the folders above."""
+    def make(self, path: str, *, populated: bool = False) -> None:
+        """mkdir below the root, with the folders above. `populated`: a task is put into it."""
         here = ""
         for part in path.strip("/").split("/"):
             parent, here = here, f"{here}/{part}"
+            if populated:
+                self.populated.add(here)
             if self.tree.is_folder(f"{self._base}{here}"):
                 continue
             for name in ("cgroup.procs", "cgroup.controllers", "cgroup.subtree_control"):
@@ -54,7 +66,14 @@ class Cgroups:
                 self._give_files(here)
 
     def remove(self, path: str) -> None:
+        """rmdir, with the groups below; those above are populated only if something else in them is."""
         self.tree.discard(f"{self._base}/{path.strip('/')}")
+        self.populated = {group for group in self.populated if not f"{group}/".startswith(f"{path}/")}
+        parts = path.strip("/").split("/")[:-1]
+        for depth in range(len(parts), 0, -1):
+            above = "/" + "/".join(parts[:depth])
+            if above in self.populated and not any(group.startswith(f"{above}/") for group in self.populated):
+                self.populated.discard(above)
 
     def controlled(self, path: str) -> bool:
         """Is the cpuset controller on for the children of this group?"""
@@ -72,15 +91,34 @@ class Cgroups:
             for child in self._children(here):
                 self._give_files(child)
 
+    def uncontrol(self, path: str) -> None:
+        """`-cpuset` in this group and all below: the children lose their files and with them every mask."""
+        if not self.controlled(path):
+            return
+        for child in self._children(path):
+            self.uncontrol(child)
+            for name in self.tree.listdir(f"{ROOT}{child}"):
+                if name.startswith("cpuset."):
+                    self.tree.discard(f"{ROOT}{child}/{name}")
+        file = f"{ROOT}{path}/cgroup.subtree_control"
+        self.tree.put(
+            file, " ".join(word for word in self.tree.read(file).split() if word != "cpuset") + "\n"
+        )
+
     def ask(self, path: str, cpus: CpuSet) -> None:
-        """Write cpuset.cpus. ENOENT where the controller is off, EINVAL for a CPU that is not possible."""
-        file = f"{ROOT}/{path.strip('/')}/cpuset.cpus"
-        self.tree.real(file)
+        """Write cpuset.cpus. ENOENT where the controller is off, ERANGE for a CPU beyond those possible.
+
+        ENOSPC for emptying that of a group with tasks in it (validate_change). All three seen on Linux 6.1.
+        """
+        path = f"/{path.strip('/')}"
+        file = f"{ROOT}{path}/cpuset.cpus"
+        now = self.tree.read(file)
         if cpus - self.cpus:
-            # cpuset_write_resmask on the default hierarchy takes what is possible; cpulist_parse refuses the rest.
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), file)
+            raise _fail(errno.ERANGE, file)
+        if not cpus and now.strip() and path in self.populated:
+            raise _fail(errno.ENOSPC, file)
         self.tree.put(file, format_cpu_list(cpus) + "\n")
-        self._settle(f"/{path.strip('/')}")
+        self._settle(path)
 
     def write(self, path: str, name: str, text: str) -> None:
         """A write by hand to a cpuset file. Partitions are not simulated: only `member` is taken."""
@@ -89,15 +127,15 @@ class Cgroups:
             try:
                 cpus = parse_cpu_list(text)
             except ValueError:
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), file) from None
+                raise _fail(errno.EINVAL, file) from None
             self.ask(path, cpus)
         elif name == "cpuset.cpus.partition":
             if text.strip() != "member":
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), file)
+                raise _fail(errno.EINVAL, file)
         elif name == "cgroup.subtree_control" and "+cpuset" in text.split():
             self.control(path)
         else:
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES), file)
+            raise _fail(errno.EACCES, file)
 
     def effective(self, path: str) -> CpuSet:
         """Of a group, or of the nearest one above that has the controller."""

@@ -40,6 +40,7 @@ class Driver:
     """`module`: what modprobe loads. `waits`: remove() waits until nobody holds the device.
 
     `own_dma`: manages DMA itself (driver_managed_dma), so it may bind in a group that a domain has open.
+    `takes_any`: does not look at the hardware when an override aims it there.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Driver:
     waits: bool = False
     own_dma: bool = False
     built_in: bool = False
+    takes_any: bool = False
 
 
 VFIO_PCI = Driver(name="vfio-pci", module="vfio_pci", nodes=Nodes.VFIO, waits=True, own_dma=True)
@@ -85,6 +87,7 @@ KNOWN: tuple[Driver, ...] = (
         ids=(Id(class_code=0x0403, class_digits=4),),
         nodes=Nodes.SOUND,
         waits=True,
+        takes_any=True,  # it took a display card in the lab
     ),
     Driver(name="xhci_hcd", module="xhci_pci", ids=(Id(class_code=0x0C0330),)),
     Driver(

@@ -21,8 +21,8 @@ KNOWN = {
     "unit-ignores": "systemd takes AllowedCPUs for the unit `object` and the kernel grants nothing of it",
     "pin-fails": "libvirt cannot pin anything of the domain `object`",
     "early-udev": "udev's rules win the race against loaded drivers for a new device (mostly they lose it)",
-    "vanish-after-writes": "the card of the device `object` is pulled out after `value` more writes to the kernel",
-    "die-after-writes": "SIGKILL for this process after `value` more writes to the kernel",
+    "vanish-after-writes": "the card of the device `object` is pulled out after `value` more changes to the host",
+    "die-after-writes": "SIGKILL for this process after `value` more changes to the host",
 }
 
 

@@ -21,7 +21,7 @@ OWN_WRITE_LIMIT = 3600.0
 
 def monitor_closed(domain: Domain, words: str) -> HostFailed:
     return HostFailed(
-        f"internal error: QEMU unexpectedly closed the monitor (vm='{domain.name}'): {words}",
+        f"internal error: process exited while connecting to monitor: qemu-system-x86_64: {words}",
         data={"object": domain.name},
     )
 

@@ -20,7 +20,7 @@ from hostlerd.host.simulated.cgroups import ROOT, Cgroups
 from hostlerd.host.simulated.drivers import KNOWN, Driver
 from hostlerd.host.simulated.faults import Faults, number
 from hostlerd.host.simulated.functions import FunctionSpec
-from hostlerd.host.simulated.pci import Pci, fail
+from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.model.cpuset import CpuSet
@@ -35,7 +35,7 @@ _PLAIN = re.compile(
 
 @dataclass(slots=True)
 class Kernel:
-    """`log`: every write that got an answer, in order. `uevents`: (action, address) of every event sent."""
+    """`log`: every change tried through the seam, in order. `uevents`: (action, address) of every event."""
 
     cpus: CpuSet
     iommu: bool = True
@@ -82,10 +82,11 @@ class Kernel:
             return
         try:
             self._dispatch(real, text)
-        finally:
+        except (OSError, Blocked):
             self.log.append((real, text))
             self.settle()
-        self._after_write()
+            raise
+        self.done(real, text)
 
     def _dispatch(self, real: str, text: str) -> None:
         if match := _DRIVER.fullmatch(real):
@@ -127,9 +128,7 @@ class Kernel:
 
     def modprobe(self, words: list[str]) -> int:
         status = self.pci.modprobe(words)
-        self.log.append(("/sbin/modprobe", " ".join(words)))
-        self.settle()
-        self._after_write()
+        self.done("/sbin/modprobe", " ".join(words))
         return status
 
     # --- what happens to the host
@@ -208,8 +207,10 @@ class Kernel:
         for call in self.changed:
             call()
 
-    def _after_write(self) -> None:
-        """Faults that count writes. Dying comes last: the state is saved, the answer never heard of."""
+    def done(self, what: str, text: str) -> None:
+        """The daemon changed something. Faults that count: dying comes last, the answer is never heard of."""
+        self.log.append((what, text))
+        self.settle()
         for name, obj in list(self.faults.active):
             if name in ("vanish-after-writes", "die-after-writes") and self.faults.count_down(name, obj):
                 if name == "vanish-after-writes":
@@ -229,6 +230,7 @@ class Kernel:
             "open": [[pid, paths] for pid, paths in self.processes.open.items()],
             "cpus": sorted(self.cpus),
             "unified": self.cgroups.unified,
+            "populated": sorted(self.cgroups.populated),
         }
 
     def load(self, dumped: dict[str, Any]) -> None:
@@ -239,3 +241,4 @@ class Kernel:
         self.processes.open = dict(dumped["open"])
         self.cpus = frozenset(dumped["cpus"])
         self.cgroups.cpus, self.cgroups.unified = self.cpus, dumped["unified"]
+        self.cgroups.populated = set(dumped["populated"])

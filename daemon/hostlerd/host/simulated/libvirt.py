@@ -88,12 +88,15 @@ class SimulatedLibvirt:
 
     async def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None:
         await self._pin(uuid, "vcpupin", vcpu, cpus)
+        self._kernel.done(f"vcpupin {vcpu} of {uuid}", format_cpu_list(cpus))
 
     async def pin_emulator(self, uuid: str, cpus: CpuSet) -> None:
         await self._pin(uuid, "emulatorpin", 0, cpus)
+        self._kernel.done(f"emulatorpin of {uuid}", format_cpu_list(cpus))
 
     async def pin_iothread(self, uuid: str, iothread: int, cpus: CpuSet) -> None:
         await self._pin(uuid, "iothreadpin", iothread, cpus)
+        self._kernel.done(f"iothreadpin {iothread} of {uuid}", format_cpu_list(cpus))
 
     # --- virsh
 
@@ -315,12 +318,11 @@ class SimulatedLibvirt:
             raise HostFailed(f"Domain not found: no domain with matching uuid '{uuid}'")
         if domain.live is None or domain.state != "running":
             raise HostFailed("Requested operation is not valid: domain is not running")
-        numbers = {
-            "vcpupin": range(domain_text.vcpus(domain.live)),
-            "iothreadpin": domain_text.iothreads(domain.live),
-        }.get(kind, [0])
-        if number not in numbers:
-            raise HostFailed(f"invalid argument: {kind} {number} is out of range in domain '{domain.name}'")
+        count = domain_text.vcpus(domain.live)
+        if kind == "vcpupin" and number >= count:
+            raise HostFailed(f"invalid argument: vcpu {number} is out of range of live cpu count {count}")
+        if kind == "iothreadpin" and number not in domain_text.iothreads(domain.live):
+            raise HostFailed(f"invalid argument: iothread {number} not found")
         if not cpus:
             raise HostFailed("invalid argument: Empty cpu list for pinning")
         self._scopes.pin(domain, kind, number, cpus)

@@ -374,7 +374,11 @@ class Pci:
         else:
             rows = (*self.registered.get(driver.name, ()), *driver.ids)
             spec = device.spec
-            if rows and not any(row.matches(spec.vendor, spec.device, spec.class_code) for row in rows):
+            if (
+                rows
+                and not driver.takes_any
+                and not any(row.matches(spec.vendor, spec.device, spec.class_code) for row in rows)
+            ):
                 return errno.ENODEV  # matched by the override alone; the driver does not know the hardware
         return 0
 

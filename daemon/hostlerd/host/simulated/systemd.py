@@ -1,6 +1,8 @@
 """systemd as far as AllowedCPUs goes: the property, what it does to control groups, and what it does not undo.
 
-systemd.resource-control(5), src/core/cgroup.c. Lab: `main_job` sets and reads them through busctl.
+systemd.resource-control(5), src/core/cgroup.c (unit_realize_cgroup_now). Seen on systemd 252: the cpuset controller is
+off on a fresh host, comes for all siblings with the first unit that needs it, and goes with the last. Lab: `main_job`
+reads the slices.
 """
 
 from __future__ import annotations
@@ -12,41 +14,46 @@ from typing import Any
 import trio
 
 from hostler.errors import HostFailed
+from hostlerd.host.simulated.cgroups import Cgroups
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 
-AT_BOOT = ("init.scope", "system.slice", "user.slice")
-ON_DEMAND = ("machine.slice",)
-"""Has a unit file of systemd's own, and gets a control group when something is put into it."""
+AT_BOOT = ("init.scope", "system.slice", "user.slice", "machine.slice")
+"""machine.slice is there from the start where libvirtd is: its unit wants it."""
+EMPTY_AT_BOOT = ("machine.slice",)
 
 
 @dataclass(slots=True)
 class SimulatedUnits:
-    """Implements `hostlerd.host.Units`. `paths`: active unit to its control group. `allowed`: the property, if set."""
+    """Implements `hostlerd.host.Units`. `paths`: active unit to its control group. `allowed`: the property, if set.
+
+    `delegated`: units that get all controllers, for which their slice has to have them.
+    """
 
     kernel: Kernel
     paths: dict[str, str] = field(default_factory=dict[str, str])
     allowed: dict[str, CpuSet] = field(default_factory=dict[str, CpuSet])
+    delegated: set[str] = field(default_factory=set[str])
 
     def boot(self) -> None:
         for unit in AT_BOOT:
-            self.start(unit, f"/{unit}")
+            self.start(unit, f"/{unit}", populated=unit not in EMPTY_AT_BOOT)
 
     # --- Units
 
     async def allowed_cpus(self, units: Sequence[str]) -> Mapping[str, CpuSet]:
         await trio.lowlevel.checkpoint()
-        known = (*self.paths, *ON_DEMAND)
-        return {unit: self.allowed.get(unit, frozenset()) for unit in units if unit in known}
+        return {unit: self.allowed.get(unit, frozenset()) for unit in units if unit in self.paths}
 
     async def set_allowed_cpus(self, unit: str, cpus: CpuSet) -> None:
         await trio.lowlevel.checkpoint()
         words = self.kernel.faults.get("unit-refuses", unit)
         if words is not None:
             raise HostFailed(words or "Access denied", data={"object": unit})
-        if unit not in self.paths and unit not in ON_DEMAND:
+        if unit not in self.paths:
             raise HostFailed(f"Unit {unit} not found.", data={"object": unit})
         self.set_by_hand(unit, cpus)
+        self.kernel.done(f"AllowedCPUs of {unit}", format_cpu_list(cpus))
 
     # --- what else systemd does
 
@@ -56,51 +63,82 @@ class SimulatedUnits:
             self.allowed[unit] = cpus
         else:
             self.allowed.pop(unit, None)
+        self._realize()
         self._apply(unit)
         self.kernel.settle()
 
-    def start(self, unit: str, path: str, *, delegate: bool = False) -> None:
-        """The unit is active and has its control group. A delegated one gets all controllers, on the way down too."""
+    def start(self, unit: str, path: str, *, delegate: bool = False, populated: bool = True) -> None:
+        """The unit is active and has its control group, and so have the slices on the way."""
         for slice_unit in [part for part in path.strip("/").split("/")[:-1] if part.endswith(".slice")]:
             if slice_unit not in self.paths:
-                self.start(slice_unit, path[: path.index(slice_unit)] + slice_unit)
+                self.start(slice_unit, path[: path.index(slice_unit)] + slice_unit, populated=populated)
         self.paths[unit] = path
-        self.kernel.cgroups.make(path)
-        if delegate and self.kernel.cgroups.unified:
-            self.kernel.cgroups.control(path)
+        if delegate:
+            self.delegated.add(unit)
+        self.kernel.cgroups.make(path, populated=populated)
+        self._realize()
         self._apply(unit)
         self.kernel.settle()
 
     def stop(self, unit: str) -> None:
-        """Slices of systemd's own stay, as machine.slice does: it is not stopped with its last scope."""
+        """Slices stay: machine.slice is not stopped with its last scope."""
         path = self.paths.pop(unit, None)
         self.allowed.pop(unit, None)
+        self.delegated.discard(unit)
         if path is not None:
             self.kernel.cgroups.remove(path)
+            self._realize()
             self.kernel.settle()
 
     def daemon_reload(self) -> None:
         """Runtime properties are drop-ins in /run: they stay and are applied again (systemd#17938)."""
+        self._realize()
         for unit in list(self.paths):
             self._apply(unit)
         self.kernel.settle()
 
-    def _apply(self, unit: str) -> None:
-        """cgroup_context_apply: writes cpuset.cpus where the property is set, and nothing where it is not.
+    def _realize(self) -> None:
+        """The controller is on in a group if a unit below has the property or is delegated, and off otherwise.
 
-        So clearing it leaves the old mask on (systemd#43846). On cgroup v1 there is no cpuset for it: nothing happens.
+        unit_get_members_mask and unit_get_enable_mask. Where it goes off, masks are gone; where it comes on, units get
+        what they have set.
         """
-        cgroups, path, cpus = self.kernel.cgroups, self.paths.get(unit), self.allowed.get(unit)
-        if (
-            path is None
-            or not cpus
-            or not cgroups.unified
-            or self.kernel.faults.get("unit-ignores", unit) is not None
-        ):
+        groups = self.kernel.cgroups
+        if not groups.unified:
             return
-        cgroups.control(path.rpartition("/")[0])
-        # CPUs that the machine does not have are dropped, not refused (unit_set_cpuset).
-        cgroups.ask(path, cpus & cgroups.cpus)
+        wanted = {"/" + "/".join(parts[:depth]) for parts in self._needing() for depth in range(len(parts))}
+        wanted = {"" if path == "/" else path for path in wanted}
+        for path in sorted({"", *self.paths.values()}):
+            if path in wanted and not groups.controlled(path):
+                groups.control(path)
+                for unit, below in self.paths.items():
+                    if below.rpartition("/")[0] == path:
+                        self._apply(unit)
+            elif path not in wanted and not any(
+                f"{path}/".startswith(f"{self.paths[u]}/") for u in self.delegated
+            ):
+                groups.uncontrol(path)
+
+    def _needing(self) -> list[list[str]]:
+        units = {unit for unit in (*self.allowed, *self.delegated) if unit in self.paths}
+        return [self.paths[unit].strip("/").split("/") for unit in units]
+
+    def _apply(self, unit: str) -> None:
+        """cgroup_context_apply. A mask that the kernel does not take is logged, not refused.
+
+        So clearing leaves the old mask on a unit that has processes (systemd#43846: the kernel answers ENOSPC), and a
+        list with a CPU that the host does not have (ERANGE) leaves the one before. On cgroup v1 nothing happens.
+        """
+        groups: Cgroups = self.kernel.cgroups
+        path = self.paths.get(unit)
+        if path is None or not groups.unified or self.kernel.faults.get("unit-ignores", unit) is not None:
+            return
+        if not groups.controlled(path.rpartition("/")[0]):
+            return
+        try:
+            groups.ask(path, self.allowed.get(unit, frozenset()))
+        except OSError:
+            return
 
     # --- to and from JSON
 
@@ -108,8 +146,10 @@ class SimulatedUnits:
         return {
             "paths": self.paths,
             "allowed": {unit: format_cpu_list(cpus) for unit, cpus in self.allowed.items()},
+            "delegated": sorted(self.delegated),
         }
 
     def load(self, dumped: dict[str, Any]) -> None:
         self.paths = dict(dumped["paths"])
         self.allowed = {unit: parse_cpu_list(text) for unit, text in dumped["allowed"].items()}
+        self.delegated = set(dumped["delegated"])

@@ -48,7 +48,7 @@ class SimulatedWriter:
             self._kernel.tree.discard(path)
         else:
             self._kernel.tree.put(path, text)
-        self._kernel.settle()
+        self._kernel.done(path, text or "")
 
     async def _wait(self, ticket: Ticket, path: str, limit: float) -> None:
         ended = trio.Event()

@@ -84,7 +84,9 @@ def fails_after_prepare(stage: Stage, tell: Telling) -> None:
     started, text = _starts(stage, tell, "win11", CARD[0])
     stage.simulate("lift", name="start-fails", object="win11")
     tell.check(
-        "libvirt tells QEMU's words", not started and "QEMU unexpectedly closed the monitor" in text, text
+        "libvirt tells QEMU's words",
+        not started and "process exited while connecting to monitor" in text,
+        text,
     )
     _as_before(stage, tell, before)
 
@@ -137,7 +139,7 @@ def wrong_policy(stage: Stage, tell: Telling) -> None:
 def killed_half_way(stage: Stage, tell: Telling) -> None:
     tell.scene(
         "The daemon is killed in the middle of a handoff",
-        "SIGKILL right after its sixth write to the kernel: overrides are set, the first function is off its driver.",
+        "SIGKILL right after its sixth change to the host: overrides are set, the first function is off its driver.",
     )
     before = stage.remember()
     stage.client("simulate", "define", "name=win11", f"devices={CARD[0]}")

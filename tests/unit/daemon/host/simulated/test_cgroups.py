@@ -24,7 +24,10 @@ def effective(host: SimulatedHost, unit: str) -> str:
     return host.files.read(f"{ROOT}/{unit}/cpuset.cpus.effective").strip()
 
 
-async def test_the_controller_comes_with_the_first_property(host: SimulatedHost) -> None:
+async def test_the_controller_comes_with_the_first_property_and_goes_with_the_last(
+    host: SimulatedHost,
+) -> None:
+    before = host.files.flat(ROOT)
     assert not host.files.exists(f"{ROOT}/system.slice/cpuset.cpus")
     await host.units.set_allowed_cpus("system.slice", frozenset({0, 1}))
     assert effective(host, "system.slice") == "0-1"
@@ -34,9 +37,14 @@ async def test_the_controller_comes_with_the_first_property(host: SimulatedHost)
         "system.slice": frozenset({0, 1}),
         "user.slice": frozenset(),
     }
+    await host.units.set_allowed_cpus("system.slice", frozenset())
+    assert host.files.flat(ROOT) == before
 
 
-async def test_clearing_the_property_leaves_the_old_mask_on(host: SimulatedHost) -> None:
+async def test_clearing_the_property_leaves_the_old_mask_on_while_the_controller_stays(
+    host: SimulatedHost,
+) -> None:
+    await host.units.set_allowed_cpus("system.slice", frozenset({0, 1}))
     await host.units.set_allowed_cpus("user.slice", frozenset({0, 1}))
     await host.units.set_allowed_cpus("user.slice", frozenset())
     assert (await host.units.allowed_cpus(["user.slice"]))["user.slice"] == frozenset()
@@ -47,6 +55,13 @@ async def test_clearing_the_property_leaves_the_old_mask_on(host: SimulatedHost)
     assert effective(host, "user.slice") == "0-15"
 
 
+async def test_an_empty_slice_can_be_cleared(host: SimulatedHost) -> None:
+    await host.units.set_allowed_cpus("system.slice", frozenset({0, 1}))
+    await host.units.set_allowed_cpus("machine.slice", frozenset({0, 1}))
+    await host.units.set_allowed_cpus("machine.slice", frozenset())
+    assert effective(host, "machine.slice") == "0-15"
+
+
 async def test_a_reload_keeps_what_is_set(host: SimulatedHost) -> None:
     await host.units.set_allowed_cpus("user.slice", frozenset({0, 1}))
     host.kernel.write(f"{ROOT}/user.slice/cpuset.cpus", "4-5\n")
@@ -55,17 +70,30 @@ async def test_a_reload_keeps_what_is_set(host: SimulatedHost) -> None:
     assert effective(host, "user.slice") == "0-1"
 
 
-async def test_a_slice_without_a_group_gets_it_later(host: SimulatedHost) -> None:
-    await host.units.set_allowed_cpus("machine.slice", frozenset(range(8)))
-    assert not host.files.exists(f"{ROOT}/machine.slice")
+async def test_a_delegated_scope_needs_the_controller_as_long_as_it_lives(host: SimulatedHost) -> None:
+    before = host.files.flat(ROOT)
     host.units.start("machine-a.scope", "/machine.slice/machine-a.scope", delegate=True)
-    assert effective(host, "machine.slice") == "0-7"
+    assert effective(host, "machine.slice/machine-a.scope") == "0-15"
+    await host.units.set_allowed_cpus("machine.slice", frozenset(range(8)))
     assert effective(host, "machine.slice/machine-a.scope") == "0-7"
+    host.units.stop("machine-a.scope")
+    await host.units.set_allowed_cpus("machine.slice", frozenset())
+    assert host.files.flat(ROOT) == before
 
 
-async def test_cpus_that_the_host_lacks_are_dropped(host: SimulatedHost) -> None:
+async def test_a_scope_without_a_need_has_no_files_of_its_own(host: SimulatedHost) -> None:
+    await host.units.set_allowed_cpus("machine.slice", frozenset(range(8)))
+    host.units.start("docker-1.scope", "/machine.slice/docker-1.scope")
+    assert not host.files.exists(f"{ROOT}/machine.slice/docker-1.scope/cpuset.cpus")
+    await host.units.set_allowed_cpus("docker-1.scope", frozenset({1}))
+    assert effective(host, "machine.slice/docker-1.scope") == "1"
+
+
+async def test_a_list_with_a_cpu_that_the_host_lacks_is_not_taken(host: SimulatedHost) -> None:
+    await host.units.set_allowed_cpus("user.slice", frozenset({0, 1}))
     await host.units.set_allowed_cpus("user.slice", frozenset({0, 99}))
-    assert effective(host, "user.slice") == "0"
+    assert effective(host, "user.slice") == "0-1"
+    assert (await host.units.allowed_cpus(["user.slice"]))["user.slice"] == frozenset({0, 99})
 
 
 async def test_faults(host: SimulatedHost) -> None:
@@ -108,6 +136,22 @@ def test_effective_is_never_empty_and_never_more_than_above(writes: list[tuple[s
         assert here
         assert here <= above
         assert here == ((asked.get(path, frozenset()) & above) or above)
+
+
+def test_a_populated_group_is_not_emptied() -> None:
+    groups = Cgroups(Tree(), ALL)
+    groups.boot()
+    groups.make("/a/b", populated=True)
+    groups.make("/a/c")
+    groups.control("/a")
+    for path in ("/a", "/a/b", "/a/c"):
+        groups.ask(path, frozenset({1}))
+    groups.ask("/a/c", frozenset())
+    for path in ("/a", "/a/b"):
+        with pytest.raises(OSError, match="No space left"):
+            groups.ask(path, frozenset())
+    groups.remove("/a/b")
+    groups.ask("/a", frozenset())
 
 
 @given(SETS)

@@ -158,7 +158,7 @@ async def test_a_device_of_another_domain(host: SimulatedHost) -> None:
 async def test_a_start_that_fails_after_prepare(host: SimulatedHost, hook: Hook) -> None:
     await defined(host, hostdevs=[NVME])
     host.kernel.faults.cause("start-fails", "win11")
-    with pytest.raises(HostFailed, match="unexpectedly closed the monitor"):
+    with pytest.raises(HostFailed, match="process exited while connecting to monitor"):
         await host.hypervisor.start("win11")
     assert hook.calls == [("prepare", "begin"), ("start", "begin"), ("stopped", "end"), ("release", "end")]
     assert drivers(host, NVME) == ["nvme"]
