@@ -101,9 +101,8 @@ class Cgroups:
                 if name.startswith("cpuset."):
                     self.tree.discard(f"{ROOT}{child}/{name}")
         file = f"{ROOT}{path}/cgroup.subtree_control"
-        self.tree.put(
-            file, " ".join(word for word in self.tree.read(file).split() if word != "cpuset") + "\n"
-        )
+        words = [word for word in self.tree.read(file).split() if word != "cpuset"]
+        self.tree.put(file, " ".join(words) + "\n" if words else "")  # cgroup_print_ss_mask
 
     def ask(self, path: str, cpus: CpuSet) -> None:
         """Write cpuset.cpus. ENOENT where the controller is off, ERANGE for a CPU beyond those possible.

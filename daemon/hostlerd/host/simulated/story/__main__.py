@@ -1,4 +1,4 @@
-"""`python -m hostlerd.host.simulated.story [--keep]`: exit status 0 if every check held."""
+"""`python -m hostlerd.host.simulated.story [--keep] [--crashes]`: exit status 0 if every check held."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 from hostler.errors import HostlerError
-from hostlerd.host.simulated.story import rainy, sunny
+from hostlerd.host.simulated.story import crashes, rainy, sunny
 from hostlerd.host.simulated.story.stage import Stage
 from hostlerd.host.simulated.story.telling import Telling
 
@@ -18,18 +18,24 @@ def main() -> int:
     parser.add_argument(
         "--keep", action="store_true", help="leave journal, state and log of the daemon there"
     )
+    parser.add_argument(
+        "--crashes", action="store_true", help="instead: kill -9 after every change, a minute or two"
+    )
     given = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="hostler-")
     stage, tell = Stage(folder), Telling()
     try:
-        stage.start()
-        sunny.play(stage, tell)
-        rainy.play(stage, tell)
+        if given.crashes:
+            crashes.play(folder, tell)
+        else:
+            stage.start()
+            sunny.play(stage, tell)
+            rainy.play(stage, tell)
     except HostlerError as error:
         tell.check("the story comes to its end", held=False, seen=error.sentence)
     finally:
         stage.end()
-        if tell.failed:
+        if tell.failed and not given.crashes:
             print(f"\nthe daemon's last words:\n{stage.log(40)}", file=sys.stderr)
         if given.keep:
             print(f"kept in {folder}", file=sys.stderr)

@@ -72,12 +72,18 @@ class Stage:
                 stdout=log,
                 stderr=log,
             )
-        if not self.until(self._answers, UP_LIMIT):
+        if not self.until(self._came_up, UP_LIMIT):
             raise Unreachable(f"the daemon does not answer within {UP_LIMIT:g} s", remedy=self.log())
 
-    def _answers(self) -> bool:
+    def _came_up(self) -> bool:
         if self._daemon is not None and self._daemon.poll() is not None:
             raise Unreachable(f"the daemon ended with status {self._daemon.returncode}", remedy=self.log())
+        return self.answers()
+
+    def answers(self) -> bool:
+        """Is it there and answering?"""
+        if self._daemon is None or self._daemon.poll() is not None:
+            return False
         try:
             self.ask("hello")
         except HostlerError:
