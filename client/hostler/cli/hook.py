@@ -32,8 +32,8 @@ where no daemon is running it does nothing. `release end` gives everything back.
 )
 REPORT_LIMIT = 2.0
 """Seconds for a report that is not worth libvirt's waiting."""
-RELEASE_LIMIT = 10.0
-"""Seconds for the end of a claim; the daemon learns of it from libvirt too, only later."""
+RELEASE_LIMIT = HOOK_DEADLINE
+"""Seconds for the end of a claim: by then the daemon has put everything back, or has given up waiting for it."""
 FAILED = 1
 _CHUNK = 65536
 
