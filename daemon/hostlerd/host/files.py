@@ -202,7 +202,8 @@ class TarFiles:
                 f"{path} is no tar file that can be read: {error}", remedy="name a recorded host"
             ) from None
         if "sys" not in self._top and "proc" not in self._top:
-            folders = [entry for entry in self._top.values() if isinstance(entry, dict)]
+            below = [entry for entry in self._top.values() if isinstance(entry, dict)]
+            folders = [entry for entry in below if "sys" in entry or "proc" in entry]
             if len(folders) == 1:
                 self._top = folders[0]
 
