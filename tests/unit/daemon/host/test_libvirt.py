@@ -9,9 +9,9 @@ import libvirt
 import pytest
 import trio
 
-from hostler.errors import BadInput, HostFailed, TimedOut, Unreachable
+from hostler.errors import BadInput, HostFailed, TimedOut, Unreachable, Unsupported
 from hostlerd.host.libvirt import Libvirt, socket_paths
-from hostlerd.host.libvirt.calls import cpu_map
+from hostlerd.host.libvirt.calls import as_ours, cpu_map
 from hostlerd.model.domains import Definition
 
 UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
@@ -190,3 +190,32 @@ async def open_unix_listener(path: str) -> trio.socket.SocketType:
 )
 def test_where_a_daemon_would_listen(uri: str, paths: tuple[str, ...]) -> None:
     assert socket_paths(uri) == paths
+
+
+class FakeError:
+    """A libvirtError that the test driver does not make."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def get_error_code(self) -> int:
+        return self.code
+
+    def __str__(self) -> str:
+        return "cannot acquire state change lock"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (libvirt.VIR_ERR_OPERATION_TIMEOUT, TimedOut),
+        (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, TimedOut),
+        (libvirt.VIR_ERR_NO_SUPPORT, Unsupported),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, HostFailed),
+    ],
+)
+def test_libvirts_errors_are_for_whom_they_concern(code: int, kind: type[Exception]) -> None:
+    error = as_ours(FakeError(code), "pinning vCPU 0", UUID)
+    assert type(error) is kind
+    assert error.message == "libvirt, pinning vCPU 0: cannot acquire state change lock"
+    assert error.data == {"errno": code, "object": UUID}

@@ -241,3 +241,40 @@ async def test_nothing_of_ours_is_inherited(writer: LiveWriter, tmp_path: Path) 
     os.close(secret)
     assert not any(link.startswith(str(tmp_path)) for link in links)
     assert b"HOME=" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+async def test_a_write_cancelled_while_systemd_is_asked_leaves_no_process(tmp_path: Path) -> None:
+    async def adopt(_: int) -> None:
+        await trio.sleep_forever()
+
+    writer = writer_for(tmp_path, adopt=adopt)
+    (tmp_path / "a").write_text("before")
+    with trio.move_on_after(0.1):
+        await writer.write(str(tmp_path / "a"), "1", limit=5)
+    await wait_nothing_left(writer)
+    assert (tmp_path / "a").read_text() == "before"
+
+
+async def test_no_process_can_be_started(
+    writer: LiveWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no-python"))
+    (tmp_path / "a").touch()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        await writer.write(str(tmp_path / "a"), "1", limit=5)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_text_longer_than_a_pipe_holds(writer: LiveWriter, tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    await writer.write(str(tmp_path / "a"), "x" * 300_000, limit=5)
+    assert (tmp_path / "a").stat().st_size == 300_000
+
+
+async def test_a_process_started_ahead_does_the_next_write(writer: LiveWriter, hanging: str) -> None:
+    pid = await writer.start()
+    assert pid == await writer.start()
+    with pytest.raises(Wedged) as caught:
+        await writer.write(hanging, "1", limit=0.1)
+    assert caught.value.data["pid"] == pid
