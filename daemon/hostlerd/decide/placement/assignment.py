@@ -213,26 +213,36 @@ class _Assigner:
                 for guest in _guests(vcpus, holding.pricing.need.threads)
                 if any(v not in holding.pins for v in guest)
             ]
+            waiting.sort(key=len, reverse=True)
             for near in range(3):
                 waiting = [guest for guest in waiting if not self._join(holding, cell, guest, near)]
+            for guest in waiting:
+                self._tear(holding, cell, guest)
 
     def _join(self, holding: _Holding, cell: int, guest: tuple[int, ...], near: int) -> bool:
-        """Put a guest core into a bucket that still wants some of its cell, the nearer to where it runs the better."""
+        """Put a guest core on a core of a bucket that still wants as much of its cell, near to where it runs."""
+        missing = [v for v in guest if v not in holding.pins]
         for index in holding.parts:
-            if holding.quota[index, cell] and self._near(holding, guest, self.layout.buckets[index], near):
-                while holding.quota[index, cell]:
-                    missing = [v for v in guest if v not in holding.pins]
-                    if not missing:
-                        return True
-                    core = self._slot(holding, self.layout.buckets[index], len(missing))
-                    if core is None:
-                        break
-                    holding.place(missing[0], cell, index, holding.open[core][0], core)
-                if all(v in holding.pins for v in guest):
+            bucket = self.layout.buckets[index]
+            if holding.quota[index, cell] >= len(missing) and self._near(holding, guest, bucket, near):
+                core = self._slot(holding, bucket, len(missing))
+                if core is not None and len(holding.open[core]) >= len(missing):
+                    for vcpu in missing:
+                        holding.place(vcpu, cell, index, holding.open[core][0], core)
                     return True
         return False
 
+    def _tear(self, holding: _Holding, cell: int, guest: tuple[int, ...]) -> None:
+        """Put the vCPUs of a guest core wherever its cell has quota left."""
+        for vcpu in guest:
+            for index in holding.parts:
+                if vcpu not in holding.pins and holding.quota[index, cell]:
+                    core = self._slot(holding, self.layout.buckets[index], 1)
+                    if core is not None:
+                        holding.place(vcpu, cell, index, holding.open[core][0], core)
+
     def _near(self, holding: _Holding, guest: tuple[int, ...], bucket: Bucket, near: int) -> bool:
+        """Whether a bucket is in the L3 domain (0) or node (1) the guest core runs in, or anywhere (2)."""
         current = holding.pricing.current
         if near == 2 or current is None or guest[0] >= len(current.vcpus):
             return near == 2

@@ -82,15 +82,17 @@ class Candidates:
                 plan = Completion(pricing, ledger).plan(self._by_bucket(cells), tight=loose)
                 if plan is not None:
                     yield plan
-                    if tight and pricing.need.emulator:
-                        yield from self._thrifty(cells, ledger, plan, tight=loose)
+                    if pricing.need.emulator:
+                        yield from self._emulators(cells, ledger, plan, tight=loose, thrifty=tight)
 
-    def _thrifty(self, cells: Sequence[Spread], ledger: Ledger, plan: Plan, *, tight: bool) -> Iterator[Plan]:
-        """The same with fewer emulator CPUs, where that saves others something."""
-        for emulator in range(sum(part.emulator for part in plan)):
-            other = Completion(self.pricing, ledger).plan(
-                self._by_bucket(cells), tight=tight, emulator=emulator
-            )
+    def _emulators(
+        self, cells: Sequence[Spread], ledger: Ledger, plan: Plan, *, tight: bool, thrifty: bool
+    ) -> Iterator[Plan]:
+        """The same with the emulator's own cores elsewhere or, where that saves others something, fewer of them."""
+        counts = self._by_bucket(cells)
+        given = sum(part.emulator for part in plan)
+        for emulator in (*range(given), given) if thrifty else (given,):
+            other = Completion(self.pricing, ledger).plan(counts, tight=tight, emulator=emulator, apart=True)
             if other is not None:
                 yield other
 
@@ -264,9 +266,12 @@ class Candidates:
             take = min(left, room[b] - spread[b])
             spread[b] += take
             left -= take
-        rest = sorted(
-            (b for b in pool if b not in spread), key=lambda b: (b not in first, -room[b], like[b][-1], b)
-        )
+        buckets = self.buckets
+        in_l3: dict[int, int] = {}
+        for b in pool:
+            in_l3[buckets[b].l3] = in_l3.get(buckets[b].l3, 0) + room[b]
+        used = {buckets[b].l3 for b in spread}
+        rest = [b for b in pool if b not in spread]
         while left and rest:
             ahead = [b for b in rest if b in first] or rest
             fits = [b for b in ahead if room[b] >= left]
@@ -274,7 +279,12 @@ class Candidates:
                 for b in _distinct(fits, like, self.buckets):
                     yield {**spread, b: left}
                 return
-            b = rest.pop(0)
+            b = min(
+                ahead,
+                key=lambda b: (buckets[b].l3 not in used, -in_l3[buckets[b].l3], -room[b], like[b][-1], b),
+            )
+            rest.remove(b)
+            used.add(buckets[b].l3)
             spread[b] = room[b]
             left -= room[b]
         if not left:

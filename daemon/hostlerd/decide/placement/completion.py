@@ -40,11 +40,17 @@ class Completion:
         self.shares = {}
 
     def plan(
-        self, counts: Mapping[int, Sequence[int]], *, tight: bool, emulator: int | None = None
+        self,
+        counts: Mapping[int, Sequence[int]],
+        *,
+        tight: bool,
+        emulator: int | None = None,
+        apart: bool = False,
     ) -> Plan | None:
         """None where it does not fit. `tight`: no sibling stays idle, odd threads share a core.
 
-        `emulator`: how many emulator CPUs, if not as many as wanted.
+        `emulator`: how many emulator CPUs, if not as many as wanted. `apart`: those for which there is no idle sibling
+        are kept away from the vCPUs' buckets rather than with them.
         """
         for index, vcpus in counts.items():
             share = self.shares[index] = _Share(vcpus)
@@ -57,7 +63,7 @@ class Completion:
         if wanted:
             wanted = self._siblings(wanted)
         if wanted:
-            self._elsewhere(wanted, tight=tight)
+            self._elsewhere(wanted, tight=tight, apart=apart)
         return tuple(
             Part(b, tuple(s.vcpus), s.emulator, s.cores, s.loose) for b, s in sorted(self.shares.items())
         )
@@ -97,11 +103,16 @@ class Completion:
             wanted -= share.emulator
         return wanted
 
-    def _elsewhere(self, wanted: int, *, tight: bool) -> None:
-        """The rest: near, then with the vCPUs, then where most is free."""
+    def _elsewhere(self, wanted: int, *, tight: bool, apart: bool) -> None:
+        """The rest: near, then with the vCPUs and where most is free, or the other way round."""
         order = sorted(
             (b.index for b in self.pricing.layout.buckets if self.free[b.index] > 0 or self.open[b.index]),
-            key=lambda b: (self.pricing.emulator[b], b not in self.shares, -self.free[b], b),
+            key=lambda b: (
+                self.pricing.emulator[b],
+                (b in self.shares) == apart,
+                self.free[b] * (apart * 2 - 1),
+                b,
+            ),
         )
         for index in order:
             width = self.pricing.layout.buckets[index].width

@@ -7,7 +7,7 @@ that is a constant of the domain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from typing import NamedTuple
@@ -103,7 +103,7 @@ class Pricing:
             return cores * bucket.width // need.threads * need.threads
         return cores * bucket.width
 
-    def cores(self, bucket: Bucket, vcpus: tuple[int, ...] | list[int], emulator: int) -> int:
+    def cores(self, bucket: Bucket, vcpus: Sequence[int], emulator: int) -> int:
         """Whole cores that so many vCPUs by cell and emulator CPUs take."""
         total, width, threads = sum(vcpus), bucket.width, self.need.threads
         least = -(-(total + emulator) // width)

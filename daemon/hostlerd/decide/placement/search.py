@@ -58,7 +58,6 @@ class Search:
         if answer.cost < self._best.cost:
             self._best = answer
 
-    @property
     def _perfect(self) -> bool:
         return o.core_part(self._best.cost) == self._bound and not o.migrations_of(self._best.cost)
 
@@ -102,7 +101,7 @@ class Search:
         frontier: list[tuple[int, int, int, Answer]] = [(start.cost, 0, 0, start)]
         seen = {self._key(start)}
         number = 0
-        while frontier and not self._perfect:
+        while frontier and not self._perfect():
             _, _, links, answer = heappop(frontier)
             for name in self._unhappy(answer):
                 core = self._core(name, answer.plans[name])
@@ -121,7 +120,7 @@ class Search:
                         number += 1
                         if links + 1 < LINKS:
                             heappush(frontier, (after.cost, number, links + 1, after))
-                    if self._perfect:
+                    if self._perfect():
                         return
 
     def _unhappy(self, answer: Answer) -> list[str]:
@@ -137,7 +136,7 @@ class Search:
 
     def _sets(self, budget: int) -> None:
         for lifted in self._combinations():
-            if self._perfect:
+            if self._perfect():
                 return
             if self._beam.spent >= budget:
                 self.complete = False
