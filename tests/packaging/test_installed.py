@@ -127,10 +127,10 @@ def test_the_manual_can_be_shown() -> None:
 
 @pytest.fixture
 def units(root: Path) -> Path:
-    """The units, with a program that exists: that it does not is all that systemd-analyze would find."""
+    """The units, with programs that exist: that they do not is all that systemd-analyze would find."""
     folder = root / "usr/lib/systemd/system"
     for unit in folder.iterdir():
-        unit.write_text(unit.read_text().replace("/usr/bin/hostlerd", f"{root}/usr/bin/hostlerd"))
+        unit.write_text(unit.read_text().replace("/usr/bin/hostler", f"{root}/usr/bin/hostler"))
     return folder
 
 
