@@ -135,9 +135,9 @@ async def test_a_mask_the_kernel_does_not_grant_is_a_failure(host: SimulatedHost
 
 
 async def test_a_control_group_without_a_cpuset_is_a_failure(host: SimulatedHost, journal: Journal):
-    host.kernel.tree.put("/sys/fs/cgroup/bare.slice/cgroup.procs", "")
+    host.kernel.tree.put("/sys/elsewhere/bare.slice/cgroup.procs", "")
     with pytest.raises(HostFailed, match="has no cpuset"):
-        await do(host, journal, replace(confine({0, 1}), path="/sys/fs/cgroup/bare.slice"))
+        await do(host, journal, replace(confine({0, 1}), path="/sys/elsewhere/bare.slice"))
 
 
 async def test_what_systemd_refuses_is_told_in_its_words(host: SimulatedHost, journal: Journal):
