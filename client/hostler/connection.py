@@ -72,13 +72,12 @@ class Connection:
                         remedy="see `journalctl -u hostlerd`",
                         data={"path": self.path},
                     )
-                if "event" in answer:
-                    continue
+                if "event" in answer or answer.get("id") not in {None, self._last}:
+                    continue  # an event, or the answer to a call that was given up
                 error = answer.get("error")
                 if is_map(error):
                     raise from_wire(error)
-                if answer.get("id") == self._last:
-                    return answer.get("result")
+                return answer.get("result")
         except TimeoutError:
             raise TimedOut(
                 f"the daemon did not answer `{method}` within {limit:.3g} s",

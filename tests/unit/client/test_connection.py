@@ -170,7 +170,15 @@ def test_a_refusal_before_the_request_was_read_is_told(impostor) -> None:
 
 def test_answers_to_others_and_events_are_skipped(impostor) -> None:
     stream = b"".join(
-        map(frames.encode, [{"event": {"a": 1}}, {"id": 7, "result": "other"}, {"id": 1, "result": "mine"}])
+        map(
+            frames.encode,
+            [
+                {"event": {"a": 1}},
+                {"id": 7, "result": "other"},
+                {"id": 8, "error": {}},
+                {"id": 1, "result": "mine"},
+            ],
+        )
     )
     impostor(lambda peer: peer.sendall(stream))
     with Connection() as client:
