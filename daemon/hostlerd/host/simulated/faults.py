@@ -22,6 +22,7 @@ KNOWN = {
     "pin-fails": "libvirt cannot pin anything of the domain `object`",
     "early-udev": "udev's rules win the race against loaded drivers for a new device (mostly they lose it)",
     "vanish-after-writes": "the card of the device `object` is pulled out after `value` more changes to the host",
+    "die-before-writes": "SIGKILL for this process when it is about to make the change of number `value`",
     "die-after-writes": "SIGKILL for this process after `value` more changes to the host",
 }
 

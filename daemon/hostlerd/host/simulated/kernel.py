@@ -70,6 +70,7 @@ class Kernel:
 
     def write(self, path: str, text: str) -> None:
         """Raises OSError, and `pci.Blocked` when the kernel does not return."""
+        self.begin()
         real = self.tree.real(path)
         if self.tree.is_folder(real):
             raise fail(errno.EISDIR, path)
@@ -127,6 +128,7 @@ class Kernel:
                 self.pci.virtual_functions(address, text.strip())
 
     def modprobe(self, words: list[str]) -> int:
+        self.begin()
         status = self.pci.modprobe(words)
         self.done("/sbin/modprobe", " ".join(words))
         return status
@@ -207,6 +209,13 @@ class Kernel:
         for call in self.changed:
             call()
 
+    def begin(self) -> None:
+        """The daemon is about to change something: its journal says so already."""
+        if ("die-before-writes", "") in self.faults.active and self.faults.count_down(
+            "die-before-writes", ""
+        ):
+            self._die()
+
     def done(self, what: str, text: str) -> None:
         """The daemon changed something. Faults that count: dying comes last, the answer is never heard of."""
         self.log.append((what, text))
@@ -216,8 +225,11 @@ class Kernel:
                 if name == "vanish-after-writes":
                     self.unplug(obj)
                 else:
-                    self.settle()
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    self._die()
+
+    def _die(self) -> None:
+        self.settle()
+        os.kill(os.getpid(), signal.SIGKILL)
 
     # --- to and from JSON
 

@@ -87,14 +87,17 @@ class SimulatedLibvirt:
         return tuple(self._parse(d.inactive) for d in self.domains.values() if d.inactive and not d.live)
 
     async def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None:
+        self._kernel.begin()
         await self._pin(uuid, "vcpupin", vcpu, cpus)
         self._kernel.done(f"vcpupin {vcpu} of {uuid}", format_cpu_list(cpus))
 
     async def pin_emulator(self, uuid: str, cpus: CpuSet) -> None:
+        self._kernel.begin()
         await self._pin(uuid, "emulatorpin", 0, cpus)
         self._kernel.done(f"emulatorpin of {uuid}", format_cpu_list(cpus))
 
     async def pin_iothread(self, uuid: str, iothread: int, cpus: CpuSet) -> None:
+        self._kernel.begin()
         await self._pin(uuid, "iothreadpin", iothread, cpus)
         self._kernel.done(f"iothreadpin {iothread} of {uuid}", format_cpu_list(cpus))
 

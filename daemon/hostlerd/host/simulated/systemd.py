@@ -47,6 +47,7 @@ class SimulatedUnits:
 
     async def set_allowed_cpus(self, unit: str, cpus: CpuSet) -> None:
         await trio.lowlevel.checkpoint()
+        self.kernel.begin()
         words = self.kernel.faults.get("unit-refuses", unit)
         if words is not None:
             raise HostFailed(words or "Access denied", data={"object": unit})

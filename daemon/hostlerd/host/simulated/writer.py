@@ -42,6 +42,7 @@ class SimulatedWriter:
 
     async def replace_file(self, path: str, text: str | None) -> None:
         await trio.lowlevel.checkpoint()
+        self._kernel.begin()
         if path.startswith(("/sys/", "/proc/")):
             raise fail(errno.EPERM, path)
         if text is None:

@@ -19,7 +19,7 @@ def main() -> int:
         "--keep", action="store_true", help="leave journal, state and log of the daemon there"
     )
     parser.add_argument(
-        "--crashes", action="store_true", help="instead: kill -9 after every change, a minute or two"
+        "--crashes", action="store_true", help="instead: kill -9 at every change, some minutes"
     )
     given = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="hostler-")

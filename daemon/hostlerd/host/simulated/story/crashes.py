@@ -1,6 +1,6 @@
-"""kill -9 after every single change that starting and stopping a domain makes, each on a host of its own.
+"""kill -9 before and after every single change of starting and stopping a domain, each on a host of its own.
 
-A minute or two: not part of the story, but told like it (`--crashes`).
+Some minutes: not part of the story, but told like it (`--crashes`).
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from itertools import count, product
 
 from hostlerd.host.simulated.story.stage import Stage
 from hostlerd.host.simulated.story.sunny import CARD, pinned
@@ -17,8 +18,8 @@ QUIET = 0.3
 """Seconds without a change after which the last one is taken to have been made."""
 
 
-def _crash(stage: Stage, tell: Telling, action: str, number: int) -> bool:
-    """Kill after the change of this number; False when there are not so many."""
+def _crash(stage: Stage, tell: Telling, action: str, moment: str, number: int) -> bool:
+    """Kill before or after the change of this number; False when there are not so many."""
     stage.start()
     stage.settled()
     before = stage.remember()
@@ -27,7 +28,7 @@ def _crash(stage: Stage, tell: Telling, action: str, number: int) -> bool:
         stage.simulate("start", name="win11")
         pinned(stage, "win11", 4)
         stage.settled()
-    stage.simulate("fault", name="die-after-writes", value=str(number))
+    stage.simulate("fault", name=f"die-{moment}-writes", value=str(number))
     stage.client("simulate", action, "name=win11")
     if stage.answers():
         time.sleep(QUIET)
@@ -42,18 +43,16 @@ def _crash(stage: Stage, tell: Telling, action: str, number: int) -> bool:
     differences = stage.differences(before)
     hung = stage.show()["hung"]
     held = status == -signal.SIGKILL and state == "converged" and not differences and not hung
-    tell.check(f"after change {number} of a {action}", held, [status, state, differences, hung])
+    tell.check(f"{moment} change {number} of a {action}", held, [status, state, differences, hung])
     stage.end()
     return True
 
 
 def play(folder: str, tell: Telling) -> None:
-    for action in ("start", "stop"):
-        tell.scene(f"Killed in the middle of a {action}, started again: the host is as it was")
-        number = 1
-        while True:
-            place = os.path.join(folder, f"{action}-{number}")
+    for action, moment in product(("start", "stop"), ("before", "after")):
+        tell.scene(f"Killed {moment} a change of a {action}, started again: the host is as it was")
+        for number in count(1):
+            place = os.path.join(folder, f"{action}-{moment}-{number}")
             os.mkdir(place)
-            if not _crash(Stage(place), tell, action, number):
+            if not _crash(Stage(place), tell, action, moment, number):
                 break
-            number += 1
