@@ -1,7 +1,7 @@
 """A libvirtd of our own, with QEMU's emulation, in a mount namespace apart from the machine's own libvirt.
 
-Everything is looked at from outside the product: virsh, /proc. Needs root, or a kernel that lets users be root in a
-namespace of their own.
+Everything is looked at from outside the product: virsh, /proc. Needs
+root: in a user's namespace libvirtd cannot set the groups of its QEMU.
 """
 
 from __future__ import annotations
@@ -74,12 +74,20 @@ DOMAIN = """
 
 
 def missing() -> str:
-    """The command that installs what is missing; empty where all is there."""
+    """What to do about what is missing; empty where all is there."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     packages = [package for program, package in NEEDS.items() if shutil.which(program, path=path) is None]
     if not any(Path("/usr/lib").glob("**/libvirt/connection-driver/libvirt_driver_qemu.so")):
         packages.append("libvirt-daemon-driver-qemu")
-    return f"apt-get install -y --no-install-recommends {' '.join(packages)}" if packages else ""
+    if packages:
+        return f"apt-get install -y --no-install-recommends {' '.join(packages)}"
+    namespace = subprocess.run([*unshare(), "true"], capture_output=True, text=True, check=False)
+    return namespace.stderr and f"allow mount namespaces ({namespace.stderr.strip()})"
+
+
+def unshare() -> list[str]:
+    """The command that runs another one in a mount namespace of its own, as root there."""
+    return ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--mount"]
 
 
 class PrivateLibvirtd:
@@ -111,10 +119,9 @@ class PrivateLibvirtd:
         script += [f"mkdir -p {at} && mount --bind {self.root}/{name} {at}" for name, at in MOUNTS.items()]
         script += [f"mount --bind {self.root}/{name} /etc/{name}" for name in USERS]
         script += [f"exec libvirtd --config {self.root}/etc/libvirtd.conf"]
-        user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
         with (self.root / "log" / "stderr").open("ab") as errors:
             self._process = subprocess.Popen(
-                ["unshare", *user, "--mount", "sh", "-ec", "; ".join(script)],
+                [*unshare(), "sh", "-ec", "; ".join(script)],
                 env={**os.environ, "PATH": f"/usr/sbin:/sbin:{os.environ['PATH']}"},
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

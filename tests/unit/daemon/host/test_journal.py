@@ -15,6 +15,8 @@ import pytest
 from hostlerd.host.journal import JournalHandler, goes_to_journal, priority
 from hostlerd.log import fields_of
 
+from .private_libvirtd import unshare
+
 DAEMON = Path(__file__).parents[4] / "daemon"
 CLIENT = Path(__file__).parents[4] / "client"
 RECEIVER = """
@@ -99,10 +101,9 @@ def test_the_journal_is_used_only_where_the_descriptor_is_the_journal(
 
 def test_what_systemd_python_sends_arrives_at_the_journals_socket() -> None:
     """The socket's place is fixed in libsystemd: a mount namespace has one of its own."""
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     script = 'mount -t tmpfs none /run && exec "$0" -c "$1"'
     done = subprocess.run(
-        ["unshare", *user, "--mount", "sh", "-c", script, sys.executable, RECEIVER],
+        [*unshare(), "sh", "-c", script, sys.executable, RECEIVER],
         env={**os.environ, "PYTHONPATH": f"{DAEMON}:{CLIENT}"},
         capture_output=True,
         text=True,
