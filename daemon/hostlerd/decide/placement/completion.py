@@ -35,7 +35,7 @@ class Completion:
 
     def __post_init__(self) -> None:
         self.free = self.ledger.free.copy()
-        self.open = [self.ledger.open(bucket.index) for bucket in self.pricing.layout.buckets]
+        self.open = self.ledger.opens()
         self.spare = self.ledger.spare
         self.shares = {}
 

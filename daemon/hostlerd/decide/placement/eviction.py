@@ -23,8 +23,9 @@ class Crowded(Ledger):
         self.adopt(empty)
         self._real = real.free
 
-    def burden(self, index: int) -> int:
-        return self.free[index] - self._real[index]
+    def marks(self) -> list[int]:
+        burden = [free - real for free, real in zip(self.free, self._real, strict=True)]
+        return [mark + 4 * cores for mark, cores in zip(super().marks(), burden, strict=True)]
 
     def effect(self, plan: Plan) -> int:
         buckets = self.layout.buckets

@@ -195,7 +195,7 @@ class Pricing:
 class Ledger:
     """Who is where, by bucket and L3 domain, and the total cost. Plans are added and taken away."""
 
-    __slots__ = ("_boot", "_l3", "_spare", "cost", "free", "layout", "loose", "touched", "users")
+    __slots__ = ("_boot", "_l3", "_spare", "_widths", "cost", "free", "layout", "loose", "touched", "users")
 
     def __init__(self, layout: Layout, spare: int) -> None:
         """`spare`: CPUs that may still be given away."""
@@ -204,6 +204,7 @@ class Ledger:
         self.loose = [0] * len(layout.buckets)
         position = {l3: i for i, l3 in enumerate(layout.l3s)}
         self._l3 = [position[b.l3] for b in layout.buckets]
+        self._widths = [b.width for b in layout.buckets]
         self._boot = layout.boot_bucket
         self._spare = spare
         self.users = [0] * len(position)
@@ -218,17 +219,18 @@ class Ledger:
     def adopt(self, other: Ledger) -> None:
         """Start from a copy of another ledger."""
         self.layout, self._l3, self._boot, self._spare = other.layout, other._l3, other._boot, other._spare  # noqa: SLF001
+        self._widths = other._widths  # noqa: SLF001
         self.free, self.loose = other.free.copy(), other.loose.copy()
         self.users, self.touched, self.cost = other.users.copy(), other.touched.copy(), other.cost
 
-    def mark(self, index: int) -> tuple[bool, bool, int]:
-        """What makes a bucket different from another with the same cores free."""
-        here = self._l3[index]
-        return bool(self.users[here]), bool(self.touched[here]), self.burden(index)
+    def marks(self) -> list[int]:
+        """What makes buckets with the same cores free different: their L3 domain's use, and how burdened they are."""
+        users, touched = self.users, self.touched
+        return [(1 if users[i] else 0) + (2 if touched[i] else 0) for i in self._l3]
 
-    def burden(self, index: int) -> int:  # noqa: ARG002
-        """Cores of a bucket that others have and yet count as free: none."""
-        return 0
+    def state(self) -> tuple[object, ...]:
+        """What a domain's candidates and their costs depend on."""
+        return (*self.free, *self.loose, self._spare, *self.marks())
 
     def fork(self) -> Ledger:
         twin = copy(self)
@@ -236,9 +238,9 @@ class Ledger:
         twin.users, twin.touched = self.users.copy(), self.touched.copy()
         return twin
 
-    def open(self, index: int) -> int:
-        """Threads of shared cores that nobody has yet."""
-        return -self.loose[index] % self.layout.buckets[index].width
+    def opens(self) -> list[int]:
+        """Threads of shared cores that nobody has yet, by bucket."""
+        return [-n % width for n, width in zip(self.loose, self._widths, strict=True)]
 
     def holds(self, plan: Plan) -> bool:
         """Whether a plan fits."""
