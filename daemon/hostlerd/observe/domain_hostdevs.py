@@ -97,14 +97,17 @@ def _nvme(element: Element) -> Hostdev:
 
 
 def _usb(source: Element) -> str:
-    """``vendor:product`` as lsusb writes it, or ``bus 1 device 4``."""
+    """``vendor:product`` as lsusb writes it, ``bus 1 device 4``, or both: the address tells equal devices apart."""
     vendor, product, address = source.find("vendor"), source.find("product"), source.find("address")
+    words: list[str] = []
     if vendor is not None and product is not None:
         ids = [number(e, e.get("id"), "id", most=0xFFFF) for e in (vendor, product)]
-        return f"{ids[0]:04x}:{ids[1]:04x}"
-    if address is None:
+        words.append(f"{ids[0]:04x}:{ids[1]:04x}")
+    if address is not None:
+        words.append(_usb_place(address))
+    if not words:
         raise wrong(source, "it names neither vendor and product nor an address")
-    return _usb_place(address)
+    return " ".join(words)
 
 
 def _usb_place(address: Element) -> str:

@@ -125,6 +125,15 @@ def test_wrong_ones_name_the_element(devices: str, words: str) -> None:
     assert caught.value.message.startswith("<")
 
 
+def test_two_equal_usb_devices_are_told_apart_by_their_addresses() -> None:
+    ids = "<vendor id='0x03f0'/><product id='0x7e04'/>"
+    both = (hostdev("usb", f"{ids}<address bus='1' device='{device}'/>") for device in (20, 21))
+    assert [device.source for device in hostdevs("".join(both))] == [
+        "03f0:7e04 bus 1 device 20",
+        "03f0:7e04 bus 1 device 21",
+    ]
+
+
 def test_scsi_devices_may_share_an_adapter() -> None:
     device = "<hostdev type='scsi'><source protocol='iscsi' name='a'/></hostdev>"
     assert len(hostdevs(device * 2)) == 2
