@@ -17,7 +17,7 @@ async def test_a_file_that_is_made_or_moved_there(tmp_path: Path) -> None:
     for make in (Path.touch, other.rename):
         with appearances([str(tmp_path / "socket"), str(tmp_path / "elsewhere" / "socket")]) as seen:
             make(tmp_path / "socket")
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 await seen.wait()
         (tmp_path / "socket").unlink()
 
@@ -30,7 +30,7 @@ async def test_what_happened_before_the_wait_counts_and_other_files_do_not(tmp_p
             await seen.wait()
         assert scope.cancelled_caught
         (tmp_path / "socket").touch()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await seen.wait()
 
 
@@ -39,7 +39,7 @@ async def test_folders_on_the_way_count(tmp_path: Path) -> None:
     for step in (path.parent.parent, path.parent):
         with appearances([str(path)]) as seen:
             step.mkdir()
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 await seen.wait()
 
 
@@ -48,7 +48,7 @@ async def test_a_folder_that_goes_away_is_told(tmp_path: Path) -> None:
     folder.mkdir()
     with appearances([str(folder / "socket")]) as seen:
         folder.rmdir()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await seen.wait()
 
 

@@ -106,7 +106,7 @@ class Kicks:
         self._event.set()
 
     async def wait(self) -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await self._event.wait()
         await trio.testing.wait_all_tasks_blocked()
         self._event = trio.Event()
@@ -165,7 +165,7 @@ async def test_someone_listens_and_does_not_answer(tmp_path: object) -> None:
     peer, _ = await listener.accept()
     peer.close()
     listener.close()
-    with trio.fail_after(5), pytest.raises(Unreachable):
+    with trio.fail_after(20), pytest.raises(Unreachable):
         await driver.connect(lambda: None)
 
 

@@ -33,7 +33,7 @@ def writer_for(root: Path, **options: object) -> LiveWriter:
 
 
 async def wait_nothing_left(writer: LiveWriter) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while writer.stuck():
             await trio.sleep(0.01)
 
@@ -139,7 +139,7 @@ async def test_a_hanging_write_delays_no_other(writer: LiveWriter, hanging: str,
     (tmp_path / "a").touch()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(expect_wedged, writer, hanging)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await writer.write(str(tmp_path / "a"), "1", limit=5)
         assert (tmp_path / "a").read_text() == "1"
 
@@ -182,7 +182,7 @@ async def test_a_cancelled_write_is_finished_by_the_process(writer: LiveWriter, 
         await writer.write(hanging, "in the end", limit=30)
     assert list(writer.stuck().values()) == [hanging]
     reader = os.open(hanging, os.O_RDONLY | os.O_NONBLOCK)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         await trio.lowlevel.wait_readable(reader)
     assert os.read(reader, 100) == b"in the end"
     os.close(reader)

@@ -124,7 +124,7 @@ async def test_a_socket_that_appears_is_tried_at_once(running: Source, tmp_path:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while not condition():  # noqa: ASYNC110 - inotify has its own time
             await trio.sleep(0.01)
 
