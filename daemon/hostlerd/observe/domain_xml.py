@@ -40,8 +40,10 @@ def parse_domain(xml: str | bytes) -> Definition:
         raise BadInput(
             "<domain>: it has no <name>", remedy="correct the domain's XML", data={"element": "name"}
         )
-    if "/" in name:
-        raise wrong(_first(domain, "name"), f"{name!r} has a / in it")
+    if "/" in name or "\n" in name:
+        raise wrong(
+            _first(domain, "name"), f"{name!r} has a / or a line break in it, which libvirt does not take"
+        )
     kind = domain.get("type")
     if not kind:
         raise wrong(domain, "it has no type")
@@ -55,7 +57,7 @@ def parse_domain(xml: str | bytes) -> Definition:
     devices = tuple(hostdevs(domain))
     identity = domain.find("uuid")
     return Definition(
-        name=name.strip(),
+        name=name,
         uuid="" if identity is None else uuid(identity, identity.text or ""),
         type=kind,
         vcpus=vcpus,

@@ -51,6 +51,7 @@ def test_a_domain_in_a_file_of_libvirts_own() -> None:
         ("<domain type='kvm'/>", "<name>"),
         ("<domain type='kvm'><name> </name></domain>", "<name>"),
         ("<domain type='kvm'><name>a/b</name></domain>", "<name>"),
+        ("<domain type='kvm'><name>a\nb</name></domain>", "<name>"),
         ("<domain><name>a</name></domain>", "<domain>: it has no type"),
         ("<domain type='kvm'><name>a</name><uuid>1-2</uuid></domain>", "<uuid>: '1-2' is not a UUID"),
         ("<!DOCTYPE d [<!ENTITY a 'b'>]><domain type='kvm'><name>&a;</name></domain>", "DTD"),
