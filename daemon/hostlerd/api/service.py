@@ -123,8 +123,7 @@ class HostlerService:
             case "prepare":
                 return await self._prepare(params)
             case "release":
-                definition = parse_domain(_text(params, "xml"))
-                await self._loop().release(definition.uuid, definition.name)
+                await self._release(params)
                 return {}
             case "hook":
                 self._loop().look_at_domains.kick()
@@ -193,6 +192,17 @@ class HostlerService:
         if isinstance(name, str) and name and name != definition.name:
             definition = replace(definition, name=name)
         return {"devices": await self._loop().prepare(definition, xml)}
+
+    async def _release(self, params: Mapping[str, Any]) -> None:
+        """By the XML's UUID; by the name alone where the XML is missing or broken, because a claim must end."""
+        try:
+            uuid = parse_domain(_text(params, "xml")).uuid
+        except BadInput:
+            name = _text(params, "name")
+            uuid = self._loop().claim_of(name) or ""
+            if not uuid:
+                raise
+        await self._loop().release(uuid, str(params.get("name") or uuid))
 
     def _retry(self, params: Mapping[str, Any]) -> Json:
         obj = _text(params, "object")

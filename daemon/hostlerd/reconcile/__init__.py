@@ -73,6 +73,11 @@ class Reconciler:
         """A pass of the host lane is under way."""
         return self._host_lane.busy
 
+    def claim_of(self, name: str) -> str | None:
+        """The UUID of the claim a domain of this name has."""
+        claims = self._shared.journal.ledger.claims.values()
+        return next((claim.uuid for claim in claims if claim.name == name), None)
+
     async def run_host(self) -> None:
         await self._run(self.look_at_host, self._host_lane.one_pass, self._claims.fail_all)
 

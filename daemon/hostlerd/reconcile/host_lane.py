@@ -76,6 +76,8 @@ class HostLane:
                 with trio.CancelScope(shield=True):
                     await perform(self._shared.host, journal, step)
             except HostlerError as error:
+                if journal.is_unwritable(error):
+                    raise  # nothing is wrong with the object; the pass is tried again
                 failed.add(step.object)
                 self._failed(step, error, failed)
             else:

@@ -164,6 +164,17 @@ def test_requests_that_make_no_sense_are_answered(tmp_path: Path):
         assert call(tmp_path, "status")["state"] == "converged"
 
 
+def test_a_release_with_broken_xml_still_ends_the_claim(tmp_path: Path):
+    with daemon(tmp_path):
+        xml = domain("win11", hostdevs=[GPU]).replace(
+            "<memory", "<uuid>11111111-1111-1111-1111-111111111111</uuid><memory"
+        )
+        assert GPU in call(tmp_path, "prepare", name="win11", xml=xml)["devices"]
+        call(tmp_path, "release", name="win11", xml="<domain")
+        owners = {d["address"]: d["owner"]["kind"] for d in call(tmp_path, "devices")["devices"]}
+        assert owners[GPU] == "host"
+
+
 def test_sim_needs_a_place_of_its_own():
     done = subprocess.run(
         [sys.executable, "-m", "hostlerd", "--sim"],
