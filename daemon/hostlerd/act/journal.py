@@ -9,10 +9,14 @@
 The ledger is the fold over the lines. A last line cut short announced something that never happened and is dropped; any
 other line that makes no sense is kept aside with the file and said. When the file grows it is rewritten from the
 ledger.
+
+What opens must be in the file before it is true. What closes ({"close"}, {"end"}) or warns (a trouble) is true at once
+and gets into the file when there is room again: a restart that does not know of it finds it out from the host.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -20,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
-from hostler.errors import HostFailed
+from hostler.errors import BadInput, HostFailed, HostlerError
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import (
     Claim,
@@ -80,9 +84,17 @@ class Journal:
         self._path, self._boot, self._parse = path, boot, parse
         self._next = 1
         self._fd = -1
+        self._behind = False
         self.ledger = Ledger()
-        self._load()
-        self._rewrite()
+        whole = self._load()
+        try:
+            self._rewrite()
+        except OSError as error:
+            if not whole:
+                raise _unwritable(path, error) from error
+            log.warning("the journal is used as it is: it cannot be written anew (%s)", error.strerror)
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            os.ftruncate(self._fd, whole)
 
     # What the rest of the daemon says
 
@@ -94,22 +106,22 @@ class Journal:
         """Close the record of an object, whatever its kind."""
         for word, field, _ in RECORDS.values():
             if key in getattr(self.ledger, field):
-                self._append({"close": word, "key": key})
+                self._append_late({"close": word, "key": key})
 
     def claim(self, claim: Claim) -> None:
         self._append({"open": "claim", "key": claim.uuid, "value": _claim_json(claim)})
 
     def unclaim(self, uuid: str) -> None:
         if uuid in self.ledger.claims:
-            self._append({"close": "claim", "key": uuid})
+            self._append_late({"close": "claim", "key": uuid})
 
     def trouble(self, trouble: Trouble) -> None:
-        self._append({"open": "trouble", "key": trouble.object, "value": asdict(trouble)})
+        self._append_late({"open": "trouble", "key": trouble.object, "value": asdict(trouble)})
 
     def forgive(self, obj: str) -> None:
         """A trouble and the steps on its object that never ended."""
         if obj in self.ledger.troubles:
-            self._append({"close": "trouble", "key": obj})
+            self._append_late({"close": "trouble", "key": obj})
         for step in [s for s in self.ledger.outstanding.values() if s.object == obj]:
             self.end(step.number)
 
@@ -132,7 +144,7 @@ class Journal:
         return number
 
     def end(self, number: int) -> None:
-        self._append({"end": number})
+        self._append_late({"end": number})
 
     # The file
 
@@ -141,6 +153,8 @@ class Journal:
         after = self._fold(self.ledger, line)
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         try:
+            if self._behind:
+                self._rewrite()
             size = os.lseek(self._fd, 0, os.SEEK_END)
             try:
                 if os.write(self._fd, data) != len(data):
@@ -150,22 +164,33 @@ class Journal:
                 os.ftruncate(self._fd, size)
                 raise
         except OSError as error:
-            raise HostFailed(
-                f"the journal {self._path} cannot be written: {error.strerror}",
-                remedy="nothing was changed; make room and try again",
-                data={"object": self._path, "errno": error.errno},
-            ) from error
+            raise _unwritable(self._path, error) from error
         self.ledger = after
         if size > COMPACT_AT:
-            self._rewrite()
+            try:
+                self._rewrite()
+            except OSError as error:
+                log.warning("the journal cannot be written anew: %s", error.strerror)
 
-    def _load(self) -> None:
+    def _append_late(self, line: Json) -> None:
+        """For what is true already, in the file or not."""
         try:
-            with open(self._path, encoding="utf-8", errors="replace") as file:
-                lines = file.read().split("\n")
+            self._append(line)
+        except HostFailed as error:
+            log.warning("%s", error.message)
+            self.ledger = self._fold(self.ledger, line)
+            self._behind = True
+
+    def _load(self) -> int:
+        """The bytes of whole lines of this boot; 0 where there is nothing to go on from."""
+        try:
+            with open(self._path, "rb") as file:
+                data = file.read()
         except FileNotFoundError:
-            return
-        whole, cut = lines[:-1], lines[-1]
+            return 0
+        size = data.rfind(b"\n") + 1
+        whole = data[:size].decode("utf-8", "replace").split("\n")[:-1]
+        cut = data[size:]
         if cut:
             log.warning("the journal's last line was cut short; what it announced was not done")
         bad = 0
@@ -174,14 +199,15 @@ class Journal:
                 line = json.loads(text)
                 if number == 0:
                     if line["journal"] != 1 or line["boot"] != self._boot:
-                        return
+                        return 0
                     continue
                 self.ledger = self._fold(self.ledger, line)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, BadInput) as error:
                 log.error("line %d of the journal makes no sense (%s)", number + 1, error)
                 bad += 1
         if bad:
-            os.replace(self._path, f"{self._path}.broken")
+            _keep_aside(self._path)
+        return size
 
     def _fold(self, ledger: Ledger, line: Json) -> Ledger:
         if "begin" in line:
@@ -259,6 +285,11 @@ class Journal:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._behind = False
+
+    def is_unwritable(self, error: HostlerError) -> bool:
+        """Whether the error says that the journal has no room, and nothing of the object it was about."""
+        return error.data.get("object") == self._path
 
     def close(self) -> None:
         os.close(self._fd)
@@ -266,3 +297,19 @@ class Journal:
 
 def _without(mapping: Mapping[Any, T], key: object) -> dict[Any, T]:
     return {k: v for k, v in mapping.items() if k != key}
+
+
+def _unwritable(path: str, error: OSError) -> HostFailed:
+    return HostFailed(
+        f"the journal {path} cannot be written: {error.strerror}",
+        remedy="nothing was changed; make room and try again",
+        data={"object": path, "errno": error.errno},
+    )
+
+
+def _keep_aside(path: str) -> None:
+    """A second name for it: rewriting leaves that one alone, and without room the first one is still there."""
+    aside = f"{path}.broken"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(aside)
+    os.link(path, aside)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hostler.errors import HostFailed
+from hostler.errors import BadInput, HostFailed
 from hostlerd.act import journal as module
 from hostlerd.act.journal import Journal
 from hostlerd.model.domains import Definition
@@ -165,3 +165,65 @@ def test_the_line_is_there_before_the_step(tmp_path: Path):
         "writer": 7,
     }
     assert os.stat(path).st_nlink == 1
+
+
+def no_room(_: Journal) -> None:
+    raise OSError(28, os.strerror(28))
+
+
+def test_no_room_to_rewrite_it_changes_nothing_for_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "journal"
+    journal = opened(path)
+    monkeypatch.setattr(module, "COMPACT_AT", 10)
+    monkeypatch.setattr(Journal, "_rewrite", no_room)
+    journal.record(DEVICE)
+    journal.record(GROUP)
+    number = journal.begin(STEP)
+    assert journal.ledger.outstanding[number].object == GPU
+
+
+def test_what_closes_is_true_without_room_and_is_written_later(tmp_path: Path):
+    path = tmp_path / "journal"
+    filled(path)
+    journal = opened(path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        for key in (GPU, "system.slice"):
+            journal.settle(key)
+        journal.unclaim("uuid-win11")
+        journal.forgive(GPU)
+        with pytest.raises(HostFailed, match="cannot be written"):
+            journal.record(DEVICE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert journal.ledger == Ledger(pins={"u": PINS}, files={RULE.path: RULE}, residue=("user.slice",))
+    journal.residue("init.scope")
+    journal.close()
+    assert opened(path).ledger == journal.ledger
+
+
+def test_it_opens_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "journal"
+    before = filled(path)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write('{"close":"dev')  # cut short
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_rewrite", no_room)
+        journal = opened(path)
+        assert journal.ledger == before
+        journal.settle(GPU)
+        journal.close()
+        with pytest.raises(HostFailed, match="cannot be written"):
+            opened(path, "boot-2")
+    assert opened(path).ledger == journal.ledger
+
+
+def test_a_claim_that_is_not_understood_any_more_loses_nothing_else(tmp_path: Path):
+    def stricter(xml: str) -> Definition:
+        raise BadInput(f"{xml} has no name")
+
+    filled(tmp_path / "journal")
+    journal = Journal(str(tmp_path / "journal"), "boot-1", stricter)
+    assert not journal.ledger.claims
+    assert journal.ledger.devices == {GPU: DEVICE}
