@@ -9,19 +9,19 @@ A domain is its XML: the inactive text, and the live text with pins and devices 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
 import trio
 
-from hostler.errors import BadInput, HostFailed, TimedOut, Unreachable
+from hostler.errors import BadInput, HostFailed
 from hostlerd.host import Kick, Writer
 from hostlerd.host.simulated import domain_text, guests
 from hostlerd.host.simulated.domains import Domain
 from hostlerd.host.simulated.hostdevs import Hostdevs, monitor_closed
 from hostlerd.host.simulated.kernel import Kernel
+from hostlerd.host.simulated.libvirtd import Libvirtd
 from hostlerd.host.simulated.scopes import Scopes
 from hostlerd.host.simulated.systemd import SimulatedUnits
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
@@ -63,14 +63,12 @@ class SimulatedLibvirt:
         self.events: list[tuple[str, str]] = []
         self.hooks_run: list[tuple[str, str, str]] = []
         self._next = 1
-        self._away = False
-        self._holds: list[str] = []
-        self._changed = trio.Event()
+        self.libvirtd = Libvirtd()
 
     # --- Hypervisor
 
     async def running(self) -> tuple[Running, ...]:
-        await self._answer(self.limit)
+        await self.libvirtd.answer(self.limit)
         return tuple(
             Running(
                 live=self._parse(domain.live),
@@ -83,7 +81,7 @@ class SimulatedLibvirt:
         )
 
     async def inactive(self) -> tuple[Definition, ...]:
-        await self._answer(self.limit)
+        await self.libvirtd.answer(self.limit)
         return tuple(self._parse(d.inactive) for d in self.domains.values() if d.inactive and not d.live)
 
     async def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None:
@@ -105,7 +103,7 @@ class SimulatedLibvirt:
 
     async def define(self, xml: str, *, autostart: bool = False) -> str:
         """`virsh define`; returns the name. Raises BadInput for what is no domain."""
-        await self._answer()
+        await self.libvirtd.answer()
         name, uuid, text = domain_text.defined(xml)
         self._parse(text)
         domain = self.domains.get(name)
@@ -118,7 +116,7 @@ class SimulatedLibvirt:
         return name
 
     async def undefine(self, name: str) -> None:
-        await self._answer()
+        await self.libvirtd.answer()
         domain = self._domain(name)
         domain.inactive = None
         if domain.live is None:
@@ -127,7 +125,7 @@ class SimulatedLibvirt:
 
     async def create(self, xml: str) -> str:
         """`virsh create`: a transient domain."""
-        await self._answer()
+        await self.libvirtd.answer()
         name, uuid, text = domain_text.defined(xml)
         self._parse(text)
         if name in self.domains:
@@ -141,7 +139,7 @@ class SimulatedLibvirt:
 
     async def start(self, name: str) -> None:
         """`virsh start`. Raises HostFailed with libvirt's words; then everything libvirt did is undone."""
-        await self._answer()
+        await self.libvirtd.answer()
         domain = self._domain(name)
         if domain.live is not None or domain.inactive is None:
             raise HostFailed("Requested operation is not valid: domain is already running")
@@ -149,7 +147,7 @@ class SimulatedLibvirt:
 
     async def destroy(self, name: str) -> None:
         """`virsh destroy`, and a guest's own shutdown: the same to everybody outside."""
-        await self._answer()
+        await self.libvirtd.answer()
         domain = self._domain(name)
         if domain.live is None:
             raise HostFailed("Requested operation is not valid: domain is not running")
@@ -159,7 +157,7 @@ class SimulatedLibvirt:
     async def power_off(self, name: str) -> None:
         """The guest ends by itself. While libvirtd is away nobody sees it: `start_libvirtd` finds QEMU dead."""
         domain = self._active(name)
-        if not self._away:
+        if not self.libvirtd.away:
             await self.destroy(name)
             return
         domain.state = "ended"
@@ -169,7 +167,7 @@ class SimulatedLibvirt:
 
     async def attach_device(self, name: str, device: str) -> None:
         """`virsh attach-device --live`. No hook runs. The event is DEVICE_ADDED (qemuDomainAttachHostPCIDevice)."""
-        await self._answer()
+        await self.libvirtd.answer()
         domain = self._active(name)
         hostdev = domain_text.device_hostdev(device)
         await self._hostdevs.prepare(domain, [hostdev], self.domains.values())
@@ -187,7 +185,7 @@ class SimulatedLibvirt:
 
     async def detach_device(self, name: str, address: str) -> None:
         """`virsh detach-device --live`: QEMU lets go, libvirt gives back what it took, then DEVICE_REMOVED."""
-        await self._answer()
+        await self.libvirtd.answer()
         domain = self._active(name)
         hostdevs = domain_text.pci_hostdevs(domain.live or "")
         if address not in [hostdev.address for hostdev in hostdevs]:
@@ -212,8 +210,8 @@ class SimulatedLibvirt:
 
     def stop_libvirtd(self) -> None:
         """Domains go on. Clients lose their connection at once, events from now on are lost."""
-        self._away = True
-        self._release("hang")
+        self.libvirtd.away = True
+        self.libvirtd.release("hang")
         for kick in self.kicks:
             kick()
 
@@ -233,16 +231,16 @@ class SimulatedLibvirt:
                     await self._start(domain, domain.inactive)
                 except HostFailed:
                     continue  # qemuAutostartDomain: logged, and on with the next
-        self._away = False
+        self.libvirtd.away = False
         for kick in self.kicks:
             kick()
 
     def hang(self) -> None:
         """Calls do not return from now on (SIGSTOP)."""
-        self._holds.append("hang")
+        self.libvirtd.hold("hang")
 
     def go_on(self) -> None:
-        self._release("hang")
+        self.libvirtd.release("hang")
 
     # --- inside: start and stop
 
@@ -296,11 +294,11 @@ class SimulatedLibvirt:
     async def _run_hook(self, domain: Domain, operation: str, sub_operation: str) -> tuple[int, str]:
         """While a hook runs, every call about a domain blocks, listing too (measured on libvirt 9.0 and 11.3)."""
         self.hooks_run.append((domain.name, operation, sub_operation))
-        self._holds.append("hook")
+        self.libvirtd.hold("hook")
         try:
             return await self.hook(domain.name, operation, sub_operation, domain.text)
         finally:
-            self._release("hook")
+            self.libvirtd.release("hook")
 
     async def _hook_or_fail(self, domain: Domain, operation: str, sub_operation: str) -> None:
         status, words = await self._run_hook(domain, operation, sub_operation)
@@ -315,7 +313,7 @@ class SimulatedLibvirt:
     # --- inside: pins
 
     async def _pin(self, uuid: str, kind: str, number: int, cpus: CpuSet) -> None:
-        await self._answer(self.limit)
+        await self.libvirtd.answer(self.limit)
         domain = next((d for d in self.domains.values() if d.uuid == uuid), None)
         if domain is None:
             raise HostFailed(f"Domain not found: no domain with matching uuid '{uuid}'")
@@ -332,30 +330,11 @@ class SimulatedLibvirt:
         domain.live = domain_text.with_pin(domain.live, kind, number, cpus)
         self._event(domain.name, "tunable")  # virDomainEventTunableNew
 
-    # --- inside: the connection
-
-    async def _answer(self, limit: float = math.inf) -> None:
-        await trio.lowlevel.checkpoint()
-        with trio.move_on_after(limit):
-            while self._holds and not self._away:
-                await self._changed.wait()
-        if self._away:
-            raise Unreachable(
-                "Failed to connect socket to '/var/run/libvirt/libvirt-sock': Connection refused",
-                remedy="see `systemctl status libvirtd`",
-            )
-        if self._holds:
-            raise TimedOut(f"libvirt does not answer within {limit:g} s", data={"object": "libvirt"})
-
-    def _release(self, hold: str) -> None:
-        if hold in self._holds:
-            self._holds.remove(hold)
-        self._changed.set()
-        self._changed = trio.Event()
+    # --- inside: what else
 
     def _event(self, name: str, what: str) -> None:
         self._kernel.settle()
-        if self._away:
+        if self.libvirtd.away:
             return
         self.events.append((name, what))
         for kick in self.kicks:
@@ -390,13 +369,17 @@ class SimulatedLibvirt:
     # --- to and from JSON
 
     def dump(self) -> dict[str, Any]:
-        return {"next": self._next, "domains": [asdict(domain) for domain in self.domains.values()]}
+        return {
+            "next": self._next,
+            "away": self.libvirtd.away,
+            "domains": [asdict(domain) for domain in self.domains.values()],
+        }
 
     def load(self, dumped: dict[str, Any]) -> None:
         """What was starting or stopping when the process died has been stopped: libvirtd lives on in reality, its
         hook's connection breaks, and by the time the daemon is back libvirtd has put its own things back.
         """
-        self._next = dumped["next"]
+        self._next, self.libvirtd.away = dumped["next"], dumped["away"]
         self.domains = {d["name"]: Domain(**d) for d in dumped["domains"]}
         for domain in list(self.domains.values()):
             if domain.state not in ("starting", "stopping", "ended"):

@@ -287,7 +287,7 @@ async def test_autostart_runs_hooks_before_clients_are_accepted(host: SimulatedH
     away = list[bool]()
 
     def ask() -> None:
-        away.append(host.hypervisor._away)
+        away.append(host.hypervisor.libvirtd.away)
 
     hook.at["prepare"] = ask
     await host.hypervisor.start_libvirtd()
