@@ -38,7 +38,7 @@ class Beam:
 
     @property
     def spent(self) -> int:
-        return sum(candidates.tried for candidates in self.candidates.values())
+        return sum(candidates.work for candidates in self.candidates.values())
 
     def ledger(self, stay: Mapping[str, Plan]) -> Ledger:
         ledger = self.empty.fork()

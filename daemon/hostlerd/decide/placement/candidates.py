@@ -19,14 +19,14 @@ Candidate = tuple[int, int, Plan]  # cost with what it does to others, own cost,
 
 
 class Candidates:
-    """The generator for one domain. `tried` counts the plans it priced: the search's unit of work."""
+    """The generator for one domain. `work` counts what it did: the search's measure of time."""
 
     def __init__(self, pricing: Pricing) -> None:
         self._pricing = pricing
         self._buckets = pricing.layout.buckets
         self._spreads = [Spreads(pricing, cell) for cell in range(len(pricing.cells))]
         self._known: dict[tuple[object, ...], list[Candidate]] = {}
-        self.tried = 0
+        self.work = 0
 
     def best(self, ledger: Ledger, limit: int, *, tight: bool = False) -> list[Candidate]:
         """At most `limit` plans that fit, cheapest first. `tight`: cores may be shared with other owners."""
@@ -52,7 +52,7 @@ class Candidates:
         settled = pricing.settled
         if settled is not None and ledger.holds(settled):
             plans[settled] = None
-        self.tried += len(plans)
+        self.work += len(plans)
         owns = {plan: pricing.cost(plan) for plan in plans}
         return sorted([(own + ledger.effect(plan), own, plan) for plan, own in owns.items()])
 
@@ -105,6 +105,7 @@ class Candidates:
         self, cell: int, free: list[int], ledger: Ledger, marks: list[int], *, tight: bool
     ) -> Iterator[Spread]:
         capacity, spreads = self._pricing.capacity, self._spreads[cell]
+        self.work += 2 + len(self._buckets) // 8
         yield from spreads.every([capacity(b, free[b.index]) for b in self._buckets], marks)
         if tight:
             grain = self._pricing.need.threads

@@ -20,7 +20,7 @@ from hostlerd.decide.placement.need import Need
 from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
 from hostlerd.decide.placement.topology import Layout
 
-LIFTED = 3  # running domains lifted at once for no reason of their own
+SETS = (1000, 64, 24)  # how many domains there may be for every one, pair, triple of them to be lifted
 LINKS = 3  # answers a chain may be long
 UNHAPPY = 4  # domains an answer is expanded for
 
@@ -39,6 +39,11 @@ class Search:
         self._loose = tuple(name for name in pricings if name not in self._settled)
         self._ideal = self._ideals()
         self._bound = sum(self._ideal.values())
+        self._excess = {
+            name: self._core(name, plan) - self._ideal[name] for name, plan in self._settled.items()
+        }
+        # The core terms when all stay and the others get the best they could have alone.
+        self._staying = self._bound + sum(self._excess.values())
         self._best = Answer(o.ILLEGAL * (1 + len(pricings)), {})
 
     def run(self) -> Answer:
@@ -147,13 +152,13 @@ class Search:
 
     def _combinations(self) -> Iterator[tuple[str, ...]]:
         names = sorted(self._settled, key=lambda name: (self.pricings[name].need.vcpus, name))
-        for count in range(1, LIFTED + 1):
-            yield from sorted(combinations(names, count), key=self._least_moves)
+        for count, most in enumerate(SETS, start=1):
+            if len(names) <= most:
+                yield from sorted(combinations(names, count), key=self._least_moves)
 
     def _hopeful(self, lifted: tuple[str, ...]) -> bool:
         """Whether lifting them could give a better answer than the best."""
-        core = sum(self._core(name, plan) for name, plan in self._settled.items() if name not in lifted)
-        core += sum(self._ideal[name] for name in (*lifted, *self._loose))
+        core = self._staying - sum(self._excess[name] for name in lifted)
         best = o.core_part(self._best.cost)
         return core < best or (core == best and self._least_moves(lifted) < o.migrations_of(self._best.cost))
 
