@@ -10,6 +10,7 @@ from hostlerd.decide.placement.candidates import Candidates
 from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
 
 WIDTH = 6
+ORDERS = 6  # domains placed together of which more than one order is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Beam:
         self.pricings = pricings
         self.empty = empty
         self.tight = False
+        self.width = WIDTH
         self.candidates = {name: Candidates(pricing) for name, pricing in pricings.items()}
         self._newcomers = [p.need for p in pricings.values() if not p.runs]
 
@@ -70,12 +72,12 @@ class Beam:
         first = tuple(sorted(names, key=size))
         yield first
         running = tuple(sorted(names, key=lambda n: (not self.pricings[n].runs, size(n))))
-        if running != first and len(names) <= WIDTH:
+        if running != first and len(names) <= ORDERS:
             yield running
 
     def _extend(self, ledger: Ledger, order: Sequence[str]) -> Answer:
         beam = [_Partial(ledger, {})]
-        width = max(1, min(WIDTH, 8 * WIDTH // max(1, len(order))))
+        width = max(1, min(self.width, 8 * self.width // max(1, len(order))))
         for name in order:
             options: list[tuple[int, int, Plan | None, int]] = []
             afloat = self.afloat(name)

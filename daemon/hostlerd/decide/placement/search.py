@@ -47,17 +47,20 @@ class Search:
         self._best = Answer(o.ILLEGAL * (1 + len(pricings)), {})
 
     def run(self) -> Answer:
-        self._improve(self._budget // 2)
+        self._improve(self._budget // 4)
         if o.crowding_part(self._best.cost) > o.crowding_part(self._bound << o.CORE_SHIFT):
             self._beam.tight = True
-            self._improve(self._budget)
+            self._improve(self._budget // 2)
+        self._beam.width *= 3
+        self._improve(self._budget)
         return self._best
 
     def _improve(self, budget: int) -> None:
-        start = self._beam.place(self._settled, self._loose)
-        self._offer(start)
-        self._chains(start, (self._beam.spent + budget) // 2)
-        self._sets(budget)
+        if not self._perfect():
+            start = self._beam.place(self._settled, self._loose)
+            self._offer(start)
+            self._chains(start, (self._beam.spent + budget) // 2)
+            self._sets(budget)
 
     def _offer(self, answer: Answer) -> None:
         if answer.cost < self._best.cost:
