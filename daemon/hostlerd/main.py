@@ -36,13 +36,8 @@ from hostlerd.reconcile import Reconciler
 log = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["offline"]:
-        from hostlerd import offline  # noqa: PLC0415 - starts without trio
-
-        return offline.main(arguments[1:])
-    options = parse(arguments)
+def main(argv: Sequence[str]) -> int:
+    options = parse(argv)
     logs.set_up(verbose=options.verbose)
     try:
         trio.run(run, options, strict_exception_groups=True)

@@ -103,7 +103,7 @@ ROOMS: dict[str, frozenset[str]] = {
         }
     ),
     # Where all is wired, and the verbs that need no daemon.
-    "hostlerd.__main__": frozenset({"hostlerd.main"}),
+    "hostlerd.__main__": frozenset({"hostlerd.main", "hostlerd.offline"}),
     "hostlerd.main": frozenset({"hostlerd", "hostler", "trio"}),
     "hostlerd.machine": frozenset({"hostlerd", "hostler.wire", "hostler.errors", "trio"}),
     "hostlerd.live_machine": frozenset({"hostlerd", "hostler.wire", "hostler.errors", "trio"}),

@@ -175,6 +175,26 @@ def test_a_release_with_broken_xml_still_ends_the_claim(tmp_path: Path):
         assert owners[GPU] == "host"
 
 
+def test_offline_needs_nothing_but_msgpack():
+    """The base wheel alone reads recorded hosts: no trio, libvirt, udev or bus is imported."""
+    program = (
+        "import sys\n"
+        "from hostlerd.__main__ import main\n"
+        "assert main(['offline', 'cpus', '--root', '/']) == 0\n"
+        "heavy = {'trio', 'libvirt', 'pyudev', 'dbus_next', 'dbus_fast', 'systemd.daemon'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'daemon'}:{ROOT / 'client'}"},
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_sim_needs_a_place_of_its_own():
     done = subprocess.run(
         [sys.executable, "-m", "hostlerd", "--sim"],
