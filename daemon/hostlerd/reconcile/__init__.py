@@ -104,7 +104,8 @@ class Reconciler:
             except Exception as error:
                 log.exception("a pass failed")
                 failed(Internal(f"a pass failed: {error!r}", remedy="the journal has the details"))
-            await trio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
+            with trio.move_on_after(PAUSES[min(failures, len(PAUSES) - 1)]):
+                await self._shared.asked.wait()
             failures += 1
             latch.kick()
 

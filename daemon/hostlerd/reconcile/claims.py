@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from hostler.errors import Claimed, HostlerError, Refused, TimedOut
-from hostler.wire import PREPARE_LIMIT
+from hostler.wire import HOOK_DEADLINE, PREPARE_LIMIT
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import Claim
 from hostlerd.model.plan import AllowCpus, Plan, Refusal
@@ -19,8 +19,10 @@ from hostlerd.reconcile.shared import Shared
 
 log = logging.getLogger(__name__)
 
-UNDO_LIMIT = 20.0
-"""Seconds a refused or released domain waits until all is back, before the answer goes out anyway."""
+UNDO_LIMIT = 8.0
+"""Seconds a released domain waits until all is back, before the answer goes out anyway: its hook waits 10 s."""
+ANSWER_LIMIT = HOOK_DEADLINE - 1.5
+"""Seconds in which one that is refused gets its answer, whatever is back by then: what else would the hook say?"""
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Claims:
         self._shared = shared
         self._waiters: dict[str, Waiter] = {}
         self._next_pass = trio.Event()
+        self._begun: list[trio.Event] = []
 
     # Asked by the faces
 
@@ -50,13 +53,14 @@ class Claims:
         if uuid in self._waiters:
             raise Claimed(f"{name} is being prepared already", data={"object": uuid, "holder": name})
         waiter = self._waiters[uuid] = Waiter()
+        answer_by = trio.current_time() + ANSWER_LIMIT
         try:
             since = self._shared.next_count()
             self._shared.journal.claim(Claim(definition=definition, since=since, xml=xml))
             self._shared.tell("claim", name, "is about to start")
             await self._wait_prepared(waiter, name)
         except HostlerError:
-            await self._give_back(uuid, name)
+            await self._give_back(uuid, name, until=answer_by)
             raise
         except trio.Cancelled:
             self.end(uuid, "was given up by its caller")
@@ -68,11 +72,12 @@ class Claims:
     async def release(self, uuid: str, name: str) -> None:
         """The domain is gone: end its claim and wait, within a limit, until what it had is back."""
         self._shared.forget_domain(uuid)
-        await self._give_back(uuid, name)
+        self._shared.hurry()
+        await self._give_back(uuid, name, until=trio.current_time() + UNDO_LIMIT)
         self._shared.look_at_domains.kick()
 
     async def _wait_prepared(self, waiter: Waiter, name: str) -> None:
-        self._shared.look_at_host.kick()
+        self._shared.hurry()
         with trio.move_on_after(PREPARE_LIMIT):
             await waiter.done.wait()
         if not waiter.done.is_set():
@@ -83,12 +88,12 @@ class Claims:
         if waiter.error is not None:
             raise waiter.error
 
-    async def _give_back(self, uuid: str, name: str) -> None:
+    async def _give_back(self, uuid: str, name: str, *, until: float) -> None:
         self.end(uuid, "is gone")
-        with trio.move_on_after(UNDO_LIMIT) as scope:
+        with trio.move_on_at(until) as scope:
             await self._next_pass.wait()
         if scope.cancelled_caught:
-            log.warning("what %s had is not back after %.0f s", name, UNDO_LIMIT, extra={"domain": name})
+            log.warning("what %s had is not back yet", name, extra={"domain": name})
 
     # Told by the lanes
 
@@ -102,10 +107,15 @@ class Claims:
     def waiting(self) -> frozenset[str]:
         return frozenset(self._waiters)
 
-    def begin_pass(self) -> trio.Event:
-        """To be set when the pass that begins now has ended: what was asked before is done then."""
-        ended, self._next_pass = self._next_pass, trio.Event()
-        return ended
+    def begin_pass(self) -> None:
+        self._begun.append(self._next_pass)
+        self._next_pass = trio.Event()
+
+    def end_pass(self) -> None:
+        """What was asked before this pass began is done. Also what was asked before one that failed since."""
+        for event in self._begun:
+            event.set()
+        self._begun.clear()
 
     def fail(self, uuid: str, error: HostlerError) -> None:
         claim = self._shared.journal.ledger.claims.get(uuid)

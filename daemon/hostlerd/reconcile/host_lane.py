@@ -7,6 +7,7 @@ fails for anybody else degrades its object.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import trio
 
@@ -19,7 +20,9 @@ from hostlerd.reconcile.shared import Shared
 log = logging.getLogger(__name__)
 
 ROUNDS = 6
-"""Of one pass. A host that needs more is being changed by something else as fast as by us."""
+"""Of one pass. More are needed where something else changes the host as fast as we do, or where claim follows claim."""
+OFTEN = 3
+"""Times that the same step was taken in one pass: it does not last."""
 
 
 class HostLane:
@@ -30,7 +33,7 @@ class HostLane:
 
     async def one_pass(self) -> None:
         self.passes += 1
-        ended = self._claims.begin_pass()
+        self._claims.begin_pass()
         self.busy = True
         try:
             plan = await self._rounds()
@@ -38,10 +41,11 @@ class HostLane:
             self.busy = False
         if plan.of("libvirt"):
             self._shared.look_at_domains.kick()
-        ended.set()
+        self._claims.end_pass()
 
     async def _rounds(self) -> Plan:
         shared, rounds = self._shared, 0
+        again: Counter[tuple[str, str, str | None]] = Counter()
         while True:
             rounds += 1
             asked = self._claims.waiting()
@@ -52,11 +56,12 @@ class HostLane:
             refused = self._claims.refuse(plan)
             steps = plan.of("host")
             await self._perform(steps)
+            again.update((step.object, step.kind, step.after) for step in steps)
             self._claims.satisfy(plan, asked)
             if not steps and not refused and not plan.settled:
                 break
             if rounds == ROUNDS:
-                self._conflict(steps)
+                self._conflict({obj for (obj, _, _), times in again.items() if times >= OFTEN})
                 break
         shared.observed = shared.seen(observed)
         shared.plan = plan
@@ -94,9 +99,11 @@ class HostLane:
             failed.add(step.claim)
             self._claims.fail(step.claim, error)
 
-    def _conflict(self, steps: tuple[Step, ...]) -> None:
-        for obj in dict.fromkeys(step.object for step in steps):
+    def _conflict(self, objects: set[str]) -> None:
+        """What needed the same step again and again is being changed by somebody else. The rest gets another pass."""
+        for obj in sorted(objects):
             if obj not in self._shared.journal.ledger.troubles:
                 self._shared.degrade(
                     obj, Degraded(f"{obj} does not stay as it is put: something else changes it")
                 )
+        self._shared.look_at_host.kick()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import trio
+
 from hostler.errors import HostlerError, Wedged
 from hostlerd.act.journal import Journal
 from hostlerd.decide import decide
@@ -43,6 +45,7 @@ class Shared:
     publish: Publish
     look_at_host: Latch = field(default_factory=Latch)
     look_at_domains: Latch = field(default_factory=Latch)
+    asked: trio.Event = field(default_factory=trio.Event)
     snapshot: Snapshot = field(default_factory=Snapshot)
     released: dict[str, int] = field(default_factory=dict)
     observed: Observed | None = None
@@ -56,6 +59,12 @@ class Shared:
         """Orders claims, releases and snapshots."""
         self.count += 1
         return self.count
+
+    def hurry(self) -> None:
+        """Somebody waits for the host lane: also where it pauses after a pass that failed."""
+        self.look_at_host.kick()
+        self.asked.set()
+        self.asked = trio.Event()
 
     async def look(self) -> Observed:
         return await self.observe(self.journal, self.snapshot)

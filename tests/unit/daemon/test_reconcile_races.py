@@ -10,10 +10,17 @@ import trio
 import trio.testing
 from tests.unit.daemon.stable import CARD, GPU, Stable, simulated, stable
 
-from hostler.errors import HostFailed
+from hostler.errors import HostFailed, TimedOut
+from hostler.wire import HOOK_DEADLINE
 from hostlerd.act.journal import Journal
-from hostlerd.host.simulated.guests import domain
+from hostlerd.host.simulated.guests import domain, hostdev
 from hostlerd.host.simulated.host import SimulatedHost
+from hostlerd.host.simulated.systemd import SimulatedUnits
+from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.domains import Snapshot
+from hostlerd.model.observed import Observed
+from hostlerd.model.settings import DomainPolicy, Settings
+from hostlerd.observe.domain_xml import parse_domain
 
 pytestmark = pytest.mark.trio
 
@@ -71,3 +78,136 @@ async def test_no_room_for_the_end_of_a_step_leaves_no_object_untouchable(
         await one.settle()
         assert on_vfio(host) == list(CARD)
     assert Journal(str(tmp_path / "journal"), "boot", journal._parse).ledger == journal.ledger
+
+
+def xml_of(name: str, number: int) -> str:
+    uuid = f"{number:08d}-1111-1111-1111-111111111111"
+    return domain(name, cores=1, threads=1).replace("<memory", f"<uuid>{uuid}</uuid><memory", 1)
+
+
+class SlowUnits(SimulatedUnits):
+    """systemd, with something that happens before it sets what it is asked to set."""
+
+    async def happens(self, unit: str) -> None:
+        raise NotImplementedError
+
+    async def set_allowed_cpus(self, unit: str, cpus: CpuSet) -> None:
+        await self.happens(unit)
+        await super().set_allowed_cpus(unit, cpus)
+
+
+def with_units(host: SimulatedHost, kind: type[SimulatedUnits]) -> None:
+    units = host.units
+    host.units = kind(kernel=units.kernel, paths=units.paths, allowed=units.allowed)
+
+
+async def test_start_upon_start_is_no_conflict(tmp_path: Path, autojump_clock: trio.testing.MockClock):
+    """Each pass finds one domain more that is about to start, and moves the slices once more."""
+    host = simulated("server")
+    settings = Settings(domains=DomainPolicy(cpus="dedicated"))
+    prepared: list[int] = []
+    async with stable(host, tmp_path / "journal", settings) as one, trio.open_nursery() as nursery:
+
+        async def prepare(number: int) -> None:
+            xml = xml_of(f"vm{number}", number)
+            await one.reconciler.prepare(parse_domain(xml), xml)
+            prepared.append(number)
+
+        class AnotherStart(SlowUnits):
+            started = 0
+
+            async def happens(self, unit: str) -> None:
+                if unit == "init.scope" and self.started < 9:
+                    self.started += 1
+                    nursery.start_soon(prepare, self.started)
+                    await trio.sleep(0.1)
+
+        with_units(host, AnotherStart)
+        nursery.start_soon(prepare, 0)
+        await trio.sleep(20)
+        assert sorted(prepared) == list(range(10))
+        assert not one.journal.ledger.troubles
+        assert one.plan.converged
+
+
+async def test_what_does_not_stay_as_it_is_put_keeps_nobody_waiting(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated()
+    async with stable(host, tmp_path / "journal") as one:
+
+        class Undone(SimulatedUnits):
+            async def set_allowed_cpus(self, unit: str, cpus: CpuSet) -> None:
+                await super().set_allowed_cpus(unit, cpus)
+                if unit == "user.slice":
+                    self.allowed[unit] = frozenset({1})
+
+        with_units(host, Undone)
+        await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
+        began = trio.current_time()
+        await host.hypervisor.start("win11")
+        assert trio.current_time() - began < 5
+        await one.settle()
+        assert set(one.journal.ledger.troubles) == {"user.slice"}
+        assert on_vfio(host) == list(CARD)
+
+
+def failing(one: Stable, passes: set[int]) -> None:
+    """From now on the passes with these numbers (the next is 1) cannot look at the host."""
+    look, number = one.reconciler._shared.observe, 0
+
+    async def observe(journal: Journal, snapshot: Snapshot) -> Observed:
+        nonlocal number
+        number += 1
+        if number in passes:
+            raise TimedOut("reading the host did not return within 5 s")
+        return await look(journal, snapshot)
+
+    one.reconciler._shared.observe = observe
+
+
+async def test_a_release_waits_no_longer_for_a_pass_that_failed(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated()
+    before = state(host)
+    async with stable(host, tmp_path / "journal") as one:
+        await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
+        await host.hypervisor.start("win11")
+        await one.settle()
+        for failed in (1, 2):
+            failing(one, {failed})
+            began = trio.current_time()
+            await host.hypervisor.destroy("win11")
+            assert trio.current_time() - began < 5
+            assert state(host) == before
+            await host.hypervisor.start("win11")
+            await one.settle()
+
+
+async def test_a_start_does_not_wait_for_the_pause_after_failures(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated()
+    async with stable(host, tmp_path / "journal") as one:
+        await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
+        failing(one, {1, 2, 3, 4, 5})
+        one.reconciler.look_at_host.kick()
+        await trio.sleep(19)  # 1, 2, 5 and 10 s; the pause now is one of 30
+        began = trio.current_time()
+        await host.hypervisor.start("win11")
+        assert trio.current_time() - began < 5
+
+
+async def test_the_answer_to_a_start_comes_while_its_hook_still_waits(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated()
+    async with stable(host, tmp_path / "journal") as one:
+        for address in CARD:
+            host.kernel.faults.cause("slow-write", f"/sys/bus/pci/devices/{address}/driver_override", "9")
+        xml = xml_of("win11", 1).replace("<devices>", f"<devices>{hostdev(GPU)}")
+        began = trio.current_time()
+        with pytest.raises(TimedOut, match="could not be prepared within"):
+            await one.reconciler.prepare(parse_domain(xml), xml)
+        assert trio.current_time() - began < HOOK_DEADLINE - 1
