@@ -6,13 +6,16 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from hostler import wire
+from hostler.cli import VERBS
 from hostlerd.model.settings import Settings
+from hostlerd.options import parse
 from hostlerd.settings import load
 
 TREE = Path(__file__).parents[2]
@@ -113,13 +116,28 @@ def test_the_launchers_run_the_entry_points_of_the_project(root: Path) -> None:
         )
 
 
-def test_the_manual_can_be_shown() -> None:
-    for page in (TREE / "packaging/man").iterdir():
-        text = page.read_text()
-        assert text.count(".SH NAME") == 1, page
-        assert not re.search(r"^\.(?!TH|SH|TP|TS|TE|PP|B|I|BR|BI|RB|RI|IR|SS|nf|fi)\w", text, re.MULTILINE), (
-            page
-        )
+def manual(page: str) -> str:
+    """The text of a page, without what only formats it."""
+    text = (TREE / "packaging/man" / page).read_text()
+    return re.sub(r"\\f[A-Z]", "", text).replace("\\-", "-").replace('"', "")
+
+
+def test_the_manual_knows_every_verb_and_option() -> None:
+    text = manual("hostler.1")
+    options = {"--json", "--socket", "--help", "--version"}
+    for verb in [*VERBS, "help"]:
+        assert re.search(rf"^\.(B|BI|BR) {verb}\b", text, re.MULTILINE), verb
+    for verb in VERBS:
+        options |= {option.name for option in import_module(f"hostler.cli.{verb}").SPEC.options}
+    assert set(re.findall(r"--[a-z-]+", text)) - {"--sim"} == options
+    assert re.findall(r"^(\d)@", text, re.MULTILINE) == [str(status) for status in range(8)]
+
+
+def test_the_manual_knows_every_option_of_the_daemon(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert set(re.findall(r"--[a-z-]+", manual("hostlerd.8"))) - {"--root", "--xml"} == options
 
 
 # --- systemd
