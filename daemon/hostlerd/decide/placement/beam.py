@@ -63,7 +63,7 @@ class Beam:
         return pricing.floating
 
     def _orders(self, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        """The larger first; and if there are not too many, those that run first."""
+        """The larger first; and if there are not too many, the newcomers first."""
 
         def size(name: str) -> tuple[int, int, str]:
             need = self.pricings[name].need
@@ -71,9 +71,9 @@ class Beam:
 
         first = tuple(sorted(names, key=size))
         yield first
-        running = tuple(sorted(names, key=lambda n: (not self.pricings[n].runs, size(n))))
-        if running != first and len(names) <= ORDERS:
-            yield running
+        newcomers = tuple(sorted(names, key=lambda n: (self.pricings[n].runs, size(n))))
+        if newcomers != first and len(names) <= ORDERS:
+            yield newcomers
 
     def _extend(self, ledger: Ledger, order: Sequence[str]) -> Answer:
         beam = [_Partial(ledger, {})]

@@ -86,7 +86,8 @@ class Search:
         """A newcomer that must float, whatever moves: those who need not yield to it leave too few CPUs."""
         if pricing.runs:
             return False
-        senior = (p for p in self.pricings.values() if p.runs and p.need.priority >= pricing.need.priority)
+        highest = max(p.need.priority for p in self.pricings.values() if not p.runs)
+        senior = (p for p in self.pricings.values() if p.runs and p.need.priority >= highest)
         return sum(p.need.vcpus for p in senior) + pricing.need.vcpus > self._spare
 
     def _alone(self, name: str) -> int:

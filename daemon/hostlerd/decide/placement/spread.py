@@ -15,6 +15,8 @@ from hostlerd.decide.placement.pricing import Pricing
 
 MOST_SETS = 72  # node sets of one size looked at; where there are more, only sets of near nodes
 
+TERMS = (o.DISPLACED, o.SMT, o.CLASS, o.LOCALITY, o.CACHE, o.GPU_ROOM)
+
 Spread = dict[int, int]  # bucket to vCPUs of one cell
 Pool = tuple[int, ...]  # buckets
 Likeness = tuple[int, int, int]  # of a bucket to the domain: room, kind, the ledger's mark
@@ -64,11 +66,18 @@ class Spreads:
         wide = tuple(b.index for b in buckets if b.width >= self._threads)
         if wide:
             groups[wide] = None
-        for term in (o.DISPLACED, o.SMT, o.CLASS, o.LOCALITY, o.CACHE, o.GPU_ROOM):
-            for group in list(groups):
-                level = {index: self._linear[index] // term % (1 << o.BITS) for index in group}
-                groups[tuple(index for index in group if level[index] == min(level.values()))] = None
+        for term in TERMS:
+            for group in [group for group in groups if group]:
+                groups[self._best(group, term)] = None
         return list(groups)
+
+    def _best(self, group: Pool, term: int) -> Pool:
+        """The buckets best in one term of the cost of a vCPU; with term 1, in the whole cost."""
+        level = [
+            self._linear[b] // term % ((1 << o.BITS) if term > 1 else self._linear[b] + 1) for b in group
+        ]
+        least = min(level)
+        return tuple(b for b, n in zip(group, level, strict=True) if n == least)
 
     def _pools(self, room: list[int], like: list[Likeness]) -> list[Pool]:
         """For each group, every set of the fewest nodes that holds the cell."""
@@ -143,17 +152,17 @@ class Spreads:
                 yield from self._greedy(pool, room, stay, first, like)
 
     def _first(self, pool: Pool) -> list[frozenset[int]]:
-        """Buckets to fill first: none, each core class, the cheapest."""
+        """Buckets to fill first: none, each core class, the best by each term."""
         known = self._firsts.get(pool)
         if known is None:
             firsts = {frozenset[int](): None}
             classes = sorted({self._buckets[b].core_class for b in pool})
             for some in classes if len(classes) > 1 else ():
                 firsts[frozenset(b for b in pool if self._buckets[b].core_class == some)] = None
-            cheapest = min(self._linear[b] for b in pool)
-            cheap = frozenset(b for b in pool if self._linear[b] == cheapest)
-            if len(cheap) < len(pool):
-                firsts[cheap] = None
+            for term in (1, *TERMS):
+                best = self._best(pool, term)
+                if len(best) < len(pool):
+                    firsts[frozenset(best)] = None
             known = self._firsts[pool] = list(firsts)
         return known
 
