@@ -138,8 +138,9 @@ class Kernel:
     def plug(self, specs: list[FunctionSpec]) -> None:
         """A card appears. Lab: `hotplug` (QMP device_add).
 
-        device_add sends the event and at once tries the drivers that are loaded: udev's rule mostly comes too late for
-        these, and in time for a driver whose module udev has yet to load. The fault `early-udev` turns the race round.
+        pci_device_add sends the event, pci_bus_add_device tries the loaded drivers a moment later: udev's rule mostly
+        comes too late for these, and in time for a driver whose module udev has yet to load. The fault `early-udev`
+        turns the race round.
         """
         for spec in specs:
             device = self.pci.appear(spec)
@@ -166,6 +167,7 @@ class Kernel:
         """A process opens every node of the device."""
         files = nodes.dev_files(self.tree, self.pci.devices[address].folder)
         self.processes.start(pid=pid, command=command, uid=uid, cgroup=cgroup, paths=files)
+        self.pci.count_users()
         self.settle()
 
     def let_go(self, pid: int) -> None:
@@ -173,6 +175,7 @@ class Kernel:
         self.processes.end(pid)
         for address in list(self.pci.devices):
             self.pci.go_on(address)
+        self.pci.count_users()
         self.settle()
 
     def lift(self, fault: str, obj: str) -> bool:

@@ -127,7 +127,11 @@ class Pci:
     # --- modules
 
     def modprobe(self, words: list[str]) -> int:
-        """modprobe(8), with -r and -a: 1 where a module is not known or (with -r) in use."""
+        """modprobe(8), with -r and -a: 1 where a module is not known or (with -r) in use.
+
+        A bound device is no use of its module, an open one is: `modprobe -r vfio-pci` takes it off idle devices (seen
+        on Linux 6.1).
+        """
         remove = "-r" in words
         names = [word.replace("-", "_") for word in words if not word.startswith("-")]
         known = {driver.module for driver in self.drivers.values()}
@@ -135,14 +139,30 @@ class Pci:
             return 1
         chosen = [driver for driver in self.drivers.values() if driver.module in names]
         if remove:
-            if any(driver.built_in or self._bound(driver) for driver in chosen):
+            if any(driver.built_in or self._users(driver) for driver in chosen):
                 return 1
             for driver in chosen:
+                for device in self._bound(driver):
+                    self._detach(device)
                 self.unregister(driver)
         else:
             for driver in chosen:
                 self.register(driver)
         return 0
+
+    def _users(self, driver: Driver) -> int:
+        """What /sys/module/X/refcnt counts: devices that somebody has open (vfio_device_open, drm_open, snd_open)."""
+        bound = self._bound(driver)
+        if driver.nodes is Nodes.VFIO:
+            return sum(device.spec.group in self.owners for device in bound)
+        return sum(self.holders(device.spec.address) for device in bound)
+
+    def count_users(self) -> None:
+        """Bring every module's refcnt up to date."""
+        for name in self.registered:
+            driver = self.drivers[name]
+            alike = [d for d in self.drivers.values() if d.module == driver.module]
+            self.tree.put(f"/sys/module/{driver.module}/refcnt", f"{sum(map(self._users, alike))}\n")
 
     def _bound(self, driver: Driver) -> list[Device]:
         return [device for device in self.devices.values() if device.driver == driver.name]
@@ -228,12 +248,14 @@ class Pci:
         """drivers_probe_store: ENODEV for no such device; success whether or not anything was bound.
 
         A failing probe() is not an error here either (__device_attach_driver: the next driver may try its luck), and
-        neither is a device that has a driver already (bus_rescan_devices_helper). Lab: `main_job` reads back.
+        neither is a device that has a driver already (bus_rescan_devices_helper). One whose remove() hangs has it
+        still: that probe returns at once and does nothing. Lab: `main_job` reads back.
         """
         device = self.devices.get(address)
         if device is None:
             raise fail(errno.ENODEV, "/sys/bus/pci/drivers_probe")
-        self._locked(device, lambda: self._attach(device))
+        if device.driver is None:
+            self._attach(device)
 
     def new_id(self, driver: str, text: str) -> None:
         """new_id_store: EINVAL for less than two numbers, EEXIST where the driver has the id, then all are tried."""
@@ -301,6 +323,7 @@ class Pci:
         if self.foreign(group):
             raise fail(errno.EPERM, path)
         self.owners[group] = owner
+        self.count_users()
 
     def foreign(self, group: int) -> list[str]:
         """Members of the group that a host driver has: they make it not viable. Bridges' pcieport does not count."""
@@ -313,6 +336,7 @@ class Pci:
             del self.owners[group]
             for device in [d for d in self.devices.values() if d.spec.group == group and d.stuck]:
                 self.go_on(device.spec.address)
+        self.count_users()
 
     # --- binding
 
@@ -384,9 +408,7 @@ class Pci:
 
     def _show_bound(self, device: Device) -> None:
         self.tree.put(f"{device.folder}/uevent", functions.uevent(device.spec, device.driver))
-        for module in {driver.module for driver in self.drivers.values() if driver.name in self.registered}:
-            bound = [d for d in self.devices.values() if d.driver and self.drivers[d.driver].module == module]
-            self.tree.put(f"/sys/module/{module}/refcnt", f"{len(bound)}\n")
+        self.count_users()
 
     def _detach(self, device: Device) -> None:
         """__device_release_driver: the links go first, then remove() may wait for ever with the lock held."""

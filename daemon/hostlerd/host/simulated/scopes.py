@@ -38,6 +38,8 @@ class Scopes:
         thread = {"vcpupin": f"vcpu{number}", "iothreadpin": f"iothread{number}"}.get(kind, "emulator")
         cgroups = self._kernel.cgroups
         path = f"/machine.slice/{domain.unit}/libvirt"
+        if cgroups.unified:  # libvirt writes it first, and leaves it there when the affinity is refused
+            cgroups.ask(f"{path}/{thread}", cpus & cgroups.cpus)
         if (
             not cpus & cgroups.effective(path)
             or self._kernel.faults.get("pin-fails", domain.name) is not None
@@ -46,8 +48,6 @@ class Scopes:
                 f"cannot set CPU affinity on process {4000 + domain.number}: Invalid argument",
                 data={"object": domain.name},
             )
-        if cgroups.unified:
-            cgroups.ask(f"{path}/{thread}", cpus & cgroups.cpus)
 
     def end(self, domain: Domain) -> None:
         if domain.unit:

@@ -43,7 +43,7 @@ class SimulatedUnits:
 
     async def allowed_cpus(self, units: Sequence[str]) -> Mapping[str, CpuSet]:
         await trio.lowlevel.checkpoint()
-        return {unit: self.allowed.get(unit, frozenset()) for unit in units if unit in self.paths}
+        return {unit: self.allowed.get(unit, frozenset()) for unit in units if unit in self._loaded}
 
     async def set_allowed_cpus(self, unit: str, cpus: CpuSet) -> None:
         await trio.lowlevel.checkpoint()
@@ -51,10 +51,15 @@ class SimulatedUnits:
         words = self.kernel.faults.get("unit-refuses", unit)
         if words is not None:
             raise HostFailed(words or "Access denied", data={"object": unit})
-        if unit not in self.paths:
+        # A slice without a unit file is loaded on demand; anything else has to be there (seen on systemd 252).
+        if unit not in self._loaded and not unit.endswith(".slice"):
             raise HostFailed(f"Unit {unit} not found.", data={"object": unit})
         self.set_by_hand(unit, cpus)
         self.kernel.done(f"AllowedCPUs of {unit}", format_cpu_list(cpus))
+
+    @property
+    def _loaded(self) -> set[str]:
+        return {*self.paths, *self.allowed}
 
     # --- what else systemd does
 

@@ -96,6 +96,13 @@ async def test_a_list_with_a_cpu_that_the_host_lacks_is_not_taken(host: Simulate
     assert (await host.units.allowed_cpus(["user.slice"]))["user.slice"] == frozenset({0, 99})
 
 
+async def test_a_slice_that_is_not_there_yet_can_be_set(host: SimulatedHost) -> None:
+    await host.units.set_allowed_cpus("games.slice", frozenset({1}))
+    assert await host.units.allowed_cpus(["games.slice"]) == {"games.slice": frozenset({1})}
+    host.units.start("a.service", "/games.slice/a.service")
+    assert effective(host, "games.slice") == "1"
+
+
 async def test_faults(host: SimulatedHost) -> None:
     host.kernel.faults.cause("unit-refuses", "user.slice", "Interactive authentication required.")
     with pytest.raises(HostFailed, match="Interactive"):
@@ -104,8 +111,8 @@ async def test_faults(host: SimulatedHost) -> None:
     await host.units.set_allowed_cpus("system.slice", frozenset({0}))
     await host.units.set_allowed_cpus("init.scope", frozenset({0}))
     assert effective(host, "init.scope") == "0-15"
-    with pytest.raises(HostFailed, match=r"Unit none.slice not found"):
-        await host.units.set_allowed_cpus("none.slice", frozenset({0}))
+    with pytest.raises(HostFailed, match=r"Unit none.scope not found"):
+        await host.units.set_allowed_cpus("none.scope", frozenset({0}))
 
 
 async def test_version_1_has_no_cpuset_for_systemd() -> None:

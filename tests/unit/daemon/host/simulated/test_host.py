@@ -84,9 +84,10 @@ async def test_a_stuck_device_stays_stuck(tmp_path: Path, autojump_clock: object
     again = SimulatedHost("desktop", state_file=file)
     assert again.show()["devices"][GPU]["stuck"]
     with pytest.raises(Wedged):
-        await again.writer.write("/sys/bus/pci/drivers_probe", GPU, limit=1)
+        await again.writer.write(f"/sys/bus/pci/devices/{GPU}/driver_override", "vfio-pci", limit=1)
     await again.simulate("lift", {"name": "hang-unbind", "object": GPU})
-    assert again.show()["devices"][GPU]["driver"] == "amdgpu"
+    device = again.show()["devices"][GPU]
+    assert (device["stuck"], device["driver"], device["override"]) == (False, None, "vfio-pci")
 
 
 async def test_a_start_that_was_cut_off_is_undone(tmp_path: Path, autojump_clock: object) -> None:
