@@ -13,6 +13,7 @@ PROGRAMS = {
     "mke2fs": "e2fsprogs",
     "debugfs": "e2fsprogs",
     "make": "make",
+    "setpriv": "util-linux",
 }
 FILES = {"/usr/share/seabios/bios-256k.bin": "seabios"}
 LIMIT = 900.0

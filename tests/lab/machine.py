@@ -4,7 +4,7 @@
 - `-no-reboot`: a guest that reboots or panics ends QEMU. Booting it again is the caller's decision.
 - The guest asks for what only the outside can do (plugging a card) with files: it writes `requests/N.json`, finds the
   answer in `replies/N.json`. Files are written under another name and renamed, so none is read half-written.
-- Nothing waits without a limit, and QEMU never outlives `boot`.
+- Nothing waits without a limit, and QEMU never outlives `boot`, nor the process that called it.
 """
 
 import json
@@ -92,7 +92,7 @@ class Machine:
         logs = (os.path.join(self.folder, f"{name}.{kind}.log") for kind in ("console", "out"))
         serial = [word for log in logs for word in ("-serial", f"file:{log}")]
         return [
-            "qemu-system-x86_64",
+            *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
             *hardware.arguments(),
             *("-kernel", self.image.kernel, "-initrd", self.image.ramdisk),
             *("-drive", f"file={self.disk},format=raw,if=virtio,cache=unsafe"),

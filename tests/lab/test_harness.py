@@ -12,7 +12,7 @@ import pytest
 from lab import recipe, stage
 from lab.boots import Outcome, Result
 from lab.guest import cpus, jobs, service, snapshot
-from lab.guest.domains import Domain
+from lab.guest.domains import HALTING, Domain
 from lab.guest.groups import GROUPS
 from lab.guest.report import Report, scenario
 from lab.qmp import Qmp, QmpError
@@ -154,4 +154,9 @@ def test_domain_xml_says_only_what_was_asked() -> None:
     assert "bus='0x07' slot='0x02' function='0x1'" in xml
     assert "cores='2' threads='2'" in xml
     assert "vcpupin" not in xml
-    assert "loader" not in xml
+    assert "iothreads" not in xml
+
+
+def test_the_firmware_halts_at_the_reset_vector() -> None:
+    assert len(HALTING) == 65536
+    assert HALTING[-16:-12] == b"\xfa\xf4\xeb\xfd"  # cli; hlt; jump to the hlt

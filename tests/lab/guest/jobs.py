@@ -27,7 +27,7 @@ RETURNED = ("drivers and overrides as they were", "slices as they were")
 
 
 def settled(domain: str) -> cpus.Threads:
-    """The domain's threads once everyone is where a domain with CPUs of its own wants them, or as they are at the limit."""
+    """The domain's threads once all are where CPUs of its own put them, or as they are at the limit."""
 
     def done() -> bool:
         threads = cpus.threads(domain)

@@ -4,7 +4,7 @@ This is the group that every change runs.
 """
 
 from . import hooks, pci, service, snapshot
-from .domains import Domain
+from .domains import BROKEN, Domain
 from .jobs import RETURNED, RUNNING, check_returned, check_running
 from .kills import KILLED, check_killed_start
 from .report import Report, scenario
@@ -67,9 +67,7 @@ def foreign_member(report: Report) -> None:
 def fails_after_prepare(report: Report) -> None:
     """QEMU cannot be started: no event tells, the release hook does."""
     before = snapshot.take()
-    domain = Domain(
-        name="late", hostdevs=PAIR[:1], managed=False, firmware="/usr/share/seabios/vgabios-stdvga.bin"
-    )
+    domain = Domain(name="late", hostdevs=PAIR[:1], managed=False, firmware=BROKEN)
     with domain.defined():
         started = domain.start()
         report.check("does not start", not started.ok, started)

@@ -1,7 +1,7 @@
 """The lab itself, without the product: is this the machine that the other groups rely on?"""
 
 from . import cpus, hooks, outside, pci, snapshot
-from .domains import UNPLUGS, Domain, hostdev, written
+from .domains import BROKEN, UNPLUGS, Domain, hostdev, written
 from .programs import holds, run, virsh
 from .report import Report, scenario
 
@@ -82,7 +82,7 @@ def attach(report: Report) -> None:
 @scenario("fails", "came as far as the hooks", "one member alone is not enough", "both are")
 def failing(report: Report) -> None:
     """What the starts that must fail rely on: a wrong firmware is found late, a group's foreign member late too."""
-    with Domain(name="late", firmware="/usr/share/seabios/vgabios-stdvga.bin").defined() as d:
+    with Domain(name="late", firmware=BROKEN).defined() as d:
         done = d.start()
         report.check("fails", not done.ok, done)
         report.equal("came as far as the hooks", hooks.operations(d.name)[0], "prepare")
