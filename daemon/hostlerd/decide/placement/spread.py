@@ -33,6 +33,10 @@ class Spreads:
         self._at = pricing.at[cell]
         self._linear = pricing.linear[cell]
         self._groups = self._find_groups()
+        # Where these cannot hold the cell, as much as they hold counts for more than few nodes.
+        everything = tuple(range(len(self._buckets)))
+        best = [self._best(everything, term) for term in (o.DISPLACED, o.SMT, o.CLASS)] if everything else []
+        self._outweighing = [group for group in best if len(group) < len(everything)]
         kinds: dict[tuple[int, int], int] = {}
         self._kind = [
             kinds.setdefault((cost, self._at.get(index, 0)), len(kinds))
@@ -96,7 +100,10 @@ class Spreads:
             kinds = self._node_kinds(open_, like)
             for nodes in self._fewest(by_node, kinds):
                 pools[tuple([b for b in open_ if node[b] in nodes])] = None
-        return list(pools)
+        for group in self._outweighing:
+            if sum([room[b] for b in group]) < self._size:
+                pools[tuple(b for b in range(len(room)) if room[b])] = None
+        return [pool for pool in pools if sum([room[b] for b in pool]) >= self._size]
 
     def _fewest(self, by_node: dict[int, int], kinds: dict[int, int]) -> list[frozenset[int]]:
         """Sets of as few nodes as can be that have the room, one of each kind."""
