@@ -19,6 +19,7 @@ DRIVERS = "/sys/bus/pci/drivers"
 LIMIT = 10.0
 """Seconds for one write. A healthy unbind takes well under one; a driver that needs more is stuck for practical use."""
 MODULE_LIMIT = 15.0
+READ_LIMIT = 5.0
 
 
 def driver(host: Host, address: str) -> str | None:
@@ -29,7 +30,13 @@ def driver(host: Host, address: str) -> str | None:
         return None
 
 
-def _failed(address: str, what: str, error: OSError) -> HostFailed:
+def is_gone(host: Host, address: str) -> bool:
+    return not host.files.exists(f"{DEVICES}/{address}")
+
+
+def _failed(host: Host, address: str, what: str, error: OSError) -> HostFailed:
+    if is_gone(host, address):
+        return HostFailed(f"{address} is gone: it was taken out meanwhile", data={"object": address})
     if not error.errno:
         return HostFailed(f"{what}: {error}", data={"object": address})
     return HostFailed(
@@ -53,9 +60,10 @@ async def override(host: Host, step: Override) -> None:
     path = f"{DEVICES}/{step.object}/driver_override"
     try:
         await host.writer.write(path, (step.after or "") + "\n", limit=LIMIT)
-        now = host.files.read(path).strip()
+        # Taking the lock that another program's unbind may hold for ever.
+        now = (await host.look(lambda: host.files.read(path), limit=READ_LIMIT)).strip()
     except OSError as error:
-        raise _failed(step.object, f"the override of {step.object} cannot be set", error) from error
+        raise _failed(host, step.object, f"the override of {step.object} cannot be set", error) from error
     if (None if now in ("", "(null)") else now) != step.after:
         raise HostFailed(
             f"the override of {step.object} is {now}, although {step.after} was written",
@@ -70,7 +78,7 @@ async def unbind(host: Host, step: Unbind) -> None:
     try:
         await host.writer.write(f"{DRIVERS}/{step.before}/unbind", step.object, limit=LIMIT)
     except OSError as error:
-        raise _failed(step.object, f"{step.before} does not let go of {step.object}", error) from error
+        raise _failed(host, step.object, f"{step.before} does not let go of {step.object}", error) from error
     if driver(host, step.object) == step.before:
         raise HostFailed(
             f"{step.before} still has {step.object} after its unbind", data={"object": step.object}
@@ -82,9 +90,13 @@ async def probe(host: Host, step: Probe) -> None:
     try:
         await host.writer.write("/sys/bus/pci/drivers_probe", step.object, limit=LIMIT)
     except OSError as error:
-        raise _failed(step.object, f"{step.object} cannot be probed", error) from error
+        raise _failed(host, step.object, f"{step.object} cannot be probed", error) from error
     now = driver(host, step.object)
     if step.after is not None and now != step.after:
+        if is_gone(host, step.object):
+            raise HostFailed(
+                f"{step.object} is gone: it was taken out meanwhile", data={"object": step.object}
+            )
         raise HostFailed(
             f"{step.object} should be on {step.after} after the probe and is on {now or 'no driver'}",
             remedy="see the kernel's log for the driver's reason",

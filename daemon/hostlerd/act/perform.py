@@ -44,3 +44,10 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
         journal.end(number)
         raise
     journal.end(number)
+
+
+def is_gone(host: Host, step: Step) -> bool:
+    """Whether what the step was to change is not there any more: a card pulled out, a container that ended."""
+    if isinstance(step, Override | Unbind | Probe):
+        return devices.is_gone(host, step.object)
+    return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

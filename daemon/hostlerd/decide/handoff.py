@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hostlerd.decide.ownership import Ownership, Want
+from hostlerd.decide.ownership import VFIO, Ownership, Want
 from hostlerd.model.devices import Function
 from hostlerd.model.ledger import DeviceRecord
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import LoadModule, Override, Probe, Step, Unbind
 
-VFIO = "vfio-pci"
 NO_DRIVER = "none"
 """No driver has this name, so no driver matches (Documentation/ABI/testing/sysfs-bus-pci, driver_override)."""
 
@@ -83,6 +82,8 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -
             ours=target,
             identity=identity(function),
         )
+    elif target not in record.ours.split():
+        record = replace(record, ours=f"{record.ours} {target}")
     phases.override.append(
         Override(
             object=function.address,
@@ -110,11 +111,11 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -
 def _return(phases: _Phases, function: Function, record: DeviceRecord) -> bool:
     """Add the steps back; False where there is none to take, because it is as it was or no longer ours to change."""
     why = "nobody claims it any more"
-    home = record.driver
+    home, ours = record.driver, record.ours.split()
     held = function.on_vfio or (function.driver is None and (home is not None or record.any_driver))
     aim = home if home is not None else (None if record.any_driver else record.override)
     override = function.override
-    if held and (override in (record.ours, home, record.override)):
+    if held and override in (*ours, home, record.override):
         if override != aim:
             phases.override.append(Override(object=function.address, before=override, after=aim, why=why))
             override = aim
@@ -128,7 +129,7 @@ def _return(phases: _Phases, function: Function, record: DeviceRecord) -> bool:
             phases.probe.append(Probe(object=function.address, before=None, after=None, why=why, record=done))
     elif held:
         return False  # somebody else aimed it elsewhere: theirs now
-    if override != record.override and override in (record.ours, home):
+    if override != record.override and override in (*ours, home):
         phases.clear.append(
             Override(object=function.address, before=override, after=record.override, why=why)
         )

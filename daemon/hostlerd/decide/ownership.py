@@ -18,6 +18,7 @@ from hostlerd.model.plan import Owner, Refusal
 from hostlerd.model.settings import Settings
 
 Place = Literal["vfio", "none"]
+VFIO = "vfio-pci"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,9 @@ class Ownership:
 
 def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
     own = Ownership()
-    running = {domain.uuid: domain.live for domain in observed.snapshot.running}
+    # libvirt counts a domain as active from before its prepare hook (qemuProcessInit): not as running yet.
+    starting = {claim.uuid for claim in observed.ledger.claims.values() if not claim.prepared}
+    running = {d.uuid: d.live for d in observed.snapshot.running if d.uuid not in starting}
     for domain in running.values():
         for address in domain.pci_addresses:
             own.holder.setdefault(address, domain.name)
@@ -49,7 +52,6 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
         live = running.get(claim.uuid)
         asked = claim.definition.pci_addresses
         if not claim.prepared:
-            # libvirt counts a domain as active from before its prepare hook (qemuProcessInit): not as running yet.
             _grant(own, observed, settings, claim.definition, asked)
         elif live is not None:
             _keep(own, observed, live, [a for a in asked if a in live.pci_addresses])
@@ -146,6 +148,15 @@ def _grant(
                 f'add group = ["{address}"] to the [[device]] section of {taken} if the host can spare it, '
                 "or put the card in another slot",
             )
+    if take and not _module_works(observed):
+        trouble = observed.ledger.troubles.get(VFIO)
+        refuse(
+            VFIO,
+            f"the module {VFIO} is degraded: {trouble.reason}"
+            if trouble
+            else f"{VFIO} is still being loaded",
+            trouble.remedy if trouble else "try again when `hostler status` is clear",
+        )
     for address in take:
         trouble = observed.ledger.troubles.get(address)
         if trouble is not None:
@@ -164,6 +175,10 @@ def _grant(
         own.wants[address] = Want(address=address, place="vfio", why=why, claim=domain.uuid)
 
 
+def _module_works(observed: Observed) -> bool:
+    return VFIO in observed.drivers or not observed.ledger.untouchable(VFIO)
+
+
 def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:
     """What policy says of devices no domain has."""
     for function in observed.functions.values():
@@ -179,6 +194,8 @@ def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:
                 )
             )
             continue
+        if policy.when_idle == "vfio" and not _module_works(observed):
+            continue  # without a driver it would be nobody's
         along = companions(observed.functions, function.address) if policy.when_idle == "vfio" else ()
         for address in (function.address, *along):
             if (

@@ -6,7 +6,7 @@ policy matches and nothing wider.
 
 from __future__ import annotations
 
-from hostlerd.decide.handoff import VFIO
+from hostlerd.decide.ownership import VFIO
 from hostlerd.model.ledger import FileRecord
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import WriteRule

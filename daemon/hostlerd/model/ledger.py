@@ -15,8 +15,10 @@ from hostlerd.model.domains import Definition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRecord:
-    """`driver`: None if it had none. `any_driver`: it was new, whatever takes it is right. `ours`: what we override
-    to."""
+    """`driver`: None if it had none. `any_driver`: it was new, whatever takes it is right.
+
+    `ours`: what we override to; all that we ever did, with spaces between, as policy may have changed meanwhile.
+    """
 
     address: str
     driver: str | None

@@ -1,7 +1,7 @@
 """The host lane: devices, slices and the udev rule, in rounds of observing and acting until nothing is left to do.
 
 Never calls libvirt. A step that fails for a claim ends that claim, and the next round puts back what it had; one that
-fails for anybody else degrades its object.
+fails for anybody else degrades its object, unless that is gone: going away is no error.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections import Counter
 import trio
 
 from hostler.errors import Degraded, HostlerError, Wedged
-from hostlerd.act.perform import perform
-from hostlerd.model.plan import Plan, Step
+from hostlerd.act.perform import is_gone, perform
+from hostlerd.decide.ownership import VFIO
+from hostlerd.model.plan import Override, Plan, Probe, Step, Unbind
 from hostlerd.reconcile.claims import Claims
 from hostlerd.reconcile.shared import Shared
 
@@ -74,6 +75,8 @@ class HostLane:
         for step in steps:
             if step.claim in failed or step.object in failed or journal.ledger.untouchable(step.object):
                 continue
+            if VFIO in failed and isinstance(step, Override | Unbind | Probe):
+                continue  # what follows the loading needs it; the next round decides anew
             if step.claim is not None and step.claim not in journal.ledger.claims:
                 continue  # given up meanwhile
             try:
@@ -93,7 +96,8 @@ class HostLane:
 
     def _failed(self, step: Step, error: HostlerError, failed: set[str]) -> None:
         log.warning("%s %s: %s", step.kind, step.object, error.sentence, extra={"device": step.object})
-        if isinstance(error, Wedged) or step.claim is None:
+        gone = is_gone(self._shared.host, step)
+        if isinstance(error, Wedged) or (step.claim is None and not gone):
             self._shared.degrade(step.object, error)
         if step.claim is not None:
             failed.add(step.claim)

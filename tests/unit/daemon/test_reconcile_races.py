@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import trio
@@ -15,11 +16,12 @@ from hostler.wire import HOOK_DEADLINE
 from hostlerd.act.journal import Journal
 from hostlerd.host.simulated.guests import domain, hostdev
 from hostlerd.host.simulated.host import SimulatedHost
+from hostlerd.host.simulated.hosts import DESKTOP
 from hostlerd.host.simulated.systemd import SimulatedUnits
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.observed import Observed
-from hostlerd.model.settings import DomainPolicy, Settings
+from hostlerd.model.settings import DevicePolicy, DomainPolicy, Match, Settings
 from hostlerd.observe.domain_xml import parse_domain
 
 pytestmark = pytest.mark.trio
@@ -211,3 +213,119 @@ async def test_the_answer_to_a_start_comes_while_its_hook_still_waits(
         with pytest.raises(TimedOut, match="could not be prepared within"):
             await one.reconciler.prepare(parse_domain(xml), xml)
         assert trio.current_time() - began < HOOK_DEADLINE - 1
+
+
+def idle(when_idle: Literal["host", "vfio", "none"]) -> Settings:
+    return Settings(
+        devices=(DevicePolicy(name="card", match=Match(address=GPU), when_idle=when_idle),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("none", "host"), ("none", "vfio"), ("vfio", "none"), ("host", "none")]
+)
+async def test_policy_changes_while_a_domain_has_the_card(
+    tmp_path: Path,
+    first: Literal["host", "vfio", "none"],
+    second: Literal["host", "vfio", "none"],
+    autojump_clock: trio.testing.MockClock,
+):
+    host = simulated()
+    before = state(host)
+    async with stable(host, tmp_path / "journal", idle(first)) as one:
+        await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
+        await host.hypervisor.start("win11")
+        await one.settle()
+        one.reconciler.apply(idle(second))
+        await one.settle()
+        assert on_vfio(host) == list(CARD)
+        await host.hypervisor.destroy("win11")
+        await one.settle()
+        one.reconciler.apply(Settings())
+        await one.settle()
+        assert state(host) == before
+        assert not one.journal.ledger.devices
+
+
+async def test_an_idle_card_stays_with_the_host_where_vfio_cannot_be_loaded(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    drivers = tuple(name for name in DESKTOP.drivers if name != "vfio-pci")
+    spec = replace(DESKTOP, drivers=drivers, not_loaded=())
+    host = SimulatedHost(spec, parse=parse_domain, limit=60.0)
+    before = state(host)
+    async with stable(host, tmp_path / "journal", idle("vfio")) as one:
+        assert state(host) == before
+        assert set(one.journal.ledger.troubles) == {"vfio-pci"}
+        await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
+        with pytest.raises(HostFailed, match="the module vfio-pci is degraded"):
+            await host.hypervisor.start("win11")
+        await one.settle()
+        assert state(host) == before
+
+
+async def test_nothing_is_unbound_while_modprobe_hangs(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated()
+    before = state(host)
+    async with stable(host, tmp_path / "journal") as one:
+        await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
+        host.kernel.faults.cause("slow-write", "/sbin/modprobe", "99")
+        for words in ("does not return", "the module vfio-pci is degraded"):
+            with pytest.raises(HostFailed, match=words):
+                await host.hypervisor.start("win11")
+            await one.settle()
+            assert state(host) == before
+        assert not [path for path, _ in host.kernel.log if path.endswith("unbind")]
+        host.kernel.faults.active.clear()
+        one.reconciler.retry("vfio-pci")
+        await host.hypervisor.start("win11")
+        assert on_vfio(host) == list(CARD)
+
+
+@pytest.mark.parametrize("writes", range(1, 14))
+async def test_an_idle_card_may_go_at_any_step(
+    tmp_path: Path, writes: int, autojump_clock: trio.testing.MockClock
+):
+    host = simulated()
+    async with stable(host, tmp_path / "journal") as one:
+        host.kernel.faults.cause("vanish-after-writes", GPU, str(writes))
+        one.reconciler.apply(idle("vfio"))
+        await one.settle()
+        assert GPU not in host.kernel.pci.devices
+        assert not one.journal.ledger.troubles
+        assert not one.journal.ledger.devices
+
+
+async def test_a_start_is_told_that_its_card_has_gone(tmp_path: Path, autojump_clock: trio.testing.MockClock):
+    host = simulated()
+    async with stable(host, tmp_path / "journal") as one:
+        await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
+        host.kernel.faults.cause("vanish-after-writes", GPU, "4")
+        with pytest.raises(HostFailed, match=r"0000:01:00\.\d is gone"):
+            await host.hypervisor.start("win11")
+        await one.settle()
+        assert not one.journal.ledger.troubles
+        assert not one.journal.ledger.devices
+
+
+async def test_a_container_that_ends_meanwhile_is_no_trouble(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated()
+    scope = "libpod-1.scope"
+    async with stable(host, tmp_path / "journal") as one:
+
+        class Ends(SlowUnits):
+            async def happens(self, unit: str) -> None:
+                if unit == scope:
+                    self.stop(scope)
+
+        host.units.start(scope, f"/machine.slice/{scope}")
+        with_units(host, Ends)
+        await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
+        await host.hypervisor.start("win11")
+        await one.settle()
+        assert not one.journal.ledger.troubles
+        assert scope not in one.journal.ledger.groups

@@ -160,3 +160,16 @@ def test_owners_name_the_state_of_each_device():
     assert (found[GPU].kind, found[GPU].who) == ("host", "amdgpu")
     assert found[USB].kind == "idle"
     assert found[NIC].kind == "degraded"
+
+
+def test_who_is_only_about_to_start_does_not_run_yet():
+    """libvirt lists a domain as active while its hook runs, and perhaps before the one that has the card."""
+    mine, other = domain(WIN11, GPU), domain(WORK, GPU)
+    running = (Running(live=other, definition=other), Running(live=mine, definition=mine))
+    own = decide_ownership(
+        observed(None, claim(mine, prepared=True), replace(claim(other), since=2), running=running), NO_POLICY
+    )
+    assert own.holder[GPU] == "win11"
+    [refusal] = own.refusals
+    assert refusal.claim == WORK
+    assert refusal.claimed_by == "win11"
