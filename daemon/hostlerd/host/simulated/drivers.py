@@ -100,6 +100,8 @@ KNOWN: tuple[Driver, ...] = (
     ),
     Driver(name="nvme", module="nvme", ids=(Id(class_code=0x010802),), nodes=Nodes.NVME),
     Driver(name="ahci", module="ahci", ids=(Id(class_code=0x010601),)),
+    Driver(name="lpc_ich", module="lpc_ich", ids=(Id(vendor=0x8086, class_code=0x0601, class_digits=4),)),
+    Driver(name="i801_smbus", module="i2c_i801", ids=(Id(vendor=0x8086, class_code=0x0C05, class_digits=4),)),
     Driver(name="e1000", module="e1000", ids=(Id(vendor=0x8086, device=0x100E),), nodes=Nodes.NET),
     Driver(
         name="igb", module="igb", ids=(Id(vendor=0x8086, class_code=0x0200, class_digits=4),), nodes=Nodes.NET

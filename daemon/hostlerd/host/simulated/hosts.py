@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hostler.errors import BadInput
 from hostlerd.host.simulated.cpus import Processors
@@ -177,97 +178,63 @@ DESKTOP = HostSpec(
 
 _Q35_PORT = 0x000C
 
+
+def _lab(address: str, port: int, group: int, ids: tuple[int, int, int], **more: Any) -> FunctionSpec:
+    """Behind the root port of that number. `ids`: vendor, device, class."""
+    vendor, device, class_code = ids
+    return FunctionSpec(
+        address=address,
+        vendor=vendor,
+        device=device,
+        class_code=class_code,
+        subsystem_vendor=0x1AF4,
+        subsystem_device=0x1100,
+        bridge=f"0000:00:{port:02x}.0",
+        group=group,
+        **more,
+    )
+
+
 LAB = HostSpec(
     name="lab",
     processors=Processors(
         l3_kib=(16384, 16384), cores_per_l3=2, split=False, nodes_by="l3", memory_gib=4, max_mhz=(0,)
     ),
     functions=(
-        *(_port(f"0000:00:{2 + n:02x}.0", n, vendor=0x1B36, device=_Q35_PORT) for n in range(1, 7)),
-        FunctionSpec(
-            address="0000:01:00.0",
-            vendor=0x1002,
-            device=0x5046,
-            class_code=0x030000,
-            subsystem_vendor=0x1AF4,
-            subsystem_device=0x1100,
-            bridge="0000:00:03.0",
-            group=8,
-            boot_vga=True,
-        ),
-        FunctionSpec(
-            address="0000:01:00.1",
-            vendor=0x8086,
-            device=0x2668,
-            class_code=0x040300,
-            bridge="0000:00:03.0",
-            group=8,
-        ),
-        FunctionSpec(
-            address="0000:02:00.0",
-            vendor=0x1234,
-            device=0x1111,
-            class_code=0x038000,
-            bridge="0000:00:04.0",
-            group=9,
-        ),
-        FunctionSpec(
-            address="0000:03:00.0",
-            vendor=0x1B36,
-            device=0x000D,
-            class_code=0x0C0330,
-            bridge="0000:00:05.0",
-            group=10,
-        ),
-        FunctionSpec(
-            address="0000:05:00.0",
-            vendor=0x1B36,
-            device=0x0010,
-            class_code=0x010802,
-            bridge="0000:00:07.0",
-            group=11,
-            total_vfs=4,
-        ),
-        FunctionSpec(
-            address="0000:06:00.0",
-            vendor=0x1B36,
-            device=0x000E,
-            class_code=0x060400,
-            bridge="0000:00:08.0",
-            group=12,
-        ),
-        FunctionSpec(
-            address="0000:07:01.0",
-            vendor=0x8086,
-            device=0x2668,
-            class_code=0x040300,
-            bridge="0000:06:00.0",
-            group=12,
-        ),
-        FunctionSpec(
-            address="0000:07:02.0",
-            vendor=0x8086,
-            device=0x100E,
-            class_code=0x020000,
-            bridge="0000:06:00.0",
-            group=12,
-        ),
+        FunctionSpec(address="0000:00:00.0", vendor=0x8086, device=0x29C0, class_code=0x060000, group=0),
+        *(_port(f"0000:00:{n:02x}.0", n, vendor=0x1B36, device=_Q35_PORT) for n in range(1, 7)),
+        FunctionSpec(address="0000:00:07.0", vendor=0x1AF4, device=0x1009, class_code=0x000200, group=7),
+        FunctionSpec(address="0000:00:08.0", vendor=0x1AF4, device=0x1001, class_code=0x010000, group=8),
+        FunctionSpec(address="0000:00:1f.0", vendor=0x8086, device=0x2918, class_code=0x060100, group=9),
+        FunctionSpec(address="0000:00:1f.2", vendor=0x8086, device=0x2922, class_code=0x010601, group=9),
+        FunctionSpec(address="0000:00:1f.3", vendor=0x8086, device=0x2930, class_code=0x0C0500, group=9),
+        _lab("0000:01:00.0", 1, 10, (0x1002, 0x5046, 0x030000), boot_vga=True),
+        _lab("0000:01:00.1", 1, 10, (0x8086, 0x2668, 0x040300)),
+        _lab("0000:02:00.0", 2, 11, (0x1234, 0x1111, 0x038000)),
+        _lab("0000:03:00.0", 3, 12, (0x1B36, 0x000D, 0x0C0330)),
+        _lab("0000:05:00.0", 5, 13, (0x1B36, 0x0010, 0x010802), total_vfs=4),
+        _lab("0000:06:00.0", 6, 14, (0x1B36, 0x000E, 0x060400)),
+        # A conventional bus gives the IOMMU one requester for all.
+        replace(_lab("0000:07:01.0", 6, 14, (0x8086, 0x2668, 0x040300)), bridge="0000:06:00.0"),
+        replace(_lab("0000:07:02.0", 6, 14, (0x8086, 0x100E, 0x020000)), bridge="0000:06:00.0"),
     ),
-    drivers=("pcieport", "nvme", "xhci_hcd", "bochs-drm", "snd_hda_intel", "e1000", "vfio-pci"),
-    cards={
-        "second": (
-            FunctionSpec(
-                address="0000:04:00.0",
-                vendor=0x1234,
-                device=0x1111,
-                class_code=0x038000,
-                bridge="0000:00:06.0",
-                group=13,
-            ),
-        )
-    },
+    drivers=(
+        "pcieport",
+        "virtio-pci",
+        "ahci",
+        "lpc_ich",
+        "i801_smbus",
+        "nvme",
+        "xhci_hcd",
+        "bochs-drm",
+        "snd_hda_intel",
+        "e1000",
+        "vfio-pci",
+    ),
+    cards={"second": (_lab("0000:04:00.0", 4, 15, (0x1234, 0x1111, 0x038000)),)},
+    release="6.1.0-sim",
 )
-"""The shape of the lab's guest (tests/lab/hardware.py): 4 cores in SMT pairs, two L3 caches, two nodes."""
+"""The lab's guest (tests/lab/hardware.py) as Linux 6.1 numbers it: 4 cores in SMT pairs, two L3 caches, two nodes."""
 
 
 def _server_card(bus: str, port: str, group: int, node: int) -> tuple[FunctionSpec, ...]:
