@@ -20,6 +20,11 @@ class Domain:
     detached: list[str] = field(default_factory=list[str])
 
     @property
+    def pid(self) -> int:
+        """Of its QEMU."""
+        return 4000 + self.number
+
+    @property
     def text(self) -> str:
         """The XML in force."""
         return self.live or self.inactive or ""

@@ -120,6 +120,26 @@ class Hostdevs:
                     else f"failed to open /dev/vfio/{group}: {error.strerror}"
                 )
                 raise monitor_closed(domain, f"vfio {hostdev.address}: {words}") from error
+        self._show_process(domain)
+
+    def close_groups(self, domain: Domain, keep: Iterable[int] = (), *, ended: bool = False) -> None:
+        """QEMU lets go of all groups but `keep`, or has ended."""
+        self._kernel.pci.close_groups(domain.name, keep)
+        if ended:
+            self._kernel.processes.end(domain.pid)
+        else:
+            self._show_process(domain)
+
+    def _show_process(self, domain: Domain) -> None:
+        groups = sorted(group for group, owner in self._kernel.pci.owners.items() if owner == domain.name)
+        self._kernel.processes.end(domain.pid)
+        self._kernel.processes.start(
+            pid=domain.pid,
+            command="qemu-system-x86_64",
+            uid=64055,
+            cgroup=f"/machine.slice/{domain.unit}/libvirt/emulator",
+            paths=["/dev/vfio/vfio", *(f"/dev/vfio/{group}" for group in groups)] if groups else ["/dev/kvm"],
+        )
 
     def group(self, address: str) -> int | None:
         device = self._kernel.pci.devices.get(address)

@@ -162,7 +162,7 @@ class SimulatedLibvirt:
             return
         domain.state = "ended"
         self._scopes.end(domain)
-        self._kernel.pci.close_groups(name)
+        self._hostdevs.close_groups(domain, ended=True)
         self._kernel.settle()
 
     async def attach_device(self, name: str, device: str) -> None:
@@ -192,7 +192,7 @@ class SimulatedLibvirt:
             raise HostFailed(f"device not found: host pci device {address} not found")
         domain.live = domain_text.without_device(domain.live or "", address)
         left = [self._hostdevs.group(hostdev.address) for hostdev in hostdevs if hostdev.address != address]
-        self._kernel.pci.close_groups(name, keep=[group for group in left if group is not None])
+        self._hostdevs.close_groups(domain, keep=[group for group in left if group is not None])
         await self._hostdevs.reattach(domain, [address])
         self._event(name, "device-removed")
 
@@ -276,7 +276,7 @@ class SimulatedLibvirt:
     async def _stop(self, domain: Domain) -> None:
         """qemuProcessStop: QEMU is killed, `stopped end`, devices back to the host, `release end`."""
         domain.state = "stopping"
-        self._kernel.pci.close_groups(domain.name)
+        self._hostdevs.close_groups(domain, ended=True)
         self._scopes.end(domain)
         await self._run_hook(domain, "stopped", "end")
         await self._hostdevs.reattach(domain, list(domain.detached))
@@ -384,7 +384,7 @@ class SimulatedLibvirt:
         for domain in list(self.domains.values()):
             if domain.state not in ("starting", "stopping", "ended"):
                 continue
-            self._kernel.pci.close_groups(domain.name)
+            self._hostdevs.close_groups(domain, ended=True)
             self._scopes.end(domain)
             for address in domain.detached:
                 if address in self._kernel.pci.devices:

@@ -45,7 +45,7 @@ class Scopes:
             or self._kernel.faults.get("pin-fails", domain.name) is not None
         ):
             raise HostFailed(
-                f"cannot set CPU affinity on process {4000 + domain.number}: Invalid argument",
+                f"cannot set CPU affinity on process {domain.pid}: Invalid argument",
                 data={"object": domain.name},
             )
 

@@ -354,3 +354,21 @@ async def test_a_guest_that_ends_by_itself(host: SimulatedHost, hook: Hook) -> N
     assert hook.calls == [("stopped", "end"), ("release", "end")]
     assert drivers(host, NVME) == ["nvme"]
     assert await host.hypervisor.running() == ()
+
+
+async def test_qemu_is_seen_to_have_the_group_open(host: SimulatedHost) -> None:
+    def opened() -> list[str]:
+        folder = "/proc/4001/fd"
+        return [host.files.readlink(f"{folder}/{fd}") for fd in host.files.listdir(folder)]
+
+    await defined(host, hostdevs=[NVME])
+    await host.hypervisor.start("win11")
+    assert opened() == ["/dev/vfio/vfio", "/dev/vfio/15"]
+    assert (
+        host.files.read("/proc/4001/cgroup")
+        == "0::/machine.slice/machine-qemu\\x2d1\\x2dwin11.scope/libvirt/emulator\n"
+    )
+    await host.hypervisor.detach_device("win11", NVME)
+    assert opened() == ["/dev/kvm"]
+    await host.hypervisor.destroy("win11")
+    assert not host.files.exists("/proc/4001")
