@@ -65,10 +65,10 @@ def tenants(observed: Observed, settings: Settings) -> list[Tenant]:
 def _without_ours(live: Definition, record: PinRecord | None) -> Definition:
     """A transient domain we did not see start: what is pinned and not by us is the user's."""
     ours = record.vcpus if record else {}
-    pins = {i: cpus for i, cpus in live.vcpu_pins.items() if ours.get(i) != format_cpu_list(cpus)}
+    pins = {i: cpus for i, cpus in live.vcpu_pins.items() if not _is_ours(cpus, ours.get(i))}
     iothreads = record.iothreads if record else {}
     emulator = live.emulator_pins
-    if emulator is not None and record is not None and record.emulator == format_cpu_list(emulator):
+    if emulator is not None and record is not None and _is_ours(emulator, record.emulator):
         emulator = None
     return Definition(
         name=live.name,
@@ -76,8 +76,20 @@ def _without_ours(live: Definition, record: PinRecord | None) -> Definition:
         vcpu_pins=pins,
         cpuset=live.cpuset,
         emulator_pins=emulator,
-        iothread_pins={i: c for i, c in live.iothread_pins.items() if iothreads.get(i) != format_cpu_list(c)},
+        iothread_pins={i: c for i, c in live.iothread_pins.items() if not _is_ours(c, iothreads.get(i))},
     )
+
+
+def _is_ours(cpus: CpuSet, recorded: str | None) -> bool:
+    return recorded is not None and format_cpu_list(cpus) in recorded.split()
+
+
+def _recorded(now: CpuSet | None, recorded: str | None, cpus: CpuSet) -> str:
+    """What to record of a thread: the pin to come and, until it has come, the one of ours that is in force."""
+    text = format_cpu_list(cpus)
+    if now is None or now == cpus or not _is_ours(now, recorded):
+        return text
+    return f"{format_cpu_list(now)} {text}"
 
 
 def _tenant(
@@ -106,11 +118,13 @@ def _tenant(
 def decide_placement(
     observed: Observed, settings: Settings, domains: Iterable[Tenant]
 ) -> dict[str, Placement]:
-    """By UUID; domains with `cpus = "off"` have none."""
+    """By UUID; domains with `cpus = "off"` have none, but nobody is put where they are pinned."""
+    domains = tuple(domains)
     everyone = [tenant for tenant in domains if tenant.mode != "off"]
     topology = observed.topology
     taken = frozenset().union(
-        *(t.explicit for t in everyone if t.mode == "dedicated" or _is_narrow(t, observed))
+        *(t.explicit for t in domains if t.mode == "dedicated" or _is_narrow(t, observed)),
+        *(_still_on(tenant) for tenant in domains),
     )
     gpu_nodes = frozenset(
         f.numa_node for f in observed.functions.values() if f.is_display and f.numa_node is not None
@@ -138,6 +152,12 @@ def decide_placement(
 def _is_narrow(tenant: Tenant, observed: Observed) -> bool:
     """A shared domain's pins take CPUs, unless they only say "anywhere"."""
     return tenant.explicit != observed.topology.online
+
+
+def _still_on(tenant: Tenant) -> CpuSet:
+    """The CPUs of vCPUs that were pinned in the definition alone: until the next start they are where they were."""
+    live: Mapping[int, CpuSet] = tenant.running.live.vcpu_pins if tenant.running else {}
+    return frozenset().union(*(cpus for i in tenant.pins if len(cpus := live.get(i, frozenset[int]())) == 1))
 
 
 def _need(tenant: Tenant, observed: Observed, current: Assignment | None) -> Need:
@@ -186,7 +206,7 @@ def _current(tenant: Tenant, observed: Observed) -> Assignment | None:
         if (
             len(cpus) != 1
             or not cpus <= observed.topology.online
-            or record.vcpus.get(vcpu) != format_cpu_list(cpus)
+            or not _is_ours(cpus, record.vcpus.get(vcpu))
         ):
             return None
         vcpus.append(next(iter(cpus)))
@@ -217,20 +237,25 @@ def decide_pins(
 ) -> tuple[list[Pin], list[str]]:
     """Pins that differ, for domains whose guest runs, and the UUIDs whose record can be closed."""
     steps: list[Pin] = []
+    gone: list[str] = []
     present = set[str]()
     crowded = housekeeping != observed.topology.online
     for tenant in domains:
         uuid = tenant.definition.uuid
         present.add(uuid)
-        placement = placements.get(uuid)
-        if tenant.running is None or placement is None or observed.ledger.untouchable(uuid):
+        if tenant.running is None or observed.ledger.untouchable(uuid):
             continue
-        record = observed.ledger.pins.get(uuid)
-        float_on = housekeeping if crowded else observed.topology.online
-        if placement.vcpus is None and not crowded and record is None:
+        record, live = observed.ledger.pins.get(uuid), tenant.running.live
+        placement = placements.get(uuid) or Placement(uuid=uuid, vcpus=None)
+        hands_off = tenant.mode == "off"
+        float_on = housekeeping if crowded and not hands_off else observed.topology.online
+        if placement.vcpus is None and record is None and (hands_off or not crowded):
             continue
-        steps += _differences(tenant, tenant.running.live, placement, float_on, record)
-    gone = [uuid for uuid in observed.ledger.pins if observed.snapshot.known and uuid not in present]
+        more = _differences(tenant, live, placement, float_on, record)
+        steps += more
+        if hands_off and not more:
+            gone.append(uuid)
+    gone += [uuid for uuid in observed.ledger.pins if observed.snapshot.known and uuid not in present]
     return steps, gone
 
 
@@ -242,11 +267,15 @@ def _differences(
     vcpus = {i: placement.vcpus[i] if placement.vcpus is not None else float_on for i in tenant.free_vcpus}
     iothreads = {i: float_on for i in live.iothread_ids if i not in tenant.iothreads_pinned}
     emulator = None if tenant.emulator_pinned else float_on
+    old = record or PinRecord(uuid=live.uuid)
     wanted = PinRecord(
         uuid=live.uuid,
-        vcpus={i: format_cpu_list(cpus) for i, cpus in vcpus.items()},
-        iothreads={i: format_cpu_list(cpus) for i, cpus in iothreads.items()},
-        emulator=format_cpu_list(emulator) if emulator is not None else "",
+        vcpus={i: _recorded(live.vcpu_pins.get(i), old.vcpus.get(i), cpus) for i, cpus in vcpus.items()},
+        iothreads={
+            i: _recorded(live.iothread_pins.get(i), old.iothreads.get(i), cpus)
+            for i, cpus in iothreads.items()
+        },
+        emulator=_recorded(live.emulator_pins, old.emulator, emulator) if emulator is not None else "",
         idle=format_cpu_list(placement.idle),
     )
     new = wanted if wanted != record else None

@@ -44,6 +44,7 @@ class GroupRecord:
 class PinRecord:
     """What we pinned in a domain, so that it is never mistaken for the user's. Lists are kernel CPU lists.
 
+    Of a thread that is about to be moved both lists are recorded, with a space between: either may be in force.
     `vcpus`, `iothreads`: index to list. `emulator`: list, empty if we did not pin it. `idle`: siblings kept empty for
     it.
     """

@@ -55,7 +55,7 @@ def place(
         # No plan holds these where they are; what they have is better than nothing.
         fixed |= evicted
     assignments = {**fixed, **assign(layout, pricings, plans)}
-    assignments = {need.name: assignments[need.name] for need in needs}
+    assignments = {need.name: assignments.get(need.name) for need in needs}
     return Result(
         assignments=assignments,
         complete=search.complete,

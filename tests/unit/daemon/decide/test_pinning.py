@@ -189,3 +189,74 @@ def test_a_domain_that_is_gone_closes_its_record():
 
 def test_converged_is_converged():
     assert decide(observed(ledger=Ledger()), DEFAULTS).converged
+
+
+def test_pinned_in_the_definition_alone_it_keeps_the_cpu_it_is_on():
+    """`virsh vcpupin --config` of a domain that runs: until its next start the vCPU is where we pinned it."""
+    state = observed(running=(run(domain(WIN11, GPU, vcpus=2)),))
+    state = performed(state, decide(state, DEFAULTS))
+    [running] = state.snapshot.running
+    here = running.live.vcpu_pins[0]
+    elsewhere = frozenset(
+        {cpu for cpu in range(8) if all(cpu not in c for c in running.live.vcpu_pins.values())}
+    )
+    pinned = replace(domain(WIN11, GPU, vcpus=2), vcpu_pins={0: frozenset({max(elsewhere)})})
+    other = run(domain(WORK, NIC, vcpus=2))
+    state = replace(
+        state, snapshot=replace(state.snapshot, running=(replace(running, definition=pinned), other))
+    )
+    found = pins(decide(state, DEFAULTS))
+    assert "win11/vcpu0" not in found
+    for vcpu in range(2):
+        assert not parse_cpu_list(str(found[f"work/vcpu{vcpu}"])) & (here | {max(elsewhere)})
+
+
+def test_hands_off_gives_the_cpus_back():
+    dedicated = DomainPolicy(cpus="dedicated")
+    off = Settings(domains=dedicated, overrides={WIN11: DomainPolicy(cpus="off")})
+    state = observed(running=(run(domain(WIN11, vcpus=4)),))
+    state = performed(state, decide(state, Settings(domains=dedicated)))
+    plan = decide(state, off)
+    assert {f"win11/vcpu{i}": "0-7" for i in range(4)}.items() <= pins(plan).items()
+    state = performed(state, plan)
+    plan = decide(state, off)
+    assert not plan.steps
+    assert plan.settled == (WIN11,)
+
+
+def test_nobody_is_put_where_a_domain_that_is_left_alone_is_pinned():
+    dedicated = DomainPolicy(cpus="dedicated")
+    settings = Settings(domains=dedicated, overrides={WIN11: DomainPolicy(cpus="off")})
+    mine = replace(domain(WIN11, vcpus=2), vcpu_pins={0: frozenset({1}), 1: frozenset({2})})
+    plan = decide(observed(running=(run(mine), run(domain(WORK, vcpus=4)))), settings)
+    found = pins(plan)
+    assert not [name for name in found if name.startswith("win11")]
+    assert not {found[f"work/vcpu{i}"] for i in range(4)} & {"1", "2"}
+
+
+def test_a_move_that_failed_half_way_leaves_no_pin_that_looks_like_the_users():
+    """A transient domain whose start we did not see: what is pinned and not recorded is taken for the user's."""
+    dedicated = Settings(domains=DomainPolicy(cpus="dedicated"))
+    transient = Running(live=domain(WIN11, vcpus=4), definition=None)
+    state = observed(running=(transient,))
+    state = performed(state, decide(state, dedicated))
+    other = replace(domain(WORK, vcpus=4), vcpu_pins=dict(state.snapshot.running[0].live.vcpu_pins))
+    state = replace(state, snapshot=replace(state.snapshot, running=(*state.snapshot.running, run(other))))
+    plan = decide(state, dedicated)
+    moves = [step for step in plan.steps if isinstance(step, Pin) and step.thread == "vcpu"]
+    assert len(moves) > 1
+    half = performed(state, replace(plan, steps=(moves[0],)))
+    again = [s for s in decide(half, dedicated).steps if isinstance(s, Pin) and s.thread == "vcpu"]
+    assert {s.object for s in again} >= {s.object for s in moves[1:]}
+
+
+def test_a_domain_whose_cpus_another_names_floats_where_there_is_no_room():
+    dedicated = Settings(domains=DomainPolicy(cpus="dedicated"))
+    state = observed(running=(run(domain(WIN11, vcpus=4)),))
+    state = performed(state, decide(state, dedicated))
+    [mine] = state.snapshot.running
+    other = run(replace(domain(WORK, vcpus=4), vcpu_pins=dict(mine.live.vcpu_pins)))
+    plan = decide(replace(state, snapshot=replace(state.snapshot, running=(mine, other))), dedicated)
+    found = pins(plan)
+    assert {found[f"win11/vcpu{i}"] for i in range(4)} == {format_cpu_list(plan.housekeeping)}
+    assert not [name for name in found if name.startswith("work/vcpu")]
