@@ -56,6 +56,10 @@ class Writer(Protocol):
         """Have the process ready and return its pid (0 where there is none), so that it can be journalled."""
         ...
 
+    async def aclose(self) -> None:
+        """End the processes that wait for more writes; the next write starts another."""
+        ...
+
     async def replace_file(self, path: str, text: str | None) -> None:
         """Put an ordinary file in place atomically, or remove it (None); missing folders are made. Raises OSError."""
         ...

@@ -43,6 +43,7 @@ class HostLane:
         if plan.of("libvirt"):
             self._shared.look_at_domains.kick()
         self._claims.end_pass()
+        await self._shared.host.writer.aclose()
 
     async def _rounds(self) -> Plan:
         shared, rounds = self._shared, 0

@@ -40,6 +40,10 @@ class SimulatedWriter:
         await trio.lowlevel.checkpoint()
         return 0
 
+    async def aclose(self) -> None:
+        """There is no process."""
+        await trio.lowlevel.checkpoint()
+
     async def replace_file(self, path: str, text: str | None) -> None:
         await trio.lowlevel.checkpoint()
         self._kernel.begin()
