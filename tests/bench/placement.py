@@ -12,13 +12,12 @@ import os
 import sys
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "..", "placement"), os.path.join(HERE, "..", "..", "daemon")]
-
-import score  # noqa: E402
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+sys.path[:0] = [ROOT, os.path.join(ROOT, "daemon")]
 
 from hostlerd.decide.placement import Assignment, Host, Need, Result, place  # noqa: E402
 from hostlerd.model.cpus import L3, CoreClass, Cpu, Node, Topology  # noqa: E402
+from tests.placement import score  # noqa: E402
 
 CLASSES = {
     "std": CoreClass.UNIFORM,

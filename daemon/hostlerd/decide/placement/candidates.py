@@ -14,6 +14,7 @@ from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
 from hostlerd.decide.placement.spread import Spread, Spreads
 
 PARTIALS = 4  # layouts of the earlier cells that are carried on
+FOLDS = 3  # cores that isolated vCPUs are tried to do without, by bucket
 
 Candidate = tuple[int, int, Plan]  # cost with what it does to others, own cost, plan
 
@@ -63,8 +64,16 @@ class Candidates:
                 plan = Completion(self._pricing, ledger).plan(counts, tight=loose)
                 if plan is not None:
                     yield plan
+                    if loose and self._pricing.need.isolated:
+                        yield from self._folds(counts, ledger)
                     if self._pricing.need.emulator:
                         yield from self._emulators(counts, ledger, plan, tight=loose, thrifty=tight)
+
+    def _folds(self, counts: dict[int, list[int]], ledger: Ledger) -> Iterator[Plan]:
+        for fold in range(1, FOLDS + 1):
+            plan = Completion(self._pricing, ledger).plan(counts, tight=True, fold=fold)
+            if plan is not None:
+                yield plan
 
     def _emulators(
         self, counts: dict[int, list[int]], ledger: Ledger, plan: Plan, *, tight: bool, thrifty: bool

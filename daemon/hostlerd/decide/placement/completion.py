@@ -46,15 +46,17 @@ class Completion:
         tight: bool,
         emulator: int | None = None,
         apart: bool = False,
+        fold: int = 0,
     ) -> Plan | None:
         """None where it does not fit. `tight`: no sibling stays idle, odd threads share a core.
 
+        `fold`: how many cores less than they might have isolated vCPUs get, in tight times.
         `emulator`: how many emulator CPUs, if not as many as wanted. `apart`: those for which there is no idle sibling
         are kept away from the vCPUs' buckets rather than with them.
         """
         for index, vcpus in counts.items():
             share = self.shares[index] = _Share(vcpus)
-            fits = self._tight(index, share) if tight else self._whole(index, share)
+            fits = self._tight(index, share, fold) if tight else self._whole(index, share)
             if not fits:
                 return None
         if self.spare < 0:
@@ -73,13 +75,14 @@ class Completion:
         self._use(index, share, cores, 0)
         return self.free[index] >= 0
 
-    def _tight(self, index: int, share: _Share) -> bool:
+    def _tight(self, index: int, share: _Share, fold: int) -> bool:
         width = self.pricing.layout.buckets[index].width
         total = sum(share.vcpus)
         if self.pricing.need.isolated:
             # As few vCPUs together on a core as can be.
             cores = min(total, self.free[index], self.spare // width)
             if cores * width >= total:
+                cores = max(cores - fold, -(-total // width))
                 self._use(index, share, cores, 0)
                 return True
         cores = min(total // width, self.free[index])
@@ -105,11 +108,14 @@ class Completion:
 
     def _elsewhere(self, wanted: int, *, tight: bool, apart: bool) -> None:
         """The rest: near, then with the vCPUs and where most is free, or the other way round."""
+        marks = self.ledger.marks()
         order = sorted(
             (b.index for b in self.pricing.layout.buckets if self.free[b.index] > 0 or self.open[b.index]),
             key=lambda b: (
                 self.pricing.emulator[b],
                 (b in self.shares) == apart,
+                b == self.pricing.layout.boot_bucket,
+                apart and not marks[b],
                 self.free[b] * (apart * 2 - 1),
                 b,
             ),

@@ -25,7 +25,7 @@ class Crowded(Ledger):
 
     def marks(self) -> list[int]:
         burden = [free - real for free, real in zip(self.free, self._real, strict=True)]
-        return [mark + 4 * cores for mark, cores in zip(super().marks(), burden, strict=True)]
+        return [mark + 8 * cores for mark, cores in zip(super().marks(), burden, strict=True)]
 
     def effect(self, plan: Plan) -> int:
         buckets = self.layout.buckets

@@ -13,7 +13,7 @@ from hostlerd.decide.placement.pricing import Pricing
 from hostlerd.decide.placement.search import Search
 from hostlerd.decide.placement.topology import Host, Layout
 
-BUDGET = 4_000  # some 50 us each
+BUDGET = 3_000  # of what Candidates.work counts, some 50 us each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

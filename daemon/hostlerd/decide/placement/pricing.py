@@ -224,9 +224,12 @@ class Ledger:
         self.users, self.touched, self.cost = other.users.copy(), other.touched.copy(), other.cost
 
     def marks(self) -> list[int]:
-        """What makes buckets with the same cores free different: their L3 domain's use, and how burdened they are."""
+        """What makes buckets with the same cores free different: the use of their L3 domain, and the boot core."""
         users, touched = self.users, self.touched
-        return [(1 if users[i] else 0) + (2 if touched[i] else 0) for i in self._l3]
+        marks = [(1 if users[i] else 0) + (2 if touched[i] else 0) for i in self._l3]
+        if self._boot is not None:
+            marks[self._boot] += 4
+        return marks
 
     def state(self) -> tuple[object, ...]:
         """What a domain's candidates and their costs depend on."""
