@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ UP_LIMIT = 15.0
 SETTLE_LIMIT = 10.0
 COMMAND_LIMIT = 60.0
 _PAUSE = 0.02
+_NUMBER = re.compile(r"(card|renderD|controlC|pcmC)\d+")
 SLICES = ("init.scope", "system.slice", "user.slice", "machine.slice")
 
 
@@ -158,11 +160,16 @@ class Stage:
     def remember(self) -> dict[str, str]:
         """What must be as it was when no domain runs: all files of devices and drivers, and the CPUs of slices.
 
-        Left out is vfio-pci itself: a module that was loaded stays.
+        Left out are vfio-pci itself, since a module that was loaded stays, and the numbers of DRM and sound cards,
+        which the kernel gives anew.
         """
         tree = self.tree()
         files = tree.flat("/sys/devices/pci0000:00", "/sys/bus/pci", "/sys/kernel/iommu_groups", "/dev")
-        kept = {path: text for path, text in files.items() if "/vfio-pci/" not in path}
+        kept = {
+            _NUMBER.sub(r"\1N", path): _NUMBER.sub(r"\1N", text)
+            for path, text in files.items()
+            if "/vfio-pci/" not in path
+        }
         for unit in SLICES:
             folder = next(f for f in (f"{ROOT}/{unit}", ROOT) if tree.exists(f"{f}/cpuset.cpus.effective"))
             kept[unit] = tree.read(f"{folder}/cpuset.cpus.effective")

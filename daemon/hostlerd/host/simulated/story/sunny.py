@@ -10,7 +10,7 @@ from hostlerd.host.simulated.story.telling import Telling
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 
 CARD = [f"0000:01:00.{n}" for n in range(4)]
-USB = "0000:0b:00.3"
+USB, AUDIO = "0000:0b:00.3", "0000:0b:00.1"
 HOST_SLICES = ("init.scope", "system.slice", "user.slice")
 
 
@@ -131,6 +131,47 @@ def second_domain(stage: Stage, tell: Telling, first: CpuSet) -> None:
     check_isolation(tell, shown, second | still)
 
 
+def neighbour(stage: Stage, tell: Telling) -> None:
+    tell.scene(
+        "A small domain that has a pin of its own",
+        "small has no device, so it gets no CPU for itself. Its XML pins vCPU 0 to CPU 7: that is never overridden. "
+        "All else of it is kept off the CPUs of the other two.",
+    )
+    stage.client("simulate", "define", "name=small", "cores=2", "threads=1", "pins=0=7")
+    done = stage.client("simulate", "start", "name=small")
+    tell.command("hostler simulate start name=small", done.text)
+    taken = frozenset(
+        cpu for name in ("win11", "linux") for pin in vcpu_pins(stage.show(), name).values() for cpu in pin
+    )
+    stage.until(lambda: 1 in vcpu_pins(stage.show(), "small"), 10.0)
+    stage.settled()
+    pins = vcpu_pins(stage.show(), "small")
+    tell.check("vCPU 0 is where its XML says", pins.get(0) == frozenset({7}), pins)
+    tell.check("vCPU 1 is off the other domains' CPUs", 1 in pins and not pins[1] & taken, pins)
+
+    stage.client("simulate", "attach", "name=small", f"address={AUDIO}")
+    tell.command(f"hostler simulate attach name=small address={AUDIO}", "")
+    stage.until(lambda: owner(stage, AUDIO) == {"kind": "domain", "who": "small"}, 10.0)
+    stage.settled()
+    found = owner(stage, AUDIO)
+    tell.check(
+        "a device attached while it runs is its own, though no hook ran", found["who"] == "small", found
+    )
+    tell.check("it is on VFIO", AUDIO in on_vfio(stage.show()), on_vfio(stage.show()))
+    stage.client("simulate", "detach", "name=small", f"address={AUDIO}")
+    tell.command(f"hostler simulate detach name=small address={AUDIO}", "")
+    stage.until(lambda: owner(stage, AUDIO)["kind"] == "host", 10.0)
+    found = owner(stage, AUDIO)
+    tell.check("detached, it is the host's again", found["kind"] == "host", found)
+    stage.client("simulate", "stop", "name=small")
+    tell.command("hostler simulate stop name=small", "")
+
+
+def owner(stage: Stage, address: str) -> Any:
+    """As the daemon tells it: a claim is its own business, not the kernel's."""
+    return next(device["owner"] for device in stage.ask("devices")["devices"] if device["address"] == address)
+
+
 def in_turn(stage: Stage, tell: Telling, before: dict[str, str]) -> None:
     tell.scene("They stop, one after the other")
     done = stage.client("simulate", "stop", "name=win11")
@@ -156,4 +197,5 @@ def play(stage: Stage, tell: Telling) -> None:
     before_anything(stage, tell)
     first = first_domain(stage, tell)
     second_domain(stage, tell, first)
+    neighbour(stage, tell)
     in_turn(stage, tell, before)

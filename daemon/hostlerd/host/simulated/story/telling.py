@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 
 WIDTH = 110
+MOST = 600
+"""Characters of what was found instead."""
 
 
 @dataclass(slots=True)
@@ -39,11 +41,12 @@ class Telling:
 
     def check(self, what: str, held: object, seen: object = "") -> bool:
         """`seen`: what was found instead, told when it did not hold."""
+        found = str(seen) if len(str(seen)) <= MOST else f"{str(seen)[:MOST]} ..."
         if held:
             self.held += 1
         else:
             self.failed.append(what)
-        self._line(f"   {self._mark('✓' if held else '✗')} {what}{'' if held else f': {seen}'}")
+        self._line(f"   {self._mark('✓' if held else '✗')} {what}{'' if held else f': {found}'}")
         return bool(held)
 
     def end(self) -> int:
