@@ -33,7 +33,7 @@ class Want:
 
 @dataclass(slots=True, kw_only=True)
 class Ownership:
-    """`holder`: address to domain name, of running domains and granted claims."""
+    """`holder`: address to domain name, of running domains and granted claims, or to the process that has it open."""
 
     wants: dict[str, Want] = field(default_factory=dict)
     holder: dict[str, str] = field(default_factory=dict)
@@ -57,6 +57,8 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
             _keep(own, observed, live, [a for a in asked if a in live.pci_addresses])
         else:
             _keep(own, observed, claim.definition, asked)
+    for address, process in observed.open.items():
+        own.holder.setdefault(address, process)  # of a guest, no doubt: libvirt is not there to say of which
     _idle(own, observed, settings)
     return own
 

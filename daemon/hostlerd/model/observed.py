@@ -14,7 +14,11 @@ from hostlerd.model.ledger import Ledger
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none."""
+    """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none.
+
+    `open`: of the devices we took, those that a process has open, to that process for people. Looked for only while
+    libvirt does not say which domains run.
+    """
 
     topology: Topology
     functions: Mapping[str, Function]
@@ -24,3 +28,4 @@ class Observed:
     drivers: frozenset[str] = frozenset()
     kernel: tuple[int, int] = (0, 0)
     rule: str | None = None
+    open: Mapping[str, str] = field(default_factory=dict)

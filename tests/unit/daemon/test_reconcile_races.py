@@ -329,3 +329,37 @@ async def test_a_container_that_ends_meanwhile_is_no_trouble(
         await one.settle()
         assert not one.journal.ledger.troubles
         assert scope not in one.journal.ledger.groups
+
+
+NVME = "0000:02:00.0"
+
+
+async def test_another_policy_takes_nothing_from_a_guest_before_libvirt_is_there(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    """An idle card was attached by hand: no claim knows of it, and libvirt is away when the daemon starts again."""
+    host = simulated()
+    when_idle = Settings(devices=(DevicePolicy(name="x", match=Match(address=NVME), when_idle="vfio"),))
+    before = state(host)
+    async with stable(host, tmp_path / "journal", when_idle) as one:
+        await host.hypervisor.define(domain("work"))
+        await host.hypervisor.start("work")
+        await host.hypervisor.attach("work", NVME)
+        await one.settle()
+        host.kernel.processes.start(
+            pid=4242, command="qemu-system-x86_64", uid=64055, cgroup="/machine.slice", paths=["/dev/vfio/15"]
+        )
+        host.hypervisor.stop_libvirtd()
+        await one.settle()
+    async with stable(host, tmp_path / "journal") as one:
+        await trio.sleep(60)
+        assert on_vfio(host) == [NVME]
+        assert one.plan.owners[NVME].who == "qemu-system-x86 (process 4242)"
+        assert not one.journal.ledger.troubles
+        await host.hypervisor.start_libvirtd()
+        await one.settle()
+        assert one.plan.owners[NVME].who == "work"
+        host.kernel.processes.end(4242)
+        await host.hypervisor.destroy("work")
+        await one.settle()
+        assert state(host)["devices"] == before["devices"]
