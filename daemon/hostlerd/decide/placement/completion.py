@@ -6,7 +6,7 @@ that leaves somebody without CPUs, odd threads may go on a core that another own
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hostlerd.decide.placement.pricing import Ledger, Part, Plan, Pricing
@@ -109,10 +109,12 @@ class Completion:
     def _elsewhere(self, wanted: int, *, tight: bool, apart: bool) -> None:
         """The rest: near, then with the vCPUs and where most is free, or the other way round."""
         marks = self.ledger.marks()
+        nodes = {self.pricing.layout.buckets[b].node for b, share in self.shares.items() if any(share.vcpus)}
         order = sorted(
             (b.index for b in self.pricing.layout.buckets if self.free[b.index] > 0 or self.open[b.index]),
             key=lambda b: (
                 self.pricing.emulator[b],
+                self._away(b, nodes),
                 (b in self.shares) == apart,
                 b == self.pricing.layout.boot_bucket,
                 apart and not marks[b],
@@ -140,3 +142,8 @@ class Completion:
                 wanted -= take
             if not wanted:
                 return
+
+    def _away(self, index: int, nodes: Iterable[int]) -> int:
+        """How far a bucket is from where the memory is going to be."""
+        host, node = self.pricing.layout.host, self.pricing.layout.buckets[index].node
+        return min((host.distance(node, other) for other in nodes), default=0)
