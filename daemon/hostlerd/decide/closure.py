@@ -38,6 +38,13 @@ def companions(functions: Mapping[str, Function], address: str) -> tuple[str, ..
     )
 
 
+def virtual_functions(functions: Mapping[str, Function], address: str) -> tuple[str, ...]:
+    """The VFs of a PF. While it has any, vfio-pci refuses it (vfio_pci_core_register_device), and many a driver's
+    remove() takes them away, also from guests.
+    """
+    return tuple(sorted(f.address for f in functions.values() if f.physfn == address))
+
+
 def members(functions: Mapping[str, Function], addresses: Iterable[str]) -> tuple[str, ...]:
     """The endpoints that share an IOMMU group with any of `addresses` and are not among them; bridges do not count."""
     own = frozenset(addresses)

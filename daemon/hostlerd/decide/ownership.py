@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hostlerd.decide.closure import companions, leaves_group_viable, members
+from hostlerd.decide.closure import companions, leaves_group_viable, members, virtual_functions
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition
 from hostlerd.model.observed import Observed
@@ -150,6 +150,17 @@ def _grant(
                 f'add group = ["{address}"] to the [[device]] section of {taken} if the host can spare it, '
                 "or put the card in another slot",
             )
+    for address in take:
+        children = virtual_functions(functions, address)
+        if children and not functions[address].on_vfio:
+            users = dict.fromkeys(own.holder[child] for child in children if child in own.holder)
+            refuse(
+                address,
+                f"{address} has {len(children)} virtual functions, which would go with it"
+                + (f"; domain {' and '.join(users)} has some" if users else ""),
+                f"stop what uses them, then write 0 to /sys/bus/pci/devices/{address}/sriov_numvfs",
+                next(iter(users), None),
+            )
     if take and not _module_works(observed):
         trouble = observed.ledger.troubles.get(VFIO)
         refuse(
@@ -198,6 +209,8 @@ def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:
             continue
         if policy.when_idle == "vfio" and not _module_works(observed):
             continue  # without a driver it would be nobody's
+        if not function.on_vfio and virtual_functions(observed.functions, function.address):
+            continue  # it is not idle
         along = companions(observed.functions, function.address) if policy.when_idle == "vfio" else ()
         for address in (function.address, *along):
             if (

@@ -363,3 +363,26 @@ async def test_another_policy_takes_nothing_from_a_guest_before_libvirt_is_there
         await host.hypervisor.destroy("work")
         await one.settle()
         assert state(host)["devices"] == before["devices"]
+
+
+async def test_a_card_is_not_taken_from_above_its_virtual_functions(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated("lab")
+    card = "0000:05:00.0"
+    host.kernel.write(f"/sys/bus/pci/devices/{card}/sriov_numvfs", "2")
+    settings = Settings(devices=(DevicePolicy(name="x", match=Match(address=card), when_idle="vfio"),))
+    async with stable(host, tmp_path / "journal", settings) as one:
+        for name, address in (("a", "0000:05:00.1"), ("b", card)):
+            await host.hypervisor.define(domain(name, hostdevs=[address], cores=1, threads=1))
+        await host.hypervisor.start("a")
+        await one.settle()
+        writes = len(host.kernel.log)
+        with pytest.raises(
+            HostFailed, match="2 virtual functions, which would go with it; domain a has some"
+        ):
+            await host.hypervisor.start("b")
+        await one.settle()
+        assert not [path for path, _ in host.kernel.log[writes:] if "pci" in path]
+        assert on_vfio(host) == ["0000:05:00.1"]
+        assert not one.journal.ledger.troubles
