@@ -17,7 +17,7 @@ class Group:
     kernel's.
 
     `path`: folder of the control group, empty if it has none now (a slice without processes). `is_domain`: a libvirt
-    scope.
+    scope, or a slice with one below.
     """
 
     unit: str

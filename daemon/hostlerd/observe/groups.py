@@ -7,6 +7,8 @@ A recording without control groups is taken for a host with the usual units and 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hostlerd.host import Files
 from hostlerd.model.cpus import Topology
 from hostlerd.model.cpuset import CpuSet
@@ -21,7 +23,7 @@ _UNITS = (".slice", ".scope", ".service")
 
 
 def observe_groups(files: Files, topology: Topology) -> Groups:
-    """The units at the top and those directly in machine.slice."""
+    """The units at the top, those directly in machine.slice, and what is beside domains in slices further down."""
     top = names(files, ROOT)
     if not top:
         usual = (*HOST_UNITS, MACHINE_SLICE)
@@ -40,15 +42,30 @@ def observe_groups(files: Files, topology: Topology) -> Groups:
     for unit in (*first, *others):
         if unit not in top:
             continue
-        group = _group(files, unit, f"{ROOT}/{unit}", everything)
+        group, below = _with_below(files, unit, f"{ROOT}/{unit}", everything)
         units.append(group)
-        if unit == MACHINE_SLICE:
-            units.extend(
-                _group(files, name, f"{group.path}/{name}", group.effective)
-                for name in sorted(names(files, group.path))
-                if name.endswith(_UNITS)
-            )
+        if unit == MACHINE_SLICE or group.is_domain:
+            units.extend(below)
     return Groups(units=tuple(units))
+
+
+def _with_below(files: Files, unit: str, path: str, inherited: CpuSet) -> tuple[Group, list[Group]]:
+    """A unit, and those below it as far as a slice that holds domains goes (<resource><partition> in a domain's XML).
+
+    Such a slice counts as a domain: whom it is kept from, its domains are kept from.
+    """
+    group, below = _group(files, unit, path, inherited), list[Group]()
+    if not unit.endswith(".slice") or unit in HOST_UNITS:
+        return group, below
+    for name in sorted(names(files, path)):
+        if not name.endswith(_UNITS):
+            continue
+        child, grandchildren = _with_below(files, name, f"{path}/{name}", group.effective)
+        below.append(child)
+        if child.is_domain:
+            below += grandchildren
+            group = replace(group, is_domain=unit != MACHINE_SLICE)
+    return group, below
 
 
 def _group(files: Files, unit: str, path: str, inherited: CpuSet) -> Group:

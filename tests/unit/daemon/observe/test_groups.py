@@ -89,3 +89,19 @@ def test_a_recording_without_groups_has_the_usual_units() -> None:
     ]
     assert {group.effective for group in groups.units} == {CPUS}
     assert {group.allowed for group in groups.units} == {frozenset()}
+
+
+def test_a_slice_with_a_domain_below_counts_as_a_domain_and_what_is_beside_it_is_listed() -> None:
+    """<resource><partition>/production</partition></resource>, or /machine/production."""
+    top, inside = f"{ROOT}/production.slice", f"{ROOT}/machine.slice/machine-production.slice"
+    folders = (f"{top}/{WIN11}", f"{top}/batch.scope", f"{inside}/{WIN11}", f"{inside}/libpod-1.scope")
+    found = observe({**UNIFIED, **{f"{folder}/cpuset.cpus.effective": "0-7\n" for folder in folders}})
+    assert [(group.unit, group.is_domain) for group in found.units] == [
+        ("machine.slice", False),
+        ("machine-production.slice", True),
+        ("libpod-1.scope", False),
+        (WIN11, True),
+        ("production.slice", True),
+        ("batch.scope", False),
+        (WIN11, True),
+    ]
