@@ -2,7 +2,7 @@
 
 kernel/cgroup/cpuset.c (update_cpumasks_hier): effective is what was asked for and the parent has; the parent's where
 that is empty. An empty cpuset.cpus asks for nothing of its own. A group's children have the files only while the
-controller is on for them. Lab: `main_job`, `two_domains` read cpuset.cpus.effective of the slices.
+controller is on for them. Lab: `console_card`, `in_turn` read cpuset.cpus.effective of the slices.
 
 Simpler than the real thing: there are no tasks, so a group says itself whether it counts as populated.
 """

@@ -166,7 +166,10 @@ class SimulatedLibvirt:
         self._kernel.settle()
 
     async def attach_device(self, name: str, device: str) -> None:
-        """`virsh attach-device --live`. No hook runs. The event is DEVICE_ADDED (qemuDomainAttachHostPCIDevice)."""
+        """`virsh attach-device --live`. No hook runs. The event is DEVICE_ADDED (qemuDomainAttachHostPCIDevice).
+
+        Lab: `attach_and_detach`.
+        """
         await self.libvirtd.answer()
         domain = self._active(name)
         hostdev = domain_text.device_hostdev(device)
@@ -218,7 +221,7 @@ class SimulatedLibvirt:
     async def start_libvirtd(self) -> None:
         """Runs `reconnect begin` for what runs, starts what is to autostart, and only then accepts clients.
 
-        Lab: `autostart`, `libvirtd_restart`.
+        Lab: `autostarted`, `adopted`.
         """
         for domain in list(self.domains.values()):
             if domain.state == "ended":  # qemuProcessReconnect: QEMU is gone, qemuProcessStop
@@ -253,6 +256,7 @@ class SimulatedLibvirt:
         except HostFailed:
             # qemuProcessInit and qemuProcessStart, label `stop`: a failed start goes through qemuProcessStop, also
             # when it was the prepare hook that refused, so `stopped end` and `release end` run. No event is sent.
+            # Lab: `foreign_member`, `fails_after_prepare`.
             await self._stop(domain)
             raise
         domain.state = "running"

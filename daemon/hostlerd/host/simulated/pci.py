@@ -249,7 +249,7 @@ class Pci:
 
         A failing probe() is not an error here either (__device_attach_driver: the next driver may try its luck), and
         neither is a device that has a driver already (bus_rescan_devices_helper). One whose remove() hangs has it
-        still: that probe returns at once and does nothing. Lab: `main_job` reads back.
+        still: that probe returns at once and does nothing. Lab: `console_card` reads back.
         """
         device = self.devices.get(address)
         if device is None:

@@ -1,8 +1,8 @@
 """systemd as far as AllowedCPUs goes: the property, what it does to control groups, and what it does not undo.
 
-systemd.resource-control(5), src/core/cgroup.c (unit_realize_cgroup_now). Seen on systemd 252: the cpuset controller is
-off on a fresh host, comes for all siblings with the first unit that needs it, and goes with the last. Lab: `main_job`
-reads the slices.
+systemd.resource-control(5), src/core/cgroup.c (unit_realize_cgroup_now). Seen on systemd 252 and 257: the cpuset
+controller is off on a fresh host, comes for all siblings with the first unit that needs it, and goes with the last.
+Lab: `console_card` reads the slices.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 
 AT_BOOT = ("init.scope", "system.slice", "user.slice", "machine.slice")
-"""machine.slice is there from the start where libvirtd is: its unit wants it."""
+"""machine.slice is there from the start where virtual machines are: systemd-machined.service wants it."""
 EMPTY_AT_BOOT = ("machine.slice",)
 
 
