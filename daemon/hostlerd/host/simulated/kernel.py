@@ -63,6 +63,8 @@ class Kernel:
         self.tree.folder("/sys/class/iommu")
         if self.iommu:
             self.tree.folder("/sys/class/iommu/ivhd0")
+        if match := re.match(r"(\d+)\.(\d+)", release):
+            self.pci.release = (int(match[1]), int(match[2]))
         self.pci.boot(drivers)
         self.cgroups.boot()
 

@@ -84,6 +84,8 @@ class Pci:
     """Drivers on the bus, in the order in which they are tried, with their dynamic ids (new_id)."""
     owners: dict[int, str] = field(default_factory=dict[int, str])
     autoprobe: bool = True
+    release: tuple[int, int] = (6, 12)
+    """Of the kernel: what it does has changed here and there."""
 
     # --- the bus
 
@@ -418,6 +420,10 @@ class Pci:
         self.tree.discard(f"{device.folder}/driver")
         if self._waits(device):
             device.stuck = True
+            # vfio_unregister_group_dev: from 6.6 on the child vfio-dev goes before the waiting, until then after it.
+            # Seen on 6.1 and 6.12.
+            if self.drivers[device.driver].nodes is Nodes.VFIO and self.release >= (6, 6):
+                nodes.take_away(self.tree, Nodes.VFIO, device.spec, device.folder, last_of_group=False)
             self.tree.locked |= {f"{device.folder}/{name}" for name in LOCKED_ATTRIBUTES}
             ticket = Ticket(device.spec.address)
             device.waiting.insert(0, (ticket, lambda: None))
@@ -493,6 +499,7 @@ class Pci:
         return {
             "iommu": self.iommu,
             "autoprobe": self.autoprobe,
+            "release": list(self.release),
             "owners": [[group, owner] for group, owner in self.owners.items()],
             "drivers": [{**asdict(d), "ids": [asdict(row) for row in d.ids]} for d in self.drivers.values()],
             "registered": {name: [asdict(row) for row in rows] for name, rows in self.registered.items()},
@@ -511,6 +518,7 @@ class Pci:
     def load(self, dumped: dict[str, Any]) -> None:
         """Writers that queued behind a stuck device are gone with the process that is loaded from."""
         self.iommu, self.autoprobe = dumped["iommu"], dumped["autoprobe"]
+        self.release = (dumped["release"][0], dumped["release"][1])
         self.owners = dict(dumped["owners"])
         self.drivers = {d["name"]: _driver(d) for d in dumped["drivers"]}
         self.registered = {name: [Id(**row) for row in rows] for name, rows in dumped["registered"].items()}

@@ -240,14 +240,20 @@ async def test_a_write_that_waited_gets_its_own_error(host: SimulatedHost, autoj
         host.kernel.lift("hang-unbind", GPU)
 
 
-def test_vfio_waits_for_the_domain_that_has_the_device_open(host: SimulatedHost) -> None:
+@pytest.mark.parametrize(("release", "there"), [((6, 1), True), ((6, 12), False)])
+def test_vfio_waits_for_the_domain_that_has_the_device_open(
+    host: SimulatedHost, release: tuple[int, int], there: bool
+) -> None:
+    host.kernel.pci.release = release
     hand_over(host, AUDIO)
     for function in "023":
         hand_over(host, f"0000:01:00.{function}")
     host.kernel.pci.open_group(14, "win11")
     with pytest.raises(Blocked):
         host.kernel.write(device(AUDIO, "driver/unbind"), AUDIO)
+    assert host.files.exists(device(AUDIO, "vfio-dev")) == there
     host.kernel.pci.close_groups("win11")
+    assert not host.files.exists(device(AUDIO, "vfio-dev"))
     assert host.kernel.pci.devices[AUDIO].driver is None
 
 
