@@ -49,7 +49,7 @@ def boot(suite: str, name: str, *, only: str = "") -> Outcome:
     group = GROUPS[name]
     machine = Machine(image=image.image(suite), folder=os.path.join(image.cache(), "runs", f"{suite}-{name}"))
     outcome = Outcome(folder=machine.folder)
-    with image.locked("guest"):
+    with image.locked("machine"):
         machine.create()
         try:
             _prepare(machine, group)
