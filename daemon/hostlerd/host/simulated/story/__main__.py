@@ -1,4 +1,4 @@
-"""`python -m hostlerd.host.simulated.story [--keep] [--crashes]`: exit status 0 if every check held."""
+"""`python -m hostlerd.host.simulated.story [--keep] [--crashes | --chaos STEPS]`: exit status 0 if every check held."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import argparse
 import shutil
 import sys
 import tempfile
+import time
 
 from hostler.errors import HostlerError
-from hostlerd.host.simulated.story import crashes, rainy, sunny
+from hostlerd.host.simulated.story import chaos, crashes, rainy, sunny
 from hostlerd.host.simulated.story.stage import Stage
 from hostlerd.host.simulated.story.telling import Telling
 
@@ -21,12 +22,18 @@ def main() -> int:
     parser.add_argument(
         "--crashes", action="store_true", help="instead: kill -9 at every change, some minutes"
     )
+    parser.add_argument("--chaos", type=int, metavar="STEPS", help="instead: so many random things")
+    parser.add_argument(
+        "--seed", type=int, default=int(time.time()) % 10000, help="play these random things again"
+    )
     given = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="hostler-")
     stage, tell = Stage(folder), Telling()
     try:
         if given.crashes:
             crashes.play(folder, tell)
+        elif given.chaos is not None:
+            chaos.play(stage, tell, given.chaos, given.seed)
         else:
             stage.start()
             sunny.play(stage, tell)

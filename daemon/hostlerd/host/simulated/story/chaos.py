@@ -1,0 +1,80 @@
+"""Random things happen to one host; when all domains are stopped it has to be as it was. Told with `--chaos STEPS`.
+
+The seed is told, and `--seed` plays the same steps again.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+
+from hostler.errors import HostlerError
+from hostlerd.host.simulated.story.stage import Stage
+from hostlerd.host.simulated.story.telling import Telling
+
+GUESTS = {
+    "win11": {"devices": "0000:01:00.0", "cores": "2", "iothreads": "1"},
+    "other": {"devices": "0000:01:00.1", "cores": "1"},
+    "linux": {"devices": "0000:0b:00.3", "cores": "2", "managed": "no"},
+    "fixed": {"devices": "0000:0b:00.1", "pins": "0=3;1=11", "cores": "1"},
+    "small": {"cores": "2", "threads": "1"},
+    "router": {"devices": "0000:05:00.0"},
+}
+ACTIONS = (
+    ("start",) * 6
+    + ("stop",) * 4
+    + ("power-off", "attach", "detach", "kill", "restart-libvirtd", "fails", "pin")
+)
+PORT = "0000:0b:00.3"
+
+
+def _step(stage: Stage, chance: random.Random) -> str:
+    """One thing; what it was and what was said to it."""
+    action, name = chance.choice(ACTIONS), chance.choice(list(GUESTS))
+    if action == "kill":
+        stage.end(signal.SIGKILL)
+        stage.start()
+        return "kill -9 of the daemon"
+    if action == "fails":
+        stage.simulate("fault", name="start-fails", object=name)
+        answer = _ask(stage, "start", name=name)
+        stage.simulate("lift", name="start-fails", object=name)
+        return f"start {name}, whose QEMU fails: {answer}"
+    params: dict[str, object] = {} if action == "restart-libvirtd" else {"name": name}
+    if action in ("attach", "detach"):
+        params["address"] = PORT
+    if action == "pin":
+        params |= {"vcpu": 0, "cpus": "5"}
+    return f"{action} {' '.join(map(str, params.values()))}: {_ask(stage, action, **params)}"
+
+
+def _ask(stage: Stage, action: str, **params: object) -> str:
+    try:
+        stage.simulate(action, **params)
+    except HostlerError as error:
+        return error.sentence[-100:].replace("\n", " ")
+    return "done"
+
+
+def play(stage: Stage, tell: Telling, steps: int, seed: int) -> None:
+    tell.scene(f"{steps} random things happen (--seed {seed})")
+    chance = random.Random(seed)  # noqa: S311  # a test's dice
+    stage.start()
+    stage.settled()
+    before = stage.remember()
+    for name, guest in GUESTS.items():
+        stage.simulate("define", name=name, **guest)
+    for number in range(1, steps + 1):
+        tell.command(f"# {number}: {_step(stage, chance)}", "")
+        if chance.random() < 0.3:  # else the next thing happens while the daemon works
+            stage.settled()
+    for name, domain in stage.show()["domains"].items():
+        if domain["state"] != "shut off":
+            _ask(stage, "stop", name=name)
+    differences = stage.differences(before)
+    tell.check("with all domains stopped every file is as it was", not differences, differences)
+    state = stage.settled()
+    tell.check("the daemon has nothing to do", state == "converged", stage.client("status").text)
+    hung = stage.show()["hung"]
+    tell.check("no file was read that could have hung", not hung, hung)
+    tell.check("the daemon made no mistake", "Traceback" not in stage.log(100000), stage.log(30))
