@@ -102,9 +102,8 @@ def report(pid: int, socket: str, seconds: float) -> None:
     resident, proportional = memory(pid)
     python, trio = bare("pass"), bare("import trio")
     print(f"memory    hostlerd {resident:.1f} MiB resident, {proportional:.1f} proportional")
-    print(
-        f"          {resident / python:.1f} x an empty Python ({python:.1f}), {resident / trio:.2f} x one with trio ({trio:.1f})"
-    )
+    print(f"          {resident / python:.1f} x an empty Python ({python:.1f})")
+    print(f"          {resident / trio:.2f} x one that imported trio ({trio:.1f})")
     for name, times in (("prepare", prepare), ("release", release), ("status", status)):
         print(
             f"{name:<9} median {statistics.median(times):.1f} ms, worst of {len(times)} {max(times):.1f} ms"
