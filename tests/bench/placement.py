@@ -15,9 +15,10 @@ import time
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 sys.path[:0] = [ROOT, os.path.join(ROOT, "daemon")]
 
+from tests.placement import score  # noqa: E402
+
 from hostlerd.decide.placement import Assignment, Host, Need, Result, place  # noqa: E402
 from hostlerd.model.cpus import L3, CoreClass, Cpu, Node, Topology  # noqa: E402
-from tests.placement import score  # noqa: E402
 
 CLASSES = {
     "std": CoreClass.UNIFORM,
@@ -77,6 +78,7 @@ def read_need(vm: dict, memory: list[list[int]] | None) -> Need:
         prefer={"vcache": "vcache", "freq": "frequency"}.get(vm.get("prefer"), "none"),
         smt="isolate" if vm.get("smt") == "isolate" else "pair",
         priority=vm.get("prio", 0),
+        movable=vm.get("rebalance", True),
         memory=tuple(frozenset(nodes) for nodes in memory or ()),
     )
 
@@ -151,9 +153,8 @@ def main() -> int:
     times.sort()
     p95, (longest, where) = times[int(len(times) * 0.95)][0], times[-1]
     print(f"{len(options.cases)} cases, {len(times)} events, {invalid} invalid, {early} ended by the budget")
-    print(
-        f"CPU ms: median {times[len(times) // 2][0] * 1e3:.1f}, p95 {p95 * 1e3:.1f}, longest {longest * 1e3:.1f} ({where})"
-    )
+    median = times[len(times) // 2][0]
+    print(f"CPU ms: median {median * 1e3:.1f}, p95 {p95 * 1e3:.1f}, longest {longest * 1e3:.1f} ({where})")
     print(", ".join(f"{name} {total}" for name, total in zip(score.NAMES, totals, strict=True)))
     return 1 if invalid else 0
 

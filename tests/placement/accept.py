@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# ruff: noqa
+# ruff: noqa: B905, EXE001, I001, PLC0415
 # fmt: off
 """Acceptance summary of a planner's answers.
 

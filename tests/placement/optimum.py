@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# ruff: noqa
+# ruff: noqa: B007, C416, E501, EXE001, F401, F841, I001, N803, N806, PLW2901, RUF005, RUF059, SIM300
 # fmt: off
 """Exact per-step optimum of the objective in score.py, with CP-SAT (OR-tools).
 

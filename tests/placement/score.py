@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# ruff: noqa
+# ruff: noqa: B905, EXE001, N806, PERF401
 # fmt: off
 """Score a vCPU placement against the objective (lower is better, compared
 lexicographically).

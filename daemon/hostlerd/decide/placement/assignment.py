@@ -200,7 +200,7 @@ class _Assigner:
 
     def _share(self, holding: _Holding) -> None:
         """Threads on shared cores, then every vCPU without a CPU."""
-        for index, part in holding.parts.items():
+        for index in holding.parts:
             for _ in range(holding.loose_left(index)):
                 core = min(
                     self.left[index],

@@ -98,8 +98,8 @@ class Candidates:
                 free = ledger.free.copy()
                 for index, vcpus in self._by_bucket(earlier).items():
                     free[index] -= self._pricing.cores(self._buckets[index], vcpus, 0)
-                for spread in self._cell(cell, free, ledger, marks, tight=tight):
-                    longer.append((cost + self._price(cell, spread), [*earlier, spread]))
+                spreads = self._cell(cell, free, ledger, marks, tight=tight)
+                longer += [(cost + self._price(cell, spread), [*earlier, spread]) for spread in spreads]
             layouts = self._cheapest(longer)
         return [cells for _, cells in layouts]
 

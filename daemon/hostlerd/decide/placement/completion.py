@@ -1,7 +1,7 @@
 """From vCPUs by bucket to a whole plan: cores, emulator CPUs, and in tight times threads of shared cores.
 
-Normally a domain owns whole cores and siblings it has no use for stay idle; the first use for them is its emulator. When
-that leaves somebody without CPUs, odd threads may go on a core that another owner has a thread of.
+Normally a domain owns whole cores and siblings it has no use for stay idle; the first use for them is its emulator.
+When that leaves somebody without CPUs, odd threads may go on a core that another owner has a thread of.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def place(
         assignments=assignments,
         complete=search.complete,
         terms=terms(host, needs, assignments, current),
-        reasons={need.name: explain(host, needs, assignments, need) for need in needs},
+        reasons=explain(host, needs, assignments),
     )
 
 

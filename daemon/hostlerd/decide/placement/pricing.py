@@ -218,8 +218,8 @@ class Ledger:
 
     def adopt(self, other: Ledger) -> None:
         """Start from a copy of another ledger."""
-        self.layout, self._l3, self._boot, self._spare = other.layout, other._l3, other._boot, other._spare  # noqa: SLF001
-        self._widths = other._widths  # noqa: SLF001
+        self.layout, self._l3, self._boot, self._spare = other.layout, other._l3, other._boot, other._spare
+        self._widths = other._widths
         self.free, self.loose = other.free.copy(), other.loose.copy()
         self.users, self.touched, self.cost = other.users.copy(), other.touched.copy(), other.cost
 

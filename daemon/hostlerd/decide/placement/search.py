@@ -48,7 +48,7 @@ class Search:
 
     def run(self) -> Answer:
         self._improve(self._budget // 4)
-        if o.crowding_part(self._best.cost) > o.crowding_part(self._bound << o.CORE_SHIFT):
+        if not self._perfect() and o.crowding_part(self._best.cost):
             self._beam.tight = True
             self._improve(self._budget // 2)
         self._beam.width *= 3

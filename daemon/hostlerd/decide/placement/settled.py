@@ -1,8 +1,8 @@
 """The plan a running domain already follows, if it follows one.
 
-What it holds must be what a plan could say: whole cores, guest cores on host cores, no more than it needs, and at most a
-few odd threads on shared cores. Anything else (pins made by hand in numeric order, say) is planned anew, with the
-migrations that costs counted.
+What it holds must be what a plan could say: whole cores, guest cores on host cores, no more than it needs, and at
+most a few odd threads on shared cores. Anything else (pins made by hand in numeric order, say) is planned anew, with
+the migrations that costs counted.
 """
 
 from __future__ import annotations
