@@ -63,17 +63,21 @@ class Beam:
         return pricing.floating
 
     def _orders(self, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        """The larger first; and if there are not too many, the newcomers first."""
+        """The larger first; if there are not too many, also the newcomers first, or those pinned by hand."""
 
         def size(name: str) -> tuple[int, int, str]:
             need = self.pricings[name].need
             return -need.priority, -self.pricings[name].total, name
 
-        first = tuple(sorted(names, key=size))
-        yield first
-        newcomers = tuple(sorted(names, key=lambda n: (self.pricings[n].runs, size(n))))
-        if newcomers != first and len(names) <= ORDERS:
-            yield newcomers
+        def by_hand(name: str) -> bool:
+            return self.pricings[name].runs and self.pricings[name].settled is None
+
+        orders = {tuple(sorted(names, key=size)): None}
+        if len(names) <= ORDERS:
+            orders[tuple(sorted(names, key=lambda name: (self.pricings[name].runs, size(name))))] = None
+            if any(by_hand(name) for name in names):
+                orders[tuple(sorted(names, key=lambda name: (not by_hand(name), size(name))))] = None
+        yield from orders
 
     def _extend(self, ledger: Ledger, order: Sequence[str]) -> Answer:
         beam = [_Partial(ledger, {})]
