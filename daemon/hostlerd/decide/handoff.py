@@ -72,6 +72,8 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -
         return
     target = VFIO if vfio else NO_DRIVER
     record = observed.ledger.devices.get(function.address)
+    if function.on_vfio and (record is None or function.override not in record.ours.split()):
+        return  # somebody else put it there, perhaps for a guest that libvirt is just giving it to
     if record is None:
         by_rule = function.override == target and observed.rule is not None
         record = DeviceRecord(

@@ -58,7 +58,9 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
         else:
             _keep(own, observed, claim.definition, asked)
     for address, process in observed.open.items():
-        own.holder.setdefault(address, process)  # of a guest, no doubt: libvirt is not there to say of which
+        own.holder.setdefault(
+            address, process
+        )  # a guest's, and libvirt has not said yet, or cannot say, whose
     _idle(own, observed, settings)
     return own
 

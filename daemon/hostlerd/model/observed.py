@@ -16,8 +16,7 @@ from hostlerd.model.ledger import Ledger
 class Observed:
     """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none.
 
-    `open`: of the devices we took, those that a process has open, to that process for people. Looked for only while
-    libvirt does not say which domains run.
+    `open`: of the devices that would leave VFIO, those that a process has open, to that process for people.
     """
 
     topology: Topology

@@ -7,7 +7,7 @@ come back, that device is degraded and the rest is observed without it.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -50,12 +50,9 @@ class _Read:
     drivers: frozenset[str]
     kernel: tuple[int, int]
     rule: str | None
-    open: Mapping[str, str]
 
 
-def _read(
-    files: Files, unreadable: frozenset[str], progress: _Progress, rule: str, taken: Collection[str]
-) -> _Read:
+def _read(files: Files, unreadable: frozenset[str], progress: _Progress, rule: str) -> _Read:
     def at(address: str) -> None:
         progress.at = address
 
@@ -73,13 +70,12 @@ def _read(
         drivers=observe_drivers(files),
         kernel=observe_kernel(files),
         rule=text,
-        open=_open(files, [f for a, f in functions.items() if a in taken and f.on_vfio]),
     )
 
 
-def _open(files: Files, functions: list[Function]) -> Mapping[str, str]:
-    found = holders(files, functions) if functions else ()
-    return {holder.address: f"{holder.command} (process {holder.pid})" for holder in found}
+def observe_open(files: Files, functions: Iterable[Function]) -> Mapping[str, str]:
+    """Those of the functions that a process has open, to that process for people."""
+    return {h.address: f"{h.command} (process {h.pid})" for h in holders(files, functions)}
 
 
 class Everything:
@@ -94,10 +90,9 @@ class Everything:
             stuck = (step.object for step in ledger.outstanding.values())
             unreadable = frozenset(ledger.troubles) | frozenset(stuck)
             progress = _Progress()
-            taken = () if snapshot.known else tuple(ledger.devices)
             try:
                 read = await self._host.look(
-                    lambda: _read(self._host.files, unreadable, progress, self._rule, taken),  # noqa: B023
+                    lambda: _read(self._host.files, unreadable, progress, self._rule),  # noqa: B023
                     limit=LIMIT,
                 )
             except TimedOut:
@@ -114,7 +109,6 @@ class Everything:
                     drivers=read.drivers,
                     kernel=read.kernel,
                     rule=read.rule,
-                    open=read.open,
                 )
 
     async def _with_properties(self, groups: Groups) -> Groups:

@@ -11,6 +11,7 @@ preparation, and tried again after a pause.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -89,7 +90,10 @@ class Reconciler:
     ) -> None:
         failures = 0
         while True:
-            await latch.wait()
+            with trio.move_on_after(
+                self._host_lane.look_again_after if latch is self.look_at_host else math.inf
+            ):
+                await latch.wait()
             try:
                 with about(pass_=self._host_lane.passes + 1):
                     await one_pass()
@@ -111,7 +115,7 @@ class Reconciler:
 
     async def what_now(self) -> Plan:
         """The plan a pass would perform at this moment."""
-        return self._shared.decide(await self._shared.look())
+        return (await self._shared.look_and_decide())[1]
 
     async def what_if(self, definition: Definition) -> Plan:
         """The plan if this domain were started."""

@@ -7,6 +7,7 @@ fails for anybody else degrades its object, unless that is gone: going away is n
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 
 import trio
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 ROUNDS = 6
 """Of one pass. More are needed where something else changes the host as fast as we do, or where claim follows claim."""
+AGAIN = (1.0, 3.0, 10.0, 30.0)
+"""Seconds between looks at a device that would leave VFIO and is open; then the next event has to do."""
 OFTEN = 3
 """Times that the same step was taken in one pass: it does not last."""
 
@@ -31,6 +34,12 @@ class HostLane:
         self._shared, self._claims = shared, claims
         self.passes = 0
         self.busy = False
+        self._open_for = 0
+
+    @property
+    def look_again_after(self) -> float:
+        """Seconds. Nothing tells when a process lets go of a device, which as a rule it is about to do."""
+        return (math.inf, *AGAIN)[self._open_for] if self._open_for <= len(AGAIN) else math.inf
 
     async def one_pass(self) -> None:
         self.passes += 1
@@ -51,8 +60,7 @@ class HostLane:
         while True:
             rounds += 1
             asked = self._claims.waiting()
-            observed = await shared.look()
-            plan = shared.decide(observed)
+            observed, plan = await shared.look_and_decide()
             for key in plan.settled:
                 shared.journal.settle(key)
             refused = self._claims.refuse(plan)
@@ -65,6 +73,7 @@ class HostLane:
             if rounds == ROUNDS:
                 self._conflict({obj for (obj, _, _), times in again.items() if times >= OFTEN})
                 break
+        self._open_for = self._open_for + 1 if observed.open else 0
         shared.observed = shared.seen(observed)
         shared.plan = plan
         shared.publish(shared.observed, plan, self.passes)

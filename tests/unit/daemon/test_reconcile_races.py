@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 import trio
@@ -14,9 +15,12 @@ from tests.unit.daemon.stable import CARD, GPU, Stable, simulated, stable
 from hostler.errors import HostFailed, TimedOut
 from hostler.wire import HOOK_DEADLINE
 from hostlerd.act.journal import Journal
+from hostlerd.host import Host
+from hostlerd.host.hypervisors import Hypervisors
 from hostlerd.host.simulated.guests import domain, hostdev
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.host.simulated.hosts import DESKTOP
+from hostlerd.host.simulated.pci import Pci
 from hostlerd.host.simulated.systemd import SimulatedUnits
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.domains import Snapshot
@@ -386,3 +390,107 @@ async def test_a_card_is_not_taken_from_above_its_virtual_functions(
         assert not [path for path, _ in host.kernel.log[writes:] if "pci" in path]
         assert on_vfio(host) == ["0000:05:00.1"]
         assert not one.journal.ledger.troubles
+
+
+@pytest.fixture
+def qemu_in_proc(monkeypatch: pytest.MonkeyPatch) -> Callable[[SimulatedHost], None]:
+    """QEMU has the groups of its guest open, as /proc shows of the real one."""
+    open_group, close_groups = Pci.open_group, Pci.close_groups
+
+    def show(host: SimulatedHost) -> None:
+        def opened(pci: Pci, group: int, owner: str) -> None:
+            open_group(pci, group, owner)
+            host.kernel.processes.start(
+                pid=9000 + group,
+                command="qemu-system-x86_64",
+                uid=64055,
+                cgroup="/",
+                paths=[f"/dev/vfio/{group}"],
+            )
+
+        def closed(pci: Pci, owner: str, keep: Iterable[int] = ()) -> None:
+            kept = set(keep)
+            for group in [g for g, who in pci.owners.items() if who == owner and g not in kept]:
+                host.kernel.processes.end(9000 + group)
+            close_groups(pci, owner, kept)
+
+        monkeypatch.setattr(Pci, "open_group", opened)
+        monkeypatch.setattr(Pci, "close_groups", closed)
+
+    return show
+
+
+async def test_what_libvirt_does_not_list_but_a_guest_has_stays(
+    tmp_path: Path,
+    qemu_in_proc: Callable[[SimulatedHost], None],
+    autojump_clock: trio.testing.MockClock,
+):
+    """The policy names another libvirt than the one that runs the domain."""
+    host = simulated()
+    qemu_in_proc(host)
+    before = state(host)
+    async with stable(host, tmp_path / "journal") as one:
+        one.reconciler._shared.host = replace_hypervisor(host)
+        await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
+        await host.hypervisor.start("win11")
+        await one.settle()
+        one.reconciler.look_at_domains.kick()
+        await trio.sleep(100)
+        assert not one.journal.ledger.claims
+        assert on_vfio(host) == list(CARD)
+        assert not one.journal.ledger.troubles
+        assert one.plan.owners[GPU].who == "qemu-system-x86 (process 9014)"
+        await host.hypervisor.destroy("win11")
+        await one.settle()
+        assert state(host)["devices"] == before["devices"]
+
+
+def replace_hypervisor(host: SimulatedHost) -> Host:
+    class Other:
+        hypervisor = Hypervisors(())
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(host, name)
+
+    return cast(Host, Other())
+
+
+async def test_a_card_that_libvirt_is_just_giving_to_a_guest_stays(
+    tmp_path: Path,
+    qemu_in_proc: Callable[[SimulatedHost], None],
+    autojump_clock: trio.testing.MockClock,
+):
+    """attach-device runs no hook: the events of its own binding wake us before libvirt lists the device."""
+    host = simulated()
+    qemu_in_proc(host)
+    settings = Settings(devices=(DevicePolicy(name="x", match=Match(address=NVME), when_idle="none"),))
+    async with stable(host, tmp_path / "journal", settings) as one:
+        await host.hypervisor.define(domain("work"))
+        await host.hypervisor.start("work")
+        await one.settle()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(host.hypervisor.attach, "work", NVME)
+            for _ in range(40):
+                one.reconciler.look_at_host.kick()
+                await trio.lowlevel.checkpoint()
+        await one.settle()
+        assert on_vfio(host) == [NVME]
+        assert not host.show()["devices"][NVME]["stuck"]
+        await host.hypervisor.destroy("work")
+        await one.settle()
+        assert host.show()["devices"][NVME]["driver"] is None
+
+
+async def test_a_card_goes_back_when_what_has_it_open_lets_go(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated()
+    before = state(host)
+    async with stable(host, tmp_path / "journal", idle("vfio")) as one:
+        host.kernel.processes.start(pid=77, command="qemu", uid=0, cgroup="/", paths=["/dev/vfio/14"])
+        one.reconciler.apply(Settings())
+        await one.settle()
+        assert one.plan.owners[GPU].who == "qemu (process 77)"
+        host.kernel.processes.end(77)
+        await trio.sleep(5)  # nothing tells
+        assert state(host) == before
