@@ -40,7 +40,9 @@ def system_bus(report: Report) -> None:
     report.check("nobody may read", read.ok, str(read)[:500])
     reload = ("busctl", "--system", "call", NAME, MANAGER, INTERFACE, "Reload")
     refused = _as_nobody(*reload)
-    report.check("nobody may not reload", not refused.ok and "org.hostler1.change-policy" in refused.err, refused)
+    report.check(
+        "nobody may not reload", not refused.ok and "org.hostler1.change-policy" in refused.err, refused
+    )
     allowed = run(*reload)
     report.check("root may reload", allowed.ok, allowed)
 

@@ -56,6 +56,12 @@ def slices() -> dict[str, Set]:
     return {unit: effective(unit) for unit in SLICES}
 
 
+def allowed(pid: str) -> Set:
+    """Where the main thread of a process may run."""
+    found = re.search(r"^Cpus_allowed_list:\t(.*)$", _read(f"/proc/{pid}/status"), re.MULTILINE)
+    return parse(found[1]) if found else frozenset()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threads:
     """Where the threads of one domain may run, from /proc."""

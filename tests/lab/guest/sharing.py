@@ -7,6 +7,13 @@ from .main import CARD, PAIR
 from .programs import holds, need, virsh, wait_until
 from .report import Report, scenario
 
+CONTAINER = "lab-container.service"
+
+
+def container() -> cpus.Set:
+    """Where the other inhabitant of machine.slice may run."""
+    return cpus.allowed(service.show(CONTAINER, "MainPID"))
+
 
 def on_the_hosts_cpus(domain: str, dedicated: cpus.Set) -> bool:
     threads = cpus.threads(domain)
@@ -20,11 +27,13 @@ def on_the_hosts_cpus(domain: str, dedicated: cpus.Set) -> bool:
     "host off the CPUs of both",
     "shared domain off the first's",
     "shared domain off the CPUs of both",
+    "container off the CPUs of both",
     "two CPUs are left to the host",
     "first's card is back, second's is not",
     "host off the second's CPUs alone",
     "second undisturbed",
     "shared domain has all CPUs again",
+    "container has all CPUs again",
     *RETURNED,
 )
 def in_turn(report: Report) -> None:
@@ -35,6 +44,8 @@ def in_turn(report: Report) -> None:
     with Domain(name="shared", vcpus=2).defined() as shared, first.defined(), second.defined():
         shared.must_start()
         everywhere = cpus.threads(shared.name).everything
+        # What systemd-machined would have put there.
+        need("systemd-run", f"--unit={CONTAINER}", "--slice=machine.slice", "sleep", "infinity")
 
         first.must_start()
         one = settled(first.name)
@@ -58,6 +69,12 @@ def in_turn(report: Report) -> None:
             PIN_LIMIT,
             lambda: on_the_hosts_cpus(shared.name, both),
             lambda: cpus.threads(shared.name),
+        )
+        report.within(
+            "container off the CPUs of both",
+            PIN_LIMIT,
+            lambda: not container() & both,
+            lambda: (sorted(container()), sorted(both)),
         )
         report.check("two CPUs are left to the host", len(cpus.online() - both) >= 2, both)
 
@@ -84,6 +101,8 @@ def in_turn(report: Report) -> None:
             lambda: cpus.threads(shared.name).everything == everywhere,
             lambda: cpus.threads(shared.name),
         )
+        report.within("container has all CPUs again", PIN_LIMIT, lambda: container() == everywhere, container)
+        need("systemctl", "stop", CONTAINER)
         shared.destroy()
         check_returned(report, before)
 
