@@ -63,20 +63,16 @@ class Beam:
         return pricing.floating
 
     def _orders(self, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        """The larger first; if there are not too many, also the newcomers first, or those pinned by hand."""
+        """The larger first; if there are not too many, also the newcomers first, and those that run first."""
 
         def size(name: str) -> tuple[int, int, str]:
             need = self.pricings[name].need
             return -need.priority, -self.pricings[name].total, name
 
-        def by_hand(name: str) -> bool:
-            return self.pricings[name].runs and self.pricings[name].settled is None
-
         orders = {tuple(sorted(names, key=size)): None}
         if len(names) <= ORDERS:
             orders[tuple(sorted(names, key=lambda name: (self.pricings[name].runs, size(name))))] = None
-            if any(by_hand(name) for name in names):
-                orders[tuple(sorted(names, key=lambda name: (not by_hand(name), size(name))))] = None
+            orders[tuple(sorted(names, key=lambda name: (not self.pricings[name].runs, size(name))))] = None
         yield from orders
 
     def _extend(self, ledger: Ledger, order: Sequence[str]) -> Answer:

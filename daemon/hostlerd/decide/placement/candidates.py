@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from hostlerd.decide.placement import objective as o
-from hostlerd.decide.placement.completion import Completion
+from hostlerd.decide.placement.completion import Completion, Helpers
 from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
 from hostlerd.decide.placement.spread import Spread, Spreads
 
 PARTIALS = 4  # layouts of the earlier cells that are carried on
+COSTS = 3  # levels of locality at which an emulator is tried
 FOLDS = 3  # cores that isolated vCPUs are tried to do without, by bucket
 
 Candidate = tuple[int, int, Plan]  # cost with what it does to others, own cost, plan
@@ -61,29 +62,30 @@ class Candidates:
         for cells in self._layouts(ledger, tight=tight):
             counts = self._by_bucket(cells)
             for loose in (False, True) if tight else (False,):
-                plan = Completion(self._pricing, ledger).plan(counts, tight=loose)
-                if plan is not None:
-                    yield plan
-                    if loose and self._pricing.need.isolated:
-                        yield from self._folds(counts, ledger)
-                    if self._pricing.need.emulator:
-                        yield from self._emulators(counts, ledger, plan, tight=loose, thrifty=tight)
+                for helpers, fold in self._variants(counts, loose=loose, tight=tight):
+                    plan = Completion(self._pricing, ledger).plan(counts, helpers, tight=loose, fold=fold)
+                    if plan is not None:
+                        yield plan
 
-    def _folds(self, counts: dict[int, list[int]], ledger: Ledger) -> Iterator[Plan]:
-        for fold in range(1, FOLDS + 1):
-            plan = Completion(self._pricing, ledger).plan(counts, tight=True, fold=fold)
-            if plan is not None:
-                yield plan
-
-    def _emulators(
-        self, counts: dict[int, list[int]], ledger: Ledger, plan: Plan, *, tight: bool, thrifty: bool
-    ) -> Iterator[Plan]:
-        """The same with the emulator's own cores elsewhere or, where that saves others something, fewer of them."""
-        given = sum(part.emulator for part in plan)
-        for emulator in (*range(given), given) if thrifty else (given,):
-            other = Completion(self._pricing, ledger).plan(counts, tight=tight, emulator=emulator, apart=True)
-            if other is not None:
-                yield other
+    def _variants(
+        self, counts: dict[int, list[int]], *, loose: bool, tight: bool
+    ) -> Iterator[tuple[Helpers, int]]:
+        """Emulator CPUs with the vCPUs or elsewhere; in tight times also fewer of them, or fewer cores."""
+        wanted = self._pricing.need.emulator
+        yield Helpers(wanted), 0
+        if loose and self._pricing.need.isolated:
+            for fold in range(1, FOLDS + 1):
+                yield Helpers(wanted), fold
+        if wanted:
+            yield Helpers(wanted, apart=True), 0
+            costs = sorted(set(self._pricing.emulator))
+            if len(costs) > 1:
+                if any(self._pricing.emulator[b] > costs[0] for b in counts):
+                    yield Helpers(wanted, apart=True, siblings=False), 0
+                for cost in costs[1:COSTS]:
+                    yield Helpers(wanted, apart=True, cost=cost), 0
+            for fewer in range(wanted) if tight else ():
+                yield Helpers(fewer, apart=True), 0
 
     def _layouts(self, ledger: Ledger, *, tight: bool) -> list[list[Spread]]:
         """A spread for each cell."""

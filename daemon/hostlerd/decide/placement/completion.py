@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hostlerd.decide.placement.pricing import Ledger, Part, Plan, Pricing
 
@@ -20,6 +21,17 @@ class _Share:
     emulator: int = 0
     cores: int = 0
     loose: int = 0
+
+
+class Helpers(NamedTuple):
+    """Where emulator CPUs go. `siblings`: first on siblings that would stay idle. `cost`: then to buckets that cost so
+    much, rather than to the cheapest. `apart`: away from the vCPUs' buckets rather than with them.
+    """
+
+    wanted: int
+    siblings: bool = True
+    apart: bool = False
+    cost: int | None = None
 
 
 @dataclass(slots=True)
@@ -40,19 +52,11 @@ class Completion:
         self.shares = {}
 
     def plan(
-        self,
-        counts: Mapping[int, Sequence[int]],
-        *,
-        tight: bool,
-        emulator: int | None = None,
-        apart: bool = False,
-        fold: int = 0,
+        self, counts: Mapping[int, Sequence[int]], helpers: Helpers, *, tight: bool = False, fold: int = 0
     ) -> Plan | None:
         """None where it does not fit. `tight`: no sibling stays idle, odd threads share a core.
 
         `fold`: how many cores less than they might have isolated vCPUs get, in tight times.
-        `emulator`: how many emulator CPUs, if not as many as wanted. `apart`: those for which there is no idle sibling
-        are kept away from the vCPUs' buckets rather than with them.
         """
         for index, vcpus in counts.items():
             share = self.shares[index] = _Share(vcpus)
@@ -61,11 +65,11 @@ class Completion:
                 return None
         if self.spare < 0:
             return None
-        wanted = self.pricing.need.emulator if emulator is None else emulator
-        if wanted:
+        wanted = helpers.wanted
+        if wanted and helpers.siblings:
             wanted = self._siblings(wanted)
         if wanted:
-            self._elsewhere(wanted, tight=tight, apart=apart)
+            self._elsewhere(wanted, helpers, tight=tight)
         return tuple(
             Part(b, tuple(s.vcpus), s.emulator, s.cores, s.loose) for b, s in sorted(self.shares.items())
         )
@@ -106,14 +110,16 @@ class Completion:
             wanted -= share.emulator
         return wanted
 
-    def _elsewhere(self, wanted: int, *, tight: bool, apart: bool) -> None:
+    def _elsewhere(self, wanted: int, helpers: Helpers, *, tight: bool) -> None:
         """The rest: near, then with the vCPUs and where most is free, or the other way round."""
+        apart, buckets, costs = helpers.apart, self.pricing.layout.buckets, self.pricing.emulator
         marks = self.ledger.marks()
-        nodes = {self.pricing.layout.buckets[b].node for b, share in self.shares.items() if any(share.vcpus)}
+        nodes = {buckets[b].node for b, share in self.shares.items() if any(share.vcpus)}
         order = sorted(
-            (b.index for b in self.pricing.layout.buckets if self.free[b.index] > 0 or self.open[b.index]),
+            (b.index for b in buckets if self.free[b.index] > 0 or self.open[b.index]),
             key=lambda b: (
-                self.pricing.emulator[b],
+                helpers.cost is not None and costs[b] != helpers.cost,
+                costs[b],
                 self._away(b, nodes),
                 (b in self.shares) == apart,
                 b == self.pricing.layout.boot_bucket,
