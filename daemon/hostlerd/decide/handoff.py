@@ -68,6 +68,9 @@ def identity(function: Function) -> str:
 
 def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -> None:
     vfio = want.place == "vfio"
+    if vfio and _took_by_rule(observed, function, want):
+        phases.override.append(_adopt(function, want))
+        return
     if function.on_vfio if vfio else (function.driver is None and function.override == NO_DRIVER):
         return
     target = VFIO if vfio else NO_DRIVER
@@ -108,6 +111,31 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -
                 object=function.address, before=None, after=VFIO, why=want.why, claim=want.claim, to_vfio=True
             )
         )
+
+
+def _took_by_rule(observed: Observed, function: Function, want: Want) -> bool:
+    """Our udev rule won the race: it is where it belongs before we ever looked, and nothing says that it is ours."""
+    unrecorded = function.address not in observed.ledger.devices
+    return (
+        unrecorded
+        and want.claim is None
+        and function.on_vfio
+        and function.override == VFIO
+        and bool(observed.rule)
+    )
+
+
+def _adopt(function: Function, want: Want) -> Override:
+    """Writes what is there already; what counts is the record, so that the card can go back some day."""
+    record = DeviceRecord(
+        address=function.address,
+        driver=None,
+        override=None,
+        any_driver=True,
+        ours=VFIO,
+        identity=identity(function),
+    )
+    return Override(object=function.address, before=VFIO, after=VFIO, why=want.why, record=record)
 
 
 def _return(phases: _Phases, function: Function, record: DeviceRecord) -> bool:

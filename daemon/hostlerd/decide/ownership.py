@@ -31,13 +31,29 @@ class Want:
     claim: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A domain that runs or was granted its claim; without a UUID a process. Two may share a name: it is for people."""
+
+    uuid: str
+    name: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Ownership:
-    """`holder`: address to domain name, of running domains and granted claims, or to the process that has it open."""
+    """By address: what is wanted, and who holds it."""
 
     wants: dict[str, Want] = field(default_factory=dict)
-    holder: dict[str, str] = field(default_factory=dict)
+    holder: dict[str, Holder] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
+
+    def held_by_other(self, address: str, domain: Definition) -> str | None:
+        """The name of whoever else has it."""
+        holder = self.holder.get(address)
+        return None if holder is None or holder.uuid == domain.uuid else holder.name
+
+    def hold(self, address: str, domain: Definition) -> None:
+        self.holder[address] = Holder(uuid=domain.uuid, name=domain.name)
 
 
 def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
@@ -47,7 +63,8 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
     running = {d.uuid: d.live for d in observed.snapshot.running if d.uuid not in starting}
     for domain in running.values():
         for address in domain.pci_addresses:
-            own.holder.setdefault(address, domain.name)
+            if address not in own.holder:
+                own.hold(address, domain)
     for claim in sorted(observed.ledger.claims.values(), key=lambda c: c.since):
         live = running.get(claim.uuid)
         asked = claim.definition.pci_addresses
@@ -58,9 +75,8 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
         else:
             _keep(own, observed, claim.definition, asked)
     for address, process in observed.open.items():
-        own.holder.setdefault(
-            address, process
-        )  # a guest's, and libvirt has not said yet, or cannot say, whose
+        # A guest's, and libvirt has not said yet, or cannot say, whose.
+        own.holder.setdefault(address, Holder(uuid="", name=process))
     _idle(own, observed, settings)
     return own
 
@@ -68,9 +84,9 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
 def _keep(own: Ownership, observed: Observed, domain: Definition, addresses: Iterable[str]) -> None:
     """A domain that runs, or may: what was taken for the devices it still has stays taken; nothing is judged anew."""
     for address in _needed(observed, addresses):
-        if own.holder.get(address, domain.name) != domain.name:
+        if own.held_by_other(address, domain) is not None:
             continue
-        own.holder[address] = domain.name
+        own.hold(address, domain)
         if address in observed.ledger.devices:
             own.wants[address] = Want(address=address, place="vfio", why=f"{domain.name} has it")
 
@@ -110,7 +126,7 @@ def _grant(
             refuse(
                 address, f"{address} is a bridge, which VFIO cannot give away", "name the device behind it"
             )
-        elif (other := own.holder.get(address)) is not None and other != domain.name:
+        elif (other := own.held_by_other(address, domain)) is not None:
             refuse(address, f"{address} belongs to domain {other}", f"stop {other} first", other)
         elif function.group is None:
             refuse(
@@ -124,15 +140,12 @@ def _grant(
             take[address] = f"{domain.name} has it as a hostdev"
     for address in list(take):
         for companion in companions(functions, address):
-            if (
-                own.holder.get(companion, domain.name) == domain.name
-                and functions[companion].group is not None
-            ):
+            if own.held_by_other(companion, domain) is None and functions[companion].group is not None:
                 take.setdefault(companion, f"companion of {address} for {domain.name}")
     for address in members(functions, take):
         member = functions[address]
-        owner = own.holder.get(address)
-        if owner is not None and owner != domain.name:
+        owner = own.held_by_other(address, domain)
+        if owner is not None:
             refuse(
                 address,
                 f"{address} of the same IOMMU group {member.group} belongs to domain {owner}",
@@ -155,7 +168,7 @@ def _grant(
     for address in take:
         children = virtual_functions(functions, address)
         if children and not functions[address].on_vfio:
-            users = dict.fromkeys(own.holder[child] for child in children if child in own.holder)
+            users = dict.fromkeys(own.holder[child].name for child in children if child in own.holder)
             refuse(
                 address,
                 f"{address} has {len(children)} virtual functions, which would go with it"
@@ -186,7 +199,7 @@ def _grant(
         own.refusals.extend(refusals)
         return
     for address, why in take.items():
-        own.holder[address] = domain.name
+        own.hold(address, domain)
         own.wants[address] = Want(address=address, place="vfio", why=why, claim=domain.uuid)
 
 
@@ -239,7 +252,7 @@ def owners(observed: Observed, own: Ownership) -> dict[str, Owner]:
         if trouble is not None:
             result[address] = Owner(kind="degraded", who=trouble.reason)
         elif address in own.holder:
-            result[address] = Owner(kind="domain", who=own.holder[address])
+            result[address] = Owner(kind="domain", who=own.holder[address].name)
         elif function.on_vfio:
             result[address] = Owner(kind="idle")
         else:

@@ -288,6 +288,44 @@ async def test_libvirtd_may_come_and_go(tmp_path: Path, autojump_clock: trio.tes
         assert state(host) == before
 
 
+async def test_a_domain_of_the_same_name_is_another_domain(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated()
+    async with stable(host, tmp_path / "journal") as one:
+        await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
+        await host.hypervisor.start("win11")
+        await one.settle()
+        xml = with_uuid(domain("win11", hostdevs=[GPU]))
+        with pytest.raises(Claimed, match="belongs to domain win11"):
+            await one.reconciler.prepare(parse_domain(xml), xml)
+
+
+async def test_a_card_our_rule_aimed_in_time_can_go_back(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    """udev won the race: the card was on VFIO before anybody looked."""
+    host = simulated()
+    card = next(iter(host.spec.cards))
+    spec = host.spec.cards[card][0]
+    settings = Settings(
+        devices=(
+            DevicePolicy(name="hot", match=Match(vendor=spec.vendor, device=spec.device), when_idle="vfio"),
+        ),
+    )
+    host.kernel.modprobe(["vfio-pci"])
+    host.kernel.faults.cause("early-udev")
+    async with stable(host, tmp_path / "journal", settings) as one:
+        await host.simulate("plug", {"card": card})
+        await one.settle()
+        assert spec.address in on_vfio(host)
+        one.reconciler.apply(Settings())
+        await one.settle()
+        assert spec.address not in on_vfio(host)
+        assert host.show()["devices"][spec.address]["override"] is None
+        assert not one.journal.ledger.devices
+
+
 class MortalJournal(Journal):
     """Dies after a number of lines, at the line (before what it announces)."""
 

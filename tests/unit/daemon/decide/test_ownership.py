@@ -115,7 +115,7 @@ def test_a_prepared_claim_is_never_judged_anew():
     )
     own = decide_ownership(state, NO_POLICY)
     assert not own.refusals
-    assert own.holder[GPU] == "win11"
+    assert own.holder[GPU].name == "win11"
     assert GPU in own.wants
 
 
@@ -169,7 +169,7 @@ def test_who_is_only_about_to_start_does_not_run_yet():
     own = decide_ownership(
         observed(None, claim(mine, prepared=True), replace(claim(other), since=2), running=running), NO_POLICY
     )
-    assert own.holder[GPU] == "win11"
+    assert own.holder[GPU].name == "win11"
     [refusal] = own.refusals
     assert refusal.claim == WORK
     assert refusal.claimed_by == "win11"
