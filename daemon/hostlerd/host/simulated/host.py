@@ -19,9 +19,10 @@ from hostlerd.host.files import open_files
 from hostlerd.host.simulated import cpus, guests, hosts, recorded
 from hostlerd.host.simulated.drivers import KNOWN
 from hostlerd.host.simulated.functions import DEVICES, FunctionSpec
+from hostlerd.host.simulated.hooks import Hook, no_hook
 from hostlerd.host.simulated.hosts import HostSpec
 from hostlerd.host.simulated.kernel import Kernel
-from hostlerd.host.simulated.libvirt import Hook, Parse, SimulatedLibvirt, no_hook
+from hostlerd.host.simulated.libvirt import Parse, SimulatedLibvirt
 from hostlerd.host.simulated.pci import Blocked
 from hostlerd.host.simulated.systemd import SimulatedUnits
 from hostlerd.host.simulated.tree import Tree, WouldHang

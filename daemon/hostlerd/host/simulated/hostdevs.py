@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import trio
+
 from hostler.errors import HostFailed, Wedged
 from hostlerd.host import Writer
-from hostlerd.host.simulated import domain_text
 from hostlerd.host.simulated.domain_text import PciHostdev
 from hostlerd.host.simulated.domains import Domain
 from hostlerd.host.simulated.kernel import Kernel
@@ -27,44 +28,47 @@ def monitor_closed(domain: Domain, words: str) -> HostFailed:
 
 
 class Hostdevs:
+    """`active`: address to the domain that has it, libvirt's list of active devices; locked while it changes."""
+
     def __init__(self, kernel: Kernel, writer: Writer) -> None:
         self._kernel = kernel
         self._writer = writer
+        self._one = trio.Lock()
+        self.active: dict[str, str] = {}
 
-    async def prepare(self, domain: Domain, hostdevs: list[PciHostdev], others: Iterable[Domain]) -> None:
+    async def prepare(self, domain: Domain, hostdevs: list[PciHostdev]) -> None:
         """virHostdevPreparePCIDevicesImpl: nothing in use elsewhere, managed ones detached, others must be on VFIO."""
-        for hostdev in hostdevs:
-            address = hostdev.address
-            if address not in self._kernel.pci.devices:
-                raise HostFailed(
-                    f"Device {address} not found: could not access /sys/bus/pci/devices/{address}/config"
-                )
-            for other in others:
-                if other is not domain and other.live and self._uses(other, address):
-                    raise HostFailed(
-                        f"Requested operation is not valid: PCI device {address} is in use by driver QEMU, "
-                        f"domain {other.name}"
-                    )
-        done: list[str] = []
-        try:
+        async with self._one:
             for hostdev in hostdevs:
-                if hostdev.managed:
-                    await self._detach(domain, hostdev.address, done)
-                elif self._kernel.pci.devices[hostdev.address].driver != "vfio-pci":
-                    raise HostFailed(
-                        f"Requested operation is not valid: Unmanaged PCI device {hostdev.address} must be manually "
-                        "detached from the host"
-                    )
-        except HostFailed:
-            await self.reattach(domain, done)
-            raise
+                self._check_free(domain, hostdev.address)
+            done: list[str] = []
+            try:
+                for hostdev in hostdevs:
+                    if hostdev.managed:
+                        await self._detach(domain, hostdev.address, done)
+                    elif self._kernel.pci.devices[hostdev.address].driver != "vfio-pci":
+                        raise HostFailed(
+                            f"Requested operation is not valid: Unmanaged PCI device {hostdev.address} must be "
+                            "manually detached from the host"
+                        )
+            except HostFailed:
+                await self._give_back(domain, done)
+                raise
+            self.active |= {hostdev.address: domain.name for hostdev in hostdevs}
 
-    def _uses(self, other: Domain, address: str) -> bool:
+    def _check_free(self, domain: Domain, address: str) -> None:
+        """virHostdevIsPCINodeDeviceUsed: the device itself by anybody, its group by another domain."""
+        if address not in self._kernel.pci.devices:
+            raise HostFailed(
+                f"Device {address} not found: could not access /sys/bus/pci/devices/{address}/config"
+            )
         group = self.group(address)
-        return any(
-            hostdev.address == address or (group is not None and self.group(hostdev.address) == group)
-            for hostdev in domain_text.pci_hostdevs(other.live or "")
-        )
+        for other, name in self.active.items():
+            shared = group is not None and self.group(other) == group and name != domain.name
+            if other == address or shared:
+                raise HostFailed(
+                    f"Requested operation is not valid: PCI device {other} is in use by driver QEMU, domain {name}"
+                )
 
     async def _detach(self, domain: Domain, address: str, done: list[str]) -> None:
         """virPCIDeviceBindToStub: nothing to do where vfio-pci has it already, and then nothing to undo either."""
@@ -77,17 +81,26 @@ class Hostdevs:
         if self._kernel.pci.devices[address].driver != "vfio-pci":
             raise HostFailed(f"internal error: Failed to bind PCI device '{address}' to vfio-pci")
 
-    async def reattach(self, domain: Domain, addresses: list[str]) -> None:
+    async def reattach(self, domain: Domain, addresses: Iterable[str]) -> None:
+        """virHostdevReAttachPCIDevicesImpl: off the list of active ones, back to the host what libvirt took."""
+        async with self._one:
+            for address in addresses:
+                self.active.pop(address, None)
+            await self._give_back(domain, addresses)
+
+    async def _give_back(self, domain: Domain, addresses: Iterable[str]) -> None:
         """virPCIDeviceUnbindFromStub: only what libvirt itself had bound; its failures are logged, not raised."""
-        for address in addresses:
-            if address not in domain.detached:
-                continue
+        for address in [address for address in dict.fromkeys(addresses) if address in domain.detached]:
             domain.detached.remove(address)
             if address in self._kernel.pci.devices:
                 try:
                     await self._rebind(address, "\n")
                 except HostFailed:
                     continue
+
+    def of(self, domain: Domain) -> list[str]:
+        """What is on the list of active devices for it."""
+        return [address for address, name in self.active.items() if name == domain.name]
 
     async def _rebind(self, address: str, override: str) -> None:
         """virPCIDeviceBindWithDriverOverride: override, unbind, drivers_probe."""

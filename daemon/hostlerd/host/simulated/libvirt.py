@@ -9,15 +9,16 @@ A domain is its XML: the inactive text, and the live text with pins and devices 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 import trio
 
 from hostler.errors import BadInput, HostFailed
 from hostlerd.host import Kick, Writer
-from hostlerd.host.simulated import domain_text, guests
+from hostlerd.host.simulated import domain_text, guests, hooks
 from hostlerd.host.simulated.domains import Domain
 from hostlerd.host.simulated.hostdevs import Hostdevs, monitor_closed
 from hostlerd.host.simulated.kernel import Kernel
@@ -27,15 +28,8 @@ from hostlerd.host.simulated.systemd import SimulatedUnits
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.domains import Definition, Running
 
-Hook = Callable[[str, str, str, str], Awaitable[tuple[int, str]]]
-"""(name, operation, sub-operation, XML) to exit status and standard error."""
+Hook: TypeAlias = hooks.Hook
 Parse = Callable[[str], Definition]
-
-
-async def no_hook(_name: str, _operation: str, _sub_operation: str, _xml: str) -> tuple[int, str]:
-    """No hook is installed."""
-    await trio.lowlevel.checkpoint()
-    return 0, ""
 
 
 class SimulatedLibvirt:
@@ -48,7 +42,7 @@ class SimulatedLibvirt:
         writer: Writer,
         *,
         parse: Parse,
-        hook: Hook = no_hook,
+        hook: Hook = hooks.no_hook,
         limit: float = 5.0,
     ) -> None:
         """`limit`: seconds after which a call of the Hypervisor protocol gives up."""
@@ -56,14 +50,24 @@ class SimulatedLibvirt:
         self._scopes = Scopes(kernel, units)
         self._hostdevs = Hostdevs(kernel, writer)
         self._parse = parse
-        self.hook = hook
         self.limit = limit
         self.domains: dict[str, Domain] = {}
         self.kicks: list[Kick] = []
         self.events: list[tuple[str, str]] = []
-        self.hooks_run: list[tuple[str, str, str]] = []
         self._next = 1
         self.libvirtd = Libvirtd()
+        self._hooks = hooks.Hooks(self.libvirtd, hook)
+        # One job a domain at a time (virDomainObjBeginJob).
+        self._jobs: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
+
+    @property
+    def hook(self) -> Hook:
+        """What is run; may be changed at any time."""
+        return self._hooks.hook
+
+    @hook.setter
+    def hook(self, hook: Hook) -> None:
+        self._hooks.hook = hook
 
     # --- Hypervisor
 
@@ -132,26 +136,28 @@ class SimulatedLibvirt:
             raise HostFailed(
                 f"operation failed: domain '{name}' already exists with uuid {self.domains[name].uuid}"
             )
-        self.domains[name] = Domain(name=name, uuid=uuid, inactive=None, live=text)
-        self.domains[name].live = None
-        await self._start(self.domains[name], text)
+        self.domains[name] = Domain(name=name, uuid=uuid, inactive=None)
+        async with self._jobs[name]:
+            await self._start(self.domains[name], text)
         return name
 
     async def start(self, name: str) -> None:
         """`virsh start`. Raises HostFailed with libvirt's words; then everything libvirt did is undone."""
         await self.libvirtd.answer()
         domain = self._domain(name)
-        if domain.live is not None or domain.inactive is None:
-            raise HostFailed("Requested operation is not valid: domain is already running")
-        await self._start(domain, domain.inactive)
+        async with self._jobs[name]:
+            if domain.live is not None or domain.inactive is None:
+                raise HostFailed("Requested operation is not valid: domain is already running")
+            await self._start(domain, domain.inactive)
 
     async def destroy(self, name: str) -> None:
         """`virsh destroy`, and a guest's own shutdown: the same to everybody outside."""
         await self.libvirtd.answer()
         domain = self._domain(name)
-        if domain.live is None:
-            raise HostFailed("Requested operation is not valid: domain is not running")
-        await self._stop(domain)
+        async with self._jobs[name]:
+            if domain.live is None:
+                raise HostFailed("Requested operation is not valid: domain is not running")
+            await self._stop(domain)
         self._event(name, "stopped")
 
     async def power_off(self, name: str) -> None:
@@ -171,15 +177,16 @@ class SimulatedLibvirt:
         Lab: `attach_and_detach`.
         """
         await self.libvirtd.answer()
-        domain = self._active(name)
-        hostdev = domain_text.device_hostdev(device)
-        await self._hostdevs.prepare(domain, [hostdev], self.domains.values())
-        try:
-            self._hostdevs.open_groups(domain, [hostdev])
-        except HostFailed:
-            await self._hostdevs.reattach(domain, [hostdev.address])
-            raise
-        domain.live = domain_text.with_device(domain.live or "", device)
+        async with self._jobs[name]:
+            domain = self._active(name)
+            hostdev = domain_text.device_hostdev(device)
+            await self._hostdevs.prepare(domain, [hostdev])
+            try:
+                self._hostdevs.open_groups(domain, [hostdev])
+            except HostFailed:
+                await self._hostdevs.reattach(domain, [hostdev.address])
+                raise
+            domain.live = domain_text.with_device(domain.live or "", device)
         self._event(name, "device-added")
 
     async def attach(self, name: str, address: str, *, managed: bool = True) -> None:
@@ -189,14 +196,17 @@ class SimulatedLibvirt:
     async def detach_device(self, name: str, address: str) -> None:
         """`virsh detach-device --live`: QEMU lets go, libvirt gives back what it took, then DEVICE_REMOVED."""
         await self.libvirtd.answer()
-        domain = self._active(name)
-        hostdevs = domain_text.pci_hostdevs(domain.live or "")
-        if address not in [hostdev.address for hostdev in hostdevs]:
-            raise HostFailed(f"device not found: host pci device {address} not found")
-        domain.live = domain_text.without_device(domain.live or "", address)
-        left = [self._hostdevs.group(hostdev.address) for hostdev in hostdevs if hostdev.address != address]
-        self._hostdevs.close_groups(domain, keep=[group for group in left if group is not None])
-        await self._hostdevs.reattach(domain, [address])
+        async with self._jobs[name]:
+            domain = self._active(name)
+            hostdevs = domain_text.pci_hostdevs(domain.live or "")
+            if address not in [hostdev.address for hostdev in hostdevs]:
+                raise HostFailed(f"device not found: host pci device {address} not found")
+            domain.live = domain_text.without_device(domain.live or "", address)
+            left = [
+                self._hostdevs.group(hostdev.address) for hostdev in hostdevs if hostdev.address != address
+            ]
+            self._hostdevs.close_groups(domain, keep=[group for group in left if group is not None])
+            await self._hostdevs.reattach(domain, [address])
         self._event(name, "device-removed")
 
     async def pin_by_hand(
@@ -227,7 +237,7 @@ class SimulatedLibvirt:
             if domain.state == "ended":  # qemuProcessReconnect: QEMU is gone, qemuProcessStop
                 await self._stop(domain)
             elif domain.live is not None:
-                await self._run_hook(domain, "reconnect", "begin")
+                await self._hooks.call(domain, "reconnect", "begin")
         for domain in list(self.domains.values()):
             if domain.autostart and domain.live is None and domain.inactive is not None:
                 try:
@@ -264,9 +274,9 @@ class SimulatedLibvirt:
 
     async def _launch(self, domain: Domain) -> None:
         hostdevs = domain_text.pci_hostdevs(domain.live or "")
-        await self._hook_or_fail(domain, "prepare", "begin")
-        await self._hostdevs.prepare(domain, hostdevs, self.domains.values())
-        await self._hook_or_fail(domain, "start", "begin")
+        await self._hooks.need(domain, "prepare", "begin")
+        await self._hostdevs.prepare(domain, hostdevs)
+        await self._hooks.need(domain, "start", "begin")
         if self._kernel.faults.get("start-fails", domain.name) is not None:
             raise monitor_closed(domain, "Could not open the firmware: No such file or directory")
         self._scopes.make(domain)
@@ -275,16 +285,16 @@ class SimulatedLibvirt:
             self._scopes.pin(domain, kind, number, cpus)
         # RESUMED comes before the `started` hook and STARTED after it (measured on libvirt 9.0).
         self._event(domain.name, "resumed")
-        await self._hook_or_fail(domain, "started", "begin")
+        await self._hooks.need(domain, "started", "begin")
 
     async def _stop(self, domain: Domain) -> None:
         """qemuProcessStop: QEMU is killed, `stopped end`, devices back to the host, `release end`."""
         domain.state = "stopping"
         self._hostdevs.close_groups(domain, ended=True)
         self._scopes.end(domain)
-        await self._run_hook(domain, "stopped", "end")
-        await self._hostdevs.reattach(domain, list(domain.detached))
-        await self._run_hook(domain, "release", "end")
+        await self._hooks.call(domain, "stopped", "end")
+        await self._hostdevs.reattach(domain, [*self._hostdevs.of(domain), *domain.detached])
+        await self._hooks.call(domain, "release", "end")
         self._end(domain)
 
     def _end(self, domain: Domain) -> None:
@@ -292,27 +302,6 @@ class SimulatedLibvirt:
         if domain.inactive is None:
             self.domains.pop(domain.name, None)
         self._kernel.settle()
-
-    # --- inside: hooks
-
-    async def _run_hook(self, domain: Domain, operation: str, sub_operation: str) -> tuple[int, str]:
-        """While a hook runs, every call about a domain blocks, listing too (measured on libvirt 9.0 and 11.3)."""
-        self.hooks_run.append((domain.name, operation, sub_operation))
-        self.libvirtd.hold("hook")
-        try:
-            return await self.hook(domain.name, operation, sub_operation, domain.text)
-        finally:
-            self.libvirtd.release("hook")
-
-    async def _hook_or_fail(self, domain: Domain, operation: str, sub_operation: str) -> None:
-        status, words = await self._run_hook(domain, operation, sub_operation)
-        if status:  # virHookCall and virCommandWait
-            raise HostFailed(
-                "Hook script execution failed: internal error: Child process (LC_ALL=C PATH=/usr/sbin:/usr/bin "
-                f"/etc/libvirt/hooks/qemu.d/hostler {domain.name} {operation} {sub_operation} -) "
-                f"unexpected exit status {status}: {words}",
-                data={"object": domain.name},
-            )
 
     # --- inside: pins
 
@@ -385,6 +374,10 @@ class SimulatedLibvirt:
         """
         self._next, self.libvirtd.away = dumped["next"], dumped["away"]
         self.domains = {d["name"]: Domain(**d) for d in dumped["domains"]}
+        running = [domain for domain in self.domains.values() if domain.state == "running"]
+        for domain in running:
+            found = domain_text.pci_hostdevs(domain.live or "")
+            self._hostdevs.active |= {hostdev.address: domain.name for hostdev in found}
         for domain in list(self.domains.values()):
             if domain.state not in ("starting", "stopping", "ended"):
                 continue

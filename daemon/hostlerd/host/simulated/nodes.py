@@ -53,6 +53,8 @@ def dev_files(tree: Tree, folder: str) -> list[str]:
 def take_away(tree: Tree, kind: Nodes, spec: FunctionSpec, folder: str, *, last_of_group: bool) -> None:
     for path in dev_files(tree, folder):
         tree.discard(path)
+    if kind is Nodes.VFIO and last_of_group:
+        tree.discard(f"/dev/vfio/{spec.group}")
     part = {
         Nodes.DRM: "drm",
         Nodes.SOUND: "sound",
@@ -68,8 +70,6 @@ def take_away(tree: Tree, kind: Nodes, spec: FunctionSpec, folder: str, *, last_
         for class_name in ("drm", "sound", "net", "nvme", "block", "vfio-dev"):
             tree.discard(f"/sys/class/{class_name}/{name}")
     tree.discard(top)
-    if kind is Nodes.VFIO and last_of_group:
-        tree.discard(f"/dev/vfio/{spec.group}")
 
 
 def _node(tree: Tree, folder: str, class_name: str, name: str, dev: str | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 
 from hostler.errors import HostlerError
 from hostlerd.host.simulated.story.stage import Stage
@@ -28,24 +29,40 @@ ACTIONS = (
 PORT = "0000:0b:00.3"
 
 
-def _step(stage: Stage, chance: random.Random) -> str:
-    """One thing; what it was and what was said to it."""
-    action, name = chance.choice(ACTIONS), chance.choice(list(GUESTS))
-    if action == "kill":
+def _step(stage: Stage, chance: random.Random) -> list[str]:
+    """Up to three things at once, maybe with a kill among them; what they were and what was said to them."""
+    things = [
+        (chance.choice(ACTIONS), chance.choice(list(GUESTS))) for _ in range(chance.choice((1, 1, 2, 3)))
+    ]
+    going = {" ".join(words): stage.begin("simulate", *words) for words in map(_words, things) if words}
+    told = list[str]()
+    if len(going) < len(things):
+        time.sleep(chance.random() * 0.3)
         stage.end(signal.SIGKILL)
         stage.start()
-        return "kill -9 of the daemon"
-    if action == "fails":
-        stage.simulate("fault", name="start-fails", object=name)
-        answer = _ask(stage, "start", name=name)
-        stage.simulate("lift", name="start-fails", object=name)
-        return f"start {name}, whose QEMU fails: {answer}"
-    params: dict[str, object] = {} if action == "restart-libvirtd" else {"name": name}
-    if action in ("attach", "detach"):
-        params["address"] = PORT
-    if action == "pin":
-        params |= {"vcpu": 0, "cpus": "5"}
-    return f"{action} {' '.join(map(str, params.values()))}: {_ask(stage, action, **params)}"
+        told.append("kill -9 of the daemon")
+    for words, process in going.items():
+        done = stage.finish(process)
+        told.append(f"{words}: {done.text.strip().splitlines()[-1][-90:] if done.text.strip() else ''}")
+    return told
+
+
+def _words(thing: tuple[str, str]) -> list[str]:
+    """The words of a client's call; none for a kill."""
+    action, name = thing
+    match action:
+        case "kill":
+            return []
+        case "restart-libvirtd":
+            return [action]
+        case "fails":
+            return ["fault", "name=start-fails", f"object={name}"]
+        case "attach" | "detach":
+            return [action, f"name={name}", f"address={PORT}"]
+        case "pin":
+            return [action, f"name={name}", "vcpu=0", "cpus=5"]
+        case _:
+            return [action, f"name={name}"]
 
 
 def _ask(stage: Stage, action: str, **params: object) -> str:
@@ -65,9 +82,15 @@ def play(stage: Stage, tell: Telling, steps: int, seed: int) -> None:
     for name, guest in GUESTS.items():
         stage.simulate("define", name=name, **guest)
     for number in range(1, steps + 1):
-        tell.command(f"# {number}: {_step(stage, chance)}", "")
+        tell.command(f"# {number}", "\n".join(_step(stage, chance)))
+        for name in GUESTS:
+            if chance.random() < 0.5:
+                _ask(stage, "lift", name="start-fails", object=name)
         if chance.random() < 0.3:  # else the next thing happens while the daemon works
             stage.settled()
+    for name in GUESTS:
+        _ask(stage, "lift", name="start-fails", object=name)
+    stage.settled()
     for name, domain in stage.show()["domains"].items():
         if domain["state"] != "shut off":
             _ask(stage, "stop", name=name)

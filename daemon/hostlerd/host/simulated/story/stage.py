@@ -120,16 +120,24 @@ class Stage:
 
     def client(self, *words: str, stdin: str = "") -> Done:
         """`hostler WORDS`, as a user runs it."""
-        done = subprocess.run(
+        return self.finish(self.begin(*words), stdin)
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """As `client`, and on while it runs; `finish` waits for it."""
+        return subprocess.Popen(
             [sys.executable, "-P", "-m", "hostler", *words],
             env=self._environment,
-            input=stdin,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=COMMAND_LIMIT,
-            check=False,
         )
-        return Done(status=done.returncode, out=done.stdout, err=done.stderr)
+
+    @staticmethod
+    def finish(process: subprocess.Popen[str], stdin: str = "") -> Done:
+        with process:
+            out, err = process.communicate(stdin, timeout=COMMAND_LIMIT)
+        return Done(status=process.returncode, out=out, err=err)
 
     def ask(self, method: str, **params: object) -> Any:
         """One request over the socket. Raises hostler.errors."""

@@ -372,3 +372,52 @@ async def test_qemu_is_seen_to_have_the_group_open(host: SimulatedHost) -> None:
     assert opened() == ["/dev/kvm"]
     await host.hypervisor.destroy("win11")
     assert not host.files.exists("/proc/4001")
+
+
+async def test_two_at_once_want_the_same_device(host: SimulatedHost) -> None:
+    said = list[str]()
+
+    async def start(name: str) -> None:
+        try:
+            await host.hypervisor.start(name)
+        except HostFailed as error:
+            said.append(error.message)
+
+    for name in ("a", "b"):
+        await defined(host, name, hostdevs=[NVME])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(start, "a")
+        nursery.start_soon(start, "b")
+    assert len(said) == 1
+    assert "is in use by driver QEMU" in said[0]
+    assert len(await host.hypervisor.running()) == 1
+
+
+async def test_a_device_is_attached_once(host: SimulatedHost) -> None:
+    await defined(host)
+    await host.hypervisor.start("win11")
+    await host.hypervisor.attach("win11", NVME)
+    with pytest.raises(HostFailed, match="in use by driver QEMU, domain win11"):
+        await host.hypervisor.attach("win11", NVME)
+    assert drivers(host, NVME) == ["vfio-pci"]
+    await host.hypervisor.detach_device("win11", NVME)
+    await host.hypervisor.attach("win11", NVME)
+
+
+async def test_functions_of_one_group_may_go_to_one_domain_only(host: SimulatedHost) -> None:
+    free_companions(host)
+    await defined(host, "a", hostdevs=[GPU, COMPANIONS[0]])
+    await defined(host, "b", hostdevs=[COMPANIONS[1]])
+    await host.hypervisor.start("a")
+    with pytest.raises(HostFailed, match="in use by driver QEMU, domain a"):
+        await host.hypervisor.start("b")
+
+
+async def test_a_stop_waits_for_the_start(host: SimulatedHost, hook: Hook, autojump_clock: object) -> None:
+    await defined(host)
+    hook.seconds = 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.hypervisor.start, "win11")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(host.hypervisor.destroy, "win11")
+    assert [operation for operation, _ in hook.calls] == ["prepare", "start", "started", "stopped", "release"]

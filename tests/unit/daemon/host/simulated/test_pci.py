@@ -254,6 +254,9 @@ def test_vfio_waits_for_the_domain_that_has_the_device_open(
     assert host.files.exists(device(AUDIO, "vfio-dev")) == there
     host.kernel.pci.close_groups("win11")
     assert not host.files.exists(device(AUDIO, "vfio-dev"))
+    for function in "023":
+        host.kernel.write(device(f"0000:01:00.{function}", "driver/unbind"), f"0000:01:00.{function}")
+    assert not host.files.exists("/dev/vfio/14")
     assert host.kernel.pci.devices[AUDIO].driver is None
 
 
