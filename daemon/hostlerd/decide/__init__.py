@@ -53,7 +53,11 @@ def _dedicated(
     dedicated: CpuSet = frozenset()
     for tenant in domains:
         placement = placements.get(tenant.definition.uuid)
-        if placement is None or placement.vcpus is None:
+        if placement is None:
+            continue
+        if placement.vcpus is None:
+            if tenant.mode == "dedicated":
+                refusals.append(_no_room(tenant, len(online), least))
             continue
         more = (placement.taken & online) - settings.housekeeping.cpus
         if len(online - dedicated - more) >= least:
@@ -69,6 +73,16 @@ def _dedicated(
             )
         )
     return dedicated, refusals
+
+
+def _no_room(tenant: Tenant, online: int, least: int) -> Refusal:
+    name = tenant.definition.name
+    return Refusal(
+        object=name,
+        reason=f"{name} gets no CPUs of its own and floats on the host's: it has {tenant.definition.vcpus} vCPUs, and "
+        f"of {online} CPUs the host keeps {least} and other domains have some",
+        remedy='give it fewer vCPUs, stop another domain, lower housekeeping.at_least, or set cpus = "shared" for it',
+    )
 
 
 def _isolated(domains: list[Tenant], placements: dict[str, Placement], dedicated: CpuSet) -> CpuSet:

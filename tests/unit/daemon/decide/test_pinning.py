@@ -128,6 +128,9 @@ def test_the_host_keeps_what_policy_says():
     assert len(plan.housekeeping) >= 4
     too_big = decide(observed(running=(run(domain(WIN11, GPU, vcpus=6)),)), settings)
     assert not too_big.dedicated
+    [refusal] = too_big.refusals
+    assert "gets no CPUs of its own" in refusal.reason
+    assert refusal.claim is None  # it starts all the same
 
 
 def test_explicit_pins_over_everything_do_not_starve_the_host():
