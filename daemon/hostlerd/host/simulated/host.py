@@ -32,7 +32,7 @@ from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE
 from hostlerd.observe import domain_xml
 
 ACTIONS = (
-    "show", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug", "hold",
+    "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug", "hold",
     "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload", "stop-libvirtd",
     "start-libvirtd", "restart-libvirtd",
     "power-off",    "hang-libvirtd", "free-libvirtd",
@@ -170,6 +170,7 @@ class SimulatedHost:
         | action | params | does |
         |---|---|---|
         | show | | devices, domains, CPUs of slices, hooks run |
+        | record | path | all its files go into a new folder, a recorded host |
         | define | xml, or name, devices?, managed?, cores?, threads?, iothreads?, pins?; autostart? | virsh define |
         | undefine, start, stop | name | virsh undefine, start, destroy |
         | create | as define | virsh create: a transient domain |
@@ -208,6 +209,8 @@ class SimulatedHost:
         match action:
             case "show":
                 return self.show()
+            case "record":
+                kernel.tree.save(params["path"])
             case "define":
                 return {"name": await libvirt.define(_xml(params), autostart=_flag(params, "autostart"))}
             case "undefine":

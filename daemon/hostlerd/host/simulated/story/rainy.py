@@ -24,7 +24,7 @@ WRONG_POLICY = POLICY.replace("when_idle", "when_idel")
 
 
 def _starts(stage: Stage, tell: Telling, name: str, devices: str) -> tuple[bool, str]:
-    stage.client("simulate", "define", f"name={name}", f"devices={devices}")
+    stage.simulate("define", name=name, devices=devices)
     done = stage.client("simulate", "start", f"name={name}")
     tell.command(f"hostler simulate start name={name}", done.text)
     return done.status == 0, done.text
@@ -142,7 +142,7 @@ def killed_half_way(stage: Stage, tell: Telling) -> None:
         "SIGKILL right after its sixth change to the host: overrides are set, the first function is off its driver.",
     )
     before = stage.remember()
-    stage.client("simulate", "define", "name=win11", f"devices={CARD[0]}")
+    stage.simulate("define", name="win11", devices=CARD[0])
     stage.simulate("fault", name="die-after-writes", value="6")
     done = stage.client("simulate", "start", "name=win11")
     tell.command("hostler simulate start name=win11", done.text)

@@ -24,7 +24,7 @@ from hostlerd.host.simulated.tree import Tree
 UP_LIMIT = 15.0
 SETTLE_LIMIT = 10.0
 COMMAND_LIMIT = 60.0
-_PAUSE = 0.02
+_PAUSE = 0.04
 _NUMBER = re.compile(r"(card|renderD|controlC|pcmC)\d+")
 SLICES = ("init.scope", "system.slice", "user.slice", "machine.slice")
 

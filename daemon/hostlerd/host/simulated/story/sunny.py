@@ -88,9 +88,7 @@ def first_domain(stage: Stage, tell: Telling) -> CpuSet:
         "win11 has one hostdev, the display card at 0000:01:00.0, on amdgpu now. Its audio, USB and UCSI functions are "
         "in the same IOMMU group and on drivers of their own.",
     )
-    stage.client(
-        "simulate", "define", "name=win11", f"devices={CARD[0]}", "cores=3", "threads=2", "iothreads=1"
-    )
+    stage.simulate("define", name="win11", devices=CARD[0], cores=3, iothreads=1)
     done = stage.client("simulate", "start", "name=win11")
     tell.command("hostler simulate start name=win11", done.text)
     shown = pinned(stage, "win11", 6)
@@ -116,7 +114,7 @@ def second_domain(stage: Stage, tell: Telling, first: CpuSet) -> None:
         "A second domain beside it",
         "linux gets the USB controller 0000:0b:00.3 and CPUs that win11 does not have.",
     )
-    stage.client("simulate", "define", "name=linux", f"devices={USB}", "cores=2", "threads=2")
+    stage.simulate("define", name="linux", devices=USB)
     done = stage.client("simulate", "start", "name=linux")
     tell.command("hostler simulate start name=linux", done.text)
     pinned(stage, "linux", 4)
@@ -137,7 +135,7 @@ def neighbour(stage: Stage, tell: Telling) -> None:
         "small has no device, so it gets no CPU for itself. Its XML pins vCPU 0 to CPU 7: that is never overridden. "
         "All else of it is kept off the CPUs of the other two.",
     )
-    stage.client("simulate", "define", "name=small", "cores=2", "threads=1", "pins=0=7")
+    stage.simulate("define", name="small", cores=2, threads=1, pins="0=7")
     done = stage.client("simulate", "start", "name=small")
     tell.command("hostler simulate start name=small", done.text)
     taken = frozenset(

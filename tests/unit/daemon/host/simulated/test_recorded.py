@@ -38,6 +38,12 @@ async def test_it_can_be_played_on(recording: str, tmp_path: Path) -> None:
     assert again.show()["devices"] == before
 
 
+async def test_the_simulator_records(tmp_path: Path) -> None:
+    host = SimulatedHost("lab")
+    await host.simulate("record", {"path": str(tmp_path / "lab")})
+    assert SimulatedHost(str(tmp_path / "lab")).show()["devices"] == host.show()["devices"]
+
+
 def test_a_recording_of_processors_alone(tmp_path: Path) -> None:
     for cpu in (0, 1, 2):
         (tmp_path / f"sys/devices/system/cpu/cpu{cpu}").mkdir(parents=True)
