@@ -32,8 +32,8 @@ from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE
 from hostlerd.observe import domain_xml
 
 ACTIONS = (
-    "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug", "hold",
-    "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload", "stop-libvirtd",
+    "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug",
+    "hold", "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload", "stop-libvirtd",
     "start-libvirtd", "restart-libvirtd",
     "power-off",    "hang-libvirtd", "free-libvirtd",
 )  # fmt: skip
