@@ -28,13 +28,17 @@ class _Partial:
 
 
 class Beam:
-    """`empty`: the ledger with nobody in it. `tight`: cores may be shared."""
+    """`empty`: the ledger with nobody in it. `budget`: work after which only the best is carried on.
 
-    def __init__(self, pricings: Mapping[str, Pricing], empty: Ledger) -> None:
+    `tight`: cores may be shared with other owners.
+    """
+
+    def __init__(self, pricings: Mapping[str, Pricing], empty: Ledger, budget: int) -> None:
         self.pricings = pricings
         self.empty = empty
         self.tight = False
         self.width = WIDTH
+        self.budget = budget
         self.candidates = {name: Candidates(pricing) for name, pricing in pricings.items()}
         self._newcomers = [p.need for p in pricings.values() if not p.runs]
 
@@ -79,6 +83,8 @@ class Beam:
         beam = [_Partial(ledger, {})]
         width = max(1, min(self.width, 8 * self.width // max(1, len(order))))
         for name in order:
+            if self.spent >= self.budget:
+                width = 1
             options: list[tuple[int, int, Plan | None, int]] = []
             afloat = self.afloat(name)
             for number, partial in enumerate(beam):

@@ -54,7 +54,6 @@ class Candidates:
         settled = pricing.settled
         if settled is not None and ledger.holds(settled):
             plans[settled] = None
-        self.work += len(plans)
         owns = {plan: pricing.cost(plan) for plan in plans}
         return sorted([(own + ledger.effect(plan), own, plan) for plan, own in owns.items()])
 
@@ -62,29 +61,38 @@ class Candidates:
         for cells in self._layouts(ledger, tight=tight):
             counts = self._by_bucket(cells)
             for loose in (False, True) if tight else (False,):
-                for helpers, fold in self._variants(counts, loose=loose, tight=tight):
-                    plan = Completion(self._pricing, ledger).plan(counts, helpers, tight=loose, fold=fold)
-                    if plan is not None:
-                        yield plan
+                plan = self._complete(ledger, counts, Helpers(self._pricing.need.emulator), loose=loose)
+                if plan is not None:
+                    yield plan
+                    for helpers, fold in self._variants(plan, loose=loose, tight=tight):
+                        other = self._complete(ledger, counts, helpers, loose=loose, fold=fold)
+                        if other is not None:
+                            yield other
 
-    def _variants(
-        self, counts: dict[int, list[int]], *, loose: bool, tight: bool
-    ) -> Iterator[tuple[Helpers, int]]:
-        """Emulator CPUs with the vCPUs or elsewhere; in tight times also fewer of them, or fewer cores."""
+    def _complete(
+        self, ledger: Ledger, counts: dict[int, list[int]], helpers: Helpers, *, loose: bool, fold: int = 0
+    ) -> Plan | None:
+        self.work += 1 + len(counts) // 4
+        return Completion(self._pricing, ledger).plan(counts, helpers, tight=loose, fold=fold)
+
+    def _variants(self, plan: Plan, *, loose: bool, tight: bool) -> Iterator[tuple[Helpers, int]]:
+        """Emulator CPUs elsewhere than with the vCPUs; in tight times also fewer of them, or fewer cores."""
         wanted = self._pricing.need.emulator
-        yield Helpers(wanted), 0
         if loose and self._pricing.need.isolated:
             for fold in range(1, FOLDS + 1):
                 yield Helpers(wanted), fold
-        if wanted:
+        if not wanted:
+            return
+        cost = self._pricing.emulator
+        costs = sorted(set(cost))
+        if any(cost[part.bucket] > costs[0] for part in plan if part.emulator):
+            yield Helpers(wanted, apart=True, siblings=False), 0
+        if any(part.cores > self._pricing.cores(self._buckets[part.bucket], part.vcpus, 0) for part in plan):
             yield Helpers(wanted, apart=True), 0
-            costs = sorted(set(self._pricing.emulator))
-            if len(costs) > 1:
-                if any(self._pricing.emulator[b] > costs[0] for b in counts):
-                    yield Helpers(wanted, apart=True, siblings=False), 0
-                for cost in costs[1:COSTS]:
-                    yield Helpers(wanted, apart=True, cost=cost), 0
-            for fewer in range(wanted) if tight else ():
+            for other in costs[1:COSTS]:
+                yield Helpers(wanted, apart=True, cost=other), 0
+        if tight:
+            for fewer in range(sum(part.emulator for part in plan)):
                 yield Helpers(fewer, apart=True), 0
 
     def _layouts(self, ledger: Ledger, *, tight: bool) -> list[list[Spread]]:

@@ -115,12 +115,13 @@ class Completion:
         apart, buckets, costs = helpers.apart, self.pricing.layout.buckets, self.pricing.emulator
         marks = self.ledger.marks()
         nodes = {buckets[b].node for b, share in self.shares.items() if any(share.vcpus)}
+        away = {node: self._away(node, nodes) for node in self.pricing.layout.host.node_sets}
         order = sorted(
             (b.index for b in buckets if self.free[b.index] > 0 or self.open[b.index]),
             key=lambda b: (
                 helpers.cost is not None and costs[b] != helpers.cost,
                 costs[b],
-                self._away(b, nodes),
+                away[buckets[b].node],
                 (b in self.shares) == apart,
                 b == self.pricing.layout.boot_bucket,
                 apart and not marks[b],
@@ -149,7 +150,7 @@ class Completion:
             if not wanted:
                 return
 
-    def _away(self, index: int, nodes: Iterable[int]) -> int:
-        """How far a bucket is from where the memory is going to be."""
-        host, node = self.pricing.layout.host, self.pricing.layout.buckets[index].node
+    def _away(self, node: int, nodes: Iterable[int]) -> int:
+        """How far a node is from where the memory is going to be."""
+        host = self.pricing.layout.host
         return min((host.distance(node, other) for other in nodes), default=0)

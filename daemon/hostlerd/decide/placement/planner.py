@@ -13,7 +13,7 @@ from hostlerd.decide.placement.pricing import Pricing
 from hostlerd.decide.placement.search import Search
 from hostlerd.decide.placement.topology import Host, Layout
 
-BUDGET = 3_000  # of what Candidates.work counts, some 50 us each
+BUDGET = 5_000  # of what Candidates.work counts, some 30 us each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ class Search:
         self.complete = True
         self._budget = budget
         self._spare = spare
-        self._beam = Beam(pricings, Ledger(layout, spare))
+        self._beam = Beam(pricings, Ledger(layout, spare), budget)
         self._settled = {name: p.settled for name, p in pricings.items() if p.settled is not None}
         self._loose = tuple(name for name in pricings if name not in self._settled)
         self._ideal = self._ideals()
