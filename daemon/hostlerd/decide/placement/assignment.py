@@ -50,6 +50,8 @@ class _Assigner:
         self.layout = layout
         # CPUs nobody has, by bucket and core; a core some threads of which are given is shared.
         self.left = [{core: list(layout.cpus_of(core)) for core in b.cores} for b in layout.buckets]
+        # How many domains run on a core.
+        self.wanted: Counter[int] = Counter()
 
     def run(
         self, pricings: Mapping[str, Pricing], plans: Mapping[str, Plan | None]
@@ -59,7 +61,9 @@ class _Assigner:
             for n, plan in plans.items()
             if plan is not None
         }
-        for holding in holdings.values():
+        self.wanted.update(core for holding in holdings.values() for core in self._held(holding))
+        # Who has the least choice comes first.
+        for holding in sorted(holdings.values(), key=self._slack):
             self._keep(holding)
         self._keep_loose(holdings.values())
         for holding in holdings.values():
@@ -67,6 +71,14 @@ class _Assigner:
         for holding in holdings.values():
             self._share(holding)
         return {name: self._finish(holdings[name]) if name in holdings else None for name in plans}
+
+    def _held(self, holding: _Holding) -> set[int]:
+        """Cores the domain has a CPU of."""
+        cpus, current = self.layout.host.cpus, holding.pricing.current
+        return {cpus[cpu].core for cpu in current.cpus if cpu in cpus} if current else set()
+
+    def _slack(self, holding: _Holding) -> int:
+        return len(self._held(holding)) - sum(part.cores for part in holding.parts.values())
 
     # What stays.
 
@@ -78,13 +90,9 @@ class _Assigner:
         for index, part in holding.parts.items():
             bucket = self.layout.buckets[index]
             stays = self._stays(holding, bucket)
-            held = {self.layout.host.cpus[cpu].core for cpu in current.cpus if cpu in self.layout.host.cpus}
-            whole = [
-                core
-                for core in bucket.cores
-                if core in held and len(self.left[index].get(core, ())) == bucket.width
-            ]
-            whole.sort(key=lambda core: (-len(stays.get(core, ())), core == self.layout.host.boot_core, core))
+            held = self._held(holding)
+            whole = [core for core in bucket.cores if core in held and self._whole(bucket, core)]
+            whole.sort(key=lambda core: (-len(stays.get(core, ())), *self._preference(core)))
             for core in whole[: part.cores]:
                 self._take(holding, bucket, core)
                 for vcpu, cell, cpu in stays.get(core, ()):
@@ -142,8 +150,8 @@ class _Assigner:
         current = pricing.current
         assert current is not None  # noqa: S101
         stays: dict[int, list[tuple[int, int, int]]] = {}
-        slots = {core: self._slots(pricing, bucket) for core in bucket.cores}
-        groups: list[tuple[int, bool, int, list[tuple[int, int, int]]]] = []
+        slots = {core: self._slots(pricing, bucket) for core in bucket.cores if self._whole(bucket, core)}
+        groups: list[tuple[int, tuple[bool, int, int], int, list[tuple[int, int, int]]]] = []
         for cell, vcpus in enumerate(pricing.cells):
             for guest in _guests(vcpus, pricing.need.threads if bucket.width >= pricing.need.threads else 1):
                 on: dict[int, list[tuple[int, int, int]]] = {}
@@ -152,7 +160,7 @@ class _Assigner:
                         cpu = current.vcpus[vcpu]
                         if cpu in self.layout.free and host.cpus[cpu].core in slots:
                             on.setdefault(host.cpus[cpu].core, []).append((vcpu, cell, cpu))
-                groups += [(-len(on[core]), core == host.boot_core, core, on[core]) for core in on]
+                groups += [(-len(on[core]), self._preference(core), core, on[core]) for core in on]
         settled: set[int] = set()
         for *_, core, members in sorted(groups):
             guest_core = members[0][0] // pricing.need.threads
@@ -161,6 +169,14 @@ class _Assigner:
                 settled.add(guest_core)
                 stays.setdefault(core, []).extend(members)
         return stays
+
+    def _whole(self, bucket: Bucket, core: int) -> bool:
+        """Whether nobody has any of a core yet."""
+        return len(self.left[bucket.index].get(core, ())) == bucket.width
+
+    def _preference(self, core: int) -> tuple[bool, int, int]:
+        """The boot core last, and those others run on, too."""
+        return core == self.layout.host.boot_core, self.wanted[core], core
 
     def _slots(self, pricing: Pricing, bucket: Bucket) -> int:
         """Guest cores that a core of the bucket holds."""
