@@ -1,11 +1,17 @@
-"""What holds for all tests: in CI (CI=true) a test that skips itself has failed, because nobody would see it."""
+"""What holds for all tests: in CI (CI=true) a test that skips itself has failed, because nobody would see it.
+
+And SIGINT works: a shell that starts a run in the background has it ignored, which every program we start would inherit.
+"""
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
 
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:
