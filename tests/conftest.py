@@ -1,6 +1,6 @@
 """What holds for all tests: in CI (CI=true) a test that skips itself has failed, because nobody would see it.
 
-And SIGINT works: a shell that starts a run in the background has it ignored, which every program we start would inherit.
+And SIGINT works: a shell that starts a run in the background ignores it, which every program we start would inherit.
 """
 
 import os
