@@ -35,7 +35,7 @@ ACTIONS = (
     "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug",
     "hold", "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload", "stop-libvirtd",
     "start-libvirtd", "restart-libvirtd",
-    "power-off",    "hang-libvirtd", "free-libvirtd",
+    "power-off", "hang-libvirtd", "free-libvirtd",
 )  # fmt: skip
 
 T = TypeVar("T")

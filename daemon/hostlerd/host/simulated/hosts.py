@@ -24,7 +24,7 @@ class HostSpec:
     drivers: tuple[str, ...]
     not_loaded: tuple[str, ...] = ("vfio-pci",)
     cards: Mapping[str, tuple[FunctionSpec, ...]] = field(default_factory=dict)
-    release: str = "6.12.0-sim"
+    release: str = "6.1.0-sim"
     iommu: bool = True
     unified: bool = True
 
@@ -232,7 +232,6 @@ LAB = HostSpec(
         "vfio-pci",
     ),
     cards={"second": (_lab("0000:04:00.0", 4, 15, (0x1234, 0x1111, 0x038000)),)},
-    release="6.1.0-sim",
 )
 """The lab's guest (tests/lab/hardware.py) as Linux 6.1 numbers it: 4 cores in SMT pairs, two L3 caches, two nodes."""
 
@@ -284,6 +283,7 @@ SERVER = HostSpec(
             address="0000:c0:02.0", vendor=0x144D, device=0xA80A, class_code=0x010802, group=90, numa_node=1
         ),
     ),
+    release="6.12.0-sim",
     drivers=("pcieport", "nvme", "igb", "nvidia", "vfio-pci"),
 )
 """Two sockets, two nodes, 64 CPUs, a card at each node."""

@@ -55,7 +55,7 @@ class Kernel:
         self.cgroups = Cgroups(self.tree, self.cpus, unified=self.unified)
         self.processes = Processes(self.tree)
 
-    def boot(self, *, release: str = "6.12.0-sim", drivers: Iterable[Driver] = KNOWN) -> None:
+    def boot(self, *, release: str = "6.1.0-sim", drivers: Iterable[Driver] = KNOWN) -> None:
         self.tree.put("/proc/sys/kernel/osrelease", f"{release}\n")
         self.tree.put("/proc/sys/kernel/random/boot_id", "5e0d1c1a-0000-4000-8000-00000000c0de\n")
         self.tree.put("/proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/vda1 ro quiet\n")

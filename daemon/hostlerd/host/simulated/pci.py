@@ -23,7 +23,12 @@ from hostlerd.host.simulated.functions import DEVICES, DRIVERS, FunctionSpec
 from hostlerd.host.simulated.tree import Tree
 
 LOCKED_ATTRIBUTES = ("driver_override", "uevent")
-"""Attributes whose reading takes the device lock: driver_override_show, uevent_show (dev_uevent)."""
+"""Attributes whose reading takes the device lock: driver_override_show, uevent_show (dev_uevent).
+
+So on Debian 12's 6.1: both, and writing driver_override, do not return while a remove() hangs. On Debian 13's 6.12 all
+three do: there the override has a lock of its own.
+"""
+OVERRIDE_HAS_ITS_LOCK = (6, 12)
 
 Emit = Callable[[str, str], None]
 
@@ -84,7 +89,7 @@ class Pci:
     """Drivers on the bus, in the order in which they are tried, with their dynamic ids (new_id)."""
     owners: dict[int, str] = field(default_factory=dict[int, str])
     autoprobe: bool = True
-    release: tuple[int, int] = (6, 12)
+    release: tuple[int, int] = (6, 1)
     """Of the kernel: what it does has changed here and there."""
 
     # --- the bus
@@ -215,13 +220,17 @@ class Pci:
     # --- writes to the bus and to drivers
 
     def driver_override(self, address: str, text: str) -> None:
-        """driver_override_store: sets an attribute and nothing else; a newline first clears it. Takes the lock."""
+        """driver_override_store: sets an attribute and nothing else; a newline first clears it."""
         device = self._device(address)
         path = f"{device.folder}/driver_override"
         if len(text) >= 4095:
             raise fail(errno.EINVAL, path)
         name = text.split("\n", 1)[0]
-        self._locked(device, lambda: self.tree.put(path, f"{name}\n" if name else functions.NO_OVERRIDE))
+        content = f"{name}\n" if name else functions.NO_OVERRIDE
+        if self.release < OVERRIDE_HAS_ITS_LOCK:
+            self._locked(device, lambda: self.tree.put(path, content))
+        else:
+            self.tree.put(path, content)
 
     def unbind(self, driver: str, address: str) -> None:
         """unbind_store: ENODEV when the device is not there or another driver has it."""
@@ -424,7 +433,7 @@ class Pci:
             # Seen on 6.1 and 6.12.
             if self.drivers[device.driver].nodes is Nodes.VFIO and self.release >= (6, 6):
                 nodes.take_away(self.tree, Nodes.VFIO, device.spec, device.folder, last_of_group=False)
-            self.tree.locked |= {f"{device.folder}/{name}" for name in LOCKED_ATTRIBUTES}
+            self._lock_reads(device)
             ticket = Ticket(device.spec.address)
             device.waiting.insert(0, (ticket, lambda: None))
             raise Blocked(ticket)
@@ -460,6 +469,10 @@ class Pci:
         ticket = Ticket(device.spec.address)
         device.waiting.append((ticket, action))
         raise Blocked(ticket)
+
+    def _lock_reads(self, device: Device) -> None:
+        if self.release < OVERRIDE_HAS_ITS_LOCK:
+            self.tree.locked |= {f"{device.folder}/{name}" for name in LOCKED_ATTRIBUTES}
 
     def _unlock_reads(self, device: Device) -> None:
         self.tree.locked -= {f"{device.folder}/{name}" for name in LOCKED_ATTRIBUTES}
@@ -529,7 +542,7 @@ class Pci:
                 spec=spec, folder=d["folder"], driver=d["driver"], stuck=d["stuck"], going=d["going"]
             )
             if d["stuck"]:
-                self.tree.locked |= {f"{d['folder']}/{name}" for name in LOCKED_ATTRIBUTES}
+                self._lock_reads(self.devices[spec.address])
 
 
 def _driver(dumped: dict[str, Any]) -> Driver:

@@ -213,6 +213,18 @@ async def test_an_unbind_that_never_returns_holds_the_lock(
     assert driver(host, GPU) == "amdgpu"
 
 
+async def test_a_newer_kernel_lets_the_override_be_read_and_set_meanwhile(
+    host: SimulatedHost, autojump_clock: object
+) -> None:
+    host.kernel.pci.release = (6, 12)
+    host.kernel.faults.cause("hang-unbind", GPU)
+    with pytest.raises(Wedged):
+        await host.writer.write(device(GPU, "driver/unbind"), GPU, limit=5)
+    await host.writer.write(device(GPU, "driver_override"), "vfio-pci", limit=1)
+    assert host.files.read(device(GPU, "driver_override")) == "vfio-pci\n"
+    assert "DRIVER" in host.files.read(device(GPU, "uevent"))
+
+
 async def test_a_hang_that_ends_in_time_is_a_success(host: SimulatedHost, autojump_clock: object) -> None:
     host.kernel.hold(AUDIO, pid=700, command="pipewire", uid=1000, cgroup="/user.slice")
     async with trio.open_nursery() as nursery:
