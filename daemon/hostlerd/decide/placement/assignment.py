@@ -126,11 +126,8 @@ class _Assigner:
                 : -(-total // width)
             ]
             for core, holding, vcpu, cell, cpu in stays:
-                if (
-                    core in chosen
-                    and holding.loose_left(index)
-                    and (vcpu is None or holding.quota[index, cell])
-                ):
+                wanted = holding.loose_left(index) and (vcpu is None or holding.quota[index, cell])
+                if wanted and core in chosen and cpu in self.left[index].get(core, ()):
                     self._take_thread(holding, index, core, cpu)
                     if vcpu is not None:
                         holding.place(vcpu, cell, index, cpu, core)
@@ -217,7 +214,7 @@ class _Assigner:
     def _share(self, holding: _Holding) -> None:
         """Threads on shared cores, then every vCPU without a CPU."""
         for index in holding.parts:
-            for _ in range(holding.loose_left(index)):
+            for _ in range(min(holding.loose_left(index), sum(map(len, self.left[index].values())))):
                 core = min(
                     self.left[index],
                     key=lambda c, left=self.left[index]: (len(left[c]), c == self.layout.host.boot_core, c),  # type: ignore[misc]
@@ -277,18 +274,20 @@ class _Assigner:
             return min(cores, key=lambda c: (c in used, c))
         return min(cores, key=lambda c: (len(holding.open[c]) < wanted, len(holding.open[c]), c))
 
-    def _finish(self, holding: _Holding) -> Assignment:
+    def _finish(self, holding: _Holding) -> Assignment | None:
         current = holding.pricing.current
         before = current.emulator if current else ()
         emulator: list[int] = []
         idle: list[int] = []
         for index, part in holding.parts.items():
             rest = sorted(
-                (c for core in holding.cores[index] for c in holding.open[core]),
+                (c for core in holding.cores.get(index, ()) for c in holding.open[core]),
                 key=lambda c: (c not in before, c),
             )
             emulator += rest[: part.emulator]
             idle += rest[part.emulator :]
+        if len(holding.pins) < holding.pricing.need.vcpus:
+            return None  # shared cores of more than two threads may not come out as counted
         return Assignment(
             vcpus=tuple(holding.pins[v] for v in range(holding.pricing.need.vcpus)),
             emulator=tuple(sorted(emulator)),

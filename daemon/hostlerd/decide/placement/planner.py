@@ -12,6 +12,7 @@ from hostlerd.decide.placement.objective import Terms, terms
 from hostlerd.decide.placement.pricing import Pricing
 from hostlerd.decide.placement.search import Search
 from hostlerd.decide.placement.topology import Host, Layout
+from hostlerd.model.cpuset import CpuSet
 
 BUDGET = 5_000  # of what Candidates.work counts, some 30 us each
 
@@ -38,7 +39,8 @@ def place(
 ) -> Result:
     """CPUs for every need. `current`: where the domains run now; absent or None for one that has no CPUs of its own.
 
-    A domain that is not movable keeps its CPUs, unless they are gone or its vCPUs have changed in number.
+    A domain that is not movable keeps its CPUs, unless they are gone; when its vCPUs change in number, those that
+    are left keep theirs.
     """
     needs = sorted(needs, key=lambda need: need.name)
     current = {need.name: current.get(need.name) for need in needs}
@@ -49,7 +51,7 @@ def place(
         spare = host.most_owned - len(layout.blocked)
         search = Search(layout, pricings, budget, spare)
         plans = search.run().plans
-        evicted = _evicted(host, pricings, {name for name, plan in plans.items() if plan is None})
+        evicted = _evicted(layout.free, pricings, {name for name, plan in plans.items() if plan is None})
         if not evicted:
             break
         # No plan holds these where they are; what they have is better than nothing.
@@ -67,27 +69,30 @@ def place(
 def _fixed(
     host: Host, needs: Iterable[Need], current: Mapping[str, Assignment | None]
 ) -> dict[str, Assignment]:
+    """Those who may not be moved, where they are."""
     fixed: dict[str, Assignment] = {}
+    free = host.usable
     for need in needs:
         given = current[need.name]
-        if (
-            given is not None
-            and not need.movable
-            and len(given.vcpus) == need.vcpus
-            and host.usable.issuperset(given.cpus)
-        ):
+        if given is not None and not need.movable and len(given.vcpus) == need.vcpus and _holds(free, given):
             fixed[need.name] = given
+            free -= frozenset(given.cpus)
     return fixed
 
 
-def _evicted(host: Host, pricings: Mapping[str, Pricing], floating: Iterable[str]) -> dict[str, Assignment]:
+def _evicted(free: CpuSet, pricings: Mapping[str, Pricing], floating: Iterable[str]) -> dict[str, Assignment]:
     """Running domains that were set afloat though no newcomer outranks them and their CPUs are still there."""
     gained = [p.need.priority for n, p in pricings.items() if n not in floating and not p.runs]
     evicted: dict[str, Assignment] = {}
-    for name in floating:
+    for name in sorted(floating):
         pricing = pricings[name]
-        if pricing.runs and pricing.need.priority >= max(gained, default=pricing.need.priority):
-            given = pricing.current
-            if given is not None and host.usable.issuperset(given.cpus):
-                evicted[name] = given
+        given = pricing.current
+        outranked = pricing.need.priority < max(gained, default=pricing.need.priority)
+        if given is not None and pricing.runs and not outranked and _holds(free, given):
+            evicted[name] = given
+            free -= frozenset(given.cpus)
     return evicted
+
+
+def _holds(free: CpuSet, given: Assignment) -> bool:
+    return free.issuperset(given.cpus) and len(set(given.cpus)) == len(given.cpus)

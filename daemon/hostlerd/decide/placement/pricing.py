@@ -66,6 +66,8 @@ class Pricing:
         self.emulator = [
             o.SMT * b.beside_host + o.LOCALITY * o.distance_cost(host, need, b.node, memory) for b in buckets
         ]
+        # Who must not move and yet gets a new plan (its vCPUs changed in number) moves only to have CPUs at all.
+        self._move = o.MIGRATION if need.movable else o.DISPLACED << o.BITS // 2
         self.missing = o.UNDEDICATED * o.weight(need)
         self._known: dict[Plan, int] = {}
 
@@ -160,7 +162,7 @@ class Pricing:
         for cell in cells:
             cost += o.NODE_SPAN * (len(nodes[cell]) + len(sockets[cell])) + o.L3_SPAN * len(l3s[cell])
             if self.at[cell]:
-                cost += o.MIGRATION * self._moved(
+                cost += self._move * self._moved(
                     self.at[cell], {p.bucket: p.vcpus[cell] for p in plan if p.vcpus[cell]}
                 )
         return cost
