@@ -1,8 +1,17 @@
 """Which CPUs each domain gets: pure, deterministic, no clock and no I/O.
 
-Read in this order: `need` (what goes in and comes out), `objective` (what is good), `topology` (buckets: cores that
-are alike), `pricing` (plans in counts and their cost), `candidates` (plans worth trying for one domain), `search`
-(which plan each gets), `assignment` (counts to CPUs), `explanation` (why, in words). `planner` ties them together.
+Read in this order:
+
+  need         what goes in and comes out
+  objective    what is good: the thirteen terms, exactly and as one integer
+  topology     the host, and its buckets: cores that are alike, so that a plan is counts and not CPUs
+  pricing      plans, what they cost, and the ledger of who is where; `settled` reads a plan off running pins
+  candidates   plans worth trying for one domain: `spread` puts vCPUs into buckets, `completion` adds the rest
+  beam         some domains placed one after the other while the rest stay
+  search       who is lifted out and placed anew: `eviction` names those in the way of a better plan
+  assignment   counts become CPUs, everybody staying who can
+  explanation  why, in words
+  planner      ties them together
 """
 
 from __future__ import annotations

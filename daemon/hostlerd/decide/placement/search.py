@@ -21,6 +21,7 @@ from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
 from hostlerd.decide.placement.topology import Layout
 
 SETS = (1000, 64, 24)  # how many domains there may be for every one, pair, triple of them to be lifted
+DEMOTIONS = 6  # sets of domains that are tried to make way for a higher priority
 LINKS = 3  # answers a chain may be long
 UNHAPPY = 4  # domains an answer is expanded for
 
@@ -59,6 +60,8 @@ class Search:
         if not self._perfect():
             start = self._beam.place(self._settled, self._loose)
             self._offer(start)
+            for lifted in self._demotions():
+                self._lift(lifted)
             self._chains(start, (self._beam.spent + budget) // 2)
             self._sets(budget)
 
@@ -151,8 +154,29 @@ class Search:
                 self.complete = False
                 return
             if self._hopeful(lifted):
-                stay = {name: plan for name, plan in self._settled.items() if name not in lifted}
-                self._offer(self._beam.place(stay, [*lifted, *self._loose]))
+                self._lift(lifted)
+
+    def _lift(self, lifted: tuple[str, ...]) -> None:
+        stay = {name: plan for name, plan in self._settled.items() if name not in lifted}
+        self._offer(self._beam.place(stay, [*lifted, *self._loose]))
+
+    def _demotions(self) -> list[tuple[str, ...]]:
+        """The lightest sets of running domains that could make room for newcomers which outrank them."""
+        newcomers = [p.need for p in self.pricings.values() if not p.runs]
+        highest = max((need.priority for need in newcomers), default=0)
+        junior = [n for n in self._settled if self.pricings[n].need.priority < highest]
+        held = {name: self.pricings[name].footprint(plan) for name, plan in self._settled.items()}
+        lacking = sum(need.vcpus for need in newcomers if need.priority == highest)
+        lacking -= self._spare - sum(held.values())
+        if lacking <= 0 or len(junior) > SETS[2]:
+            return []
+        enough = [
+            some
+            for count in range(1, len(SETS) + 1)
+            for some in combinations(junior, count)
+            if sum(held[name] for name in some) >= lacking
+        ]
+        return sorted(enough, key=lambda some: sum(self.pricings[name].floating for name in some))[:DEMOTIONS]
 
     def _combinations(self) -> Iterator[tuple[str, ...]]:
         names = sorted(self._settled, key=lambda name: (self.pricings[name].need.vcpus, name))
