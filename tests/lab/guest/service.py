@@ -82,11 +82,13 @@ class KillAt:
         self._count, self._limit = count, limit
         self._stop = Event()
         self._thread = Thread(target=self._watch, daemon=True)
-        self.pid = 0
+        self.pid = self._offset = 0
         self.fired = False
 
     def __enter__(self) -> Self:
         self.pid = pid()
+        # Before the thread: what is written from now on counts, however late the thread begins.
+        self._offset = os.path.getsize(JOURNAL) if os.path.exists(JOURNAL) else 0
         self._thread.start()
         return self
 
@@ -96,8 +98,7 @@ class KillAt:
 
     def _watch(self) -> None:
         deadline = time.monotonic() + self._limit
-        offset = os.path.getsize(JOURNAL) if os.path.exists(JOURNAL) else 0
-        seen = 0
+        offset, seen = self._offset, 0
         while not self._stop.is_set() and time.monotonic() < deadline:
             try:
                 with open(JOURNAL, "rb") as file:
