@@ -1,4 +1,4 @@
-"""Run the daemon's planner on recorded cases: `placement.py CASE.json... --out DIR`.
+"""Run the daemon's planner on recorded cases: `placement.py [CASE.json...] [--out DIR]`.
 
 Writes DIR/NAME.json for each case in the form tests/placement/score.py reads, and prints what was reached and how long
 each event took.
@@ -7,9 +7,13 @@ each event took.
 from __future__ import annotations
 
 import argparse
+import atexit
+import glob
 import json
 import os
+import shutil
 import sys
+import tempfile
 import time
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
@@ -20,6 +24,7 @@ from tests.placement import score  # noqa: E402
 from hostlerd.decide.placement import Assignment, Host, Need, Result, place  # noqa: E402
 from hostlerd.model.cpus import L3, CoreClass, Cpu, Node, Topology  # noqa: E402
 
+CASES = os.path.join(ROOT, "tests", "placement", "cases", "*.json")
 CLASSES = {
     "std": CoreClass.UNIFORM,
     "P": CoreClass.PERFORMANCE,
@@ -132,9 +137,14 @@ def play(case: dict) -> tuple[dict, list[float], list[list[int] | None], list[Re
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", nargs="+")
-    parser.add_argument("--out", required=True)
+    parser.add_argument(
+        "cases", nargs="*", default=sorted(glob.glob(CASES)), help="case files; none: all there are"
+    )
+    parser.add_argument("--out", help="folder for the answers; none: they are thrown away")
     options = parser.parse_args()
+    if options.out is None:
+        options.out = tempfile.mkdtemp(prefix="hostler-placement-")
+        atexit.register(shutil.rmtree, options.out, ignore_errors=True)
     os.makedirs(options.out, exist_ok=True)
     times: list[tuple[float, str]] = []
     totals = [0] * score.N
