@@ -23,6 +23,7 @@ from hostlerd.host.bus import Bus, CallFailed, Message, Reply
 from hostlerd.model.cpuset import format_cpu_list
 
 MANAGER = "org.hostler1.Manager"
+MANAGER_PATH = f"{OBJECT_ROOT}/Manager"
 DEVICE = "org.hostler1.Device"
 DOMAIN = "org.hostler1.Domain"
 
@@ -73,7 +74,9 @@ async def serve(bus: Bus, service: Service) -> None:
 
 def tree(published: Published) -> Values:
     """All objects and their properties, by path."""
-    objects: dict[str, Mapping[str, Mapping[str, Any]]] = {OBJECT_ROOT: {MANAGER: manager(published.status)}}
+    shown = {MANAGER: manager(published.status)}
+    # At both, for who goes by the object's name and for who goes by the root that has the ObjectManager.
+    objects: dict[str, Mapping[str, Mapping[str, Any]]] = {OBJECT_ROOT: shown, MANAGER_PATH: shown}
     for one in published.devices:
         objects[object_path("device", _text(one.get("address")))] = {DEVICE: device(one)}
     for one in published.domains:

@@ -23,6 +23,7 @@ from hostlerd.host.bus import PROPERTIES, Bus, CallFailed, Codec, Message
 
 XML = Path(__file__).parents[4] / "dbus"
 NAME = "org.hostler1"
+NAMED = f"{ROOT}/Manager"
 OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager"
 SOON = 10.0
 
@@ -189,7 +190,8 @@ async def test_managed_objects_and_properties(private_bus: Any, codec: Codec) ->
         (state,) = await client.get(ROOT, PROPERTIES, "Get", "ss", MANAGER, "State")
         (degraded,) = await client.get(ROOT, PROPERTIES, "Get", "ss", "", "Degraded")
         (everything,) = await client.get(ROOT, PROPERTIES, "GetAll", "s", "")
-    assert set(objects) == {CARD, GUEST}
+    assert set(objects) == {CARD, GUEST, NAMED}
+    assert objects[NAMED][MANAGER]["State"] == "converged"
     assert objects[CARD][DEVICE]["Driver"] == "nvidia"
     assert objects[CARD][DEVICE]["NumaNode"] == -1
     assert objects[CARD][DEVICE]["Companions"] == ["0000:01:00.1"]
@@ -216,19 +218,20 @@ async def test_only_differences_are_told(private_bus: Any, codec: Codec) -> None
             devices=(DEVICE_JSON | {"address": "0000:02:00.0"},),
             domains=(),
         )
-        signals = await client.next(4)
+        signals = await client.next(5)
         assert [(path, member) for path, member, _ in signals] == [
             (ROOT, "InterfacesRemoved"),
             (ROOT, "InterfacesRemoved"),
             (ROOT, "PropertiesChanged"),
+            (NAMED, "PropertiesChanged"),
             (ROOT, "InterfacesAdded"),
         ]
         assert signals[0][2] == (CARD, [DEVICE])
         assert signals[2][2] == (MANAGER, {"State": "degraded"}, [])
-        assert signals[3][2][0] == f"{ROOT}/device/_0000_02_00_0"
-        assert signals[3][2][1][DEVICE]["Address"] == "0000:02:00.0"
+        assert signals[4][2][0] == f"{ROOT}/device/_0000_02_00_0"
+        assert signals[4][2][1][DEVICE]["Address"] == "0000:02:00.0"
         (objects,) = await client.get(ROOT, OBJECT_MANAGER, "GetManagedObjects")
-        assert set(objects) == {f"{ROOT}/device/_0000_02_00_0"}
+        assert set(objects) == {f"{ROOT}/device/_0000_02_00_0", NAMED}
 
 
 async def test_events_are_signals(private_bus: Any, codec: Codec) -> None:
@@ -346,6 +349,7 @@ async def test_busctl_shows_the_tree(private_bus: Any, codec: Codec) -> None:
             "/",
             "/org",
             ROOT,
+            NAMED,
             f"{ROOT}/device",
             CARD,
             f"{ROOT}/domain",
