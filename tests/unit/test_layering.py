@@ -55,7 +55,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "hostlerd.toml_lines": frozenset(),
     "hostlerd.toml_table": frozenset({"hostlerd.toml_lines", "hostler.errors"}),
     "hostlerd.settings": frozenset(
-        {"hostlerd.model", "hostlerd.toml_table", "hostler.wire", "hostler.errors"}
+        {"hostlerd.settings", "hostlerd.model", "hostlerd.toml_table", "hostler.wire", "hostler.errors"}
     ),
     "hostlerd.log": frozenset({"hostlerd.host"}),
     "hostlerd.reconcile": frozenset(
