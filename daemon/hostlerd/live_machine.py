@@ -23,6 +23,7 @@ from hostlerd.host.files import RootFiles
 from hostlerd.host.hypervisors import Hypervisors
 from hostlerd.host.libvirt import Libvirt
 from hostlerd.host.notify import Notify
+from hostlerd.host.processes import LiveProcesses
 from hostlerd.host.systemd import SystemdUnits
 from hostlerd.host.threads import in_thread
 from hostlerd.host.writer import LiveWriter
@@ -46,6 +47,7 @@ class LiveHost:
         self.files = RootFiles("/")
         self.units = SystemdUnits(bus)
         self.writer = LiveWriter(adopt=self._adopt)
+        self.processes = LiveProcesses()
         self.connections = tuple(Libvirt(uri, parse=parse_domain) for uri in uris)
         self.hypervisor = Hypervisors(self.connections)
 
