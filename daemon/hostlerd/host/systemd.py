@@ -188,6 +188,15 @@ class SystemdUnits:
             log.info("%s is not made: systemd did not move the processes within %g s", name, MOVE_LIMIT)
         return False
 
+    async def activate(self, unit: str) -> None:
+        """Have systemd start a unit; its job is queued when this returns. Raises HostFailed with systemd's words."""
+        try:
+            await self._bus.call(SYSTEMD, PATH, MANAGER, "StartUnit", "ss", unit, "replace", limit=READ_LIMIT)
+        except (CallFailed, TimedOut, Unreachable) as error:
+            raise HostFailed(
+                f"systemd does not start {unit}: {error.message}", data={"object": unit}
+            ) from error
+
     async def _wait_moved(self, name: str, pids: Sequence[int]) -> None:
         """StartTransientUnit only queues a job. It takes milliseconds, so asking again is simpler than being told."""
         path = await self._path(name)

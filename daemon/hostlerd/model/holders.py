@@ -125,9 +125,9 @@ class Network:
 class Grip:
     """What keeps a function busy and is no process with a file.
 
-    `modules`: the driver's and those that use it, in the order in which modprobe -r has to take them, the driver's last;
-    empty where it is built in. `consoles`: bound to the frame buffers, and only where the function has one. `members`:
-    block devices that others are built on ("nvme0n1p2 of dm-0").
+    `modules`: the driver's and those that use it, in the order in which modprobe -r has to take them, the driver's
+    last; empty where it is built in. `consoles`: bound to the frame buffers, and only where the function has one.
+    `members`: block devices that others are built on ("nvme0n1p2 of dm-0").
     """
 
     address: str

@@ -34,7 +34,9 @@ CLASSES: Mapping[str, str] = {
 """Class folder below a device to where the nodes of what is in it are."""
 
 ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_BARREN = frozenset({"power", "msi_irqs", "queue", "queues", "mq", "statistics", "integrity", "trace", "firmware"})
+_BARREN = frozenset(
+    {"power", "msi_irqs", "queue", "queues", "mq", "statistics", "integrity", "trace", "firmware"}
+)
 _DEPTH, _MOST = 14, 6000
 _USB = re.compile(r"usb(\d+)")
 _SOUND = re.compile(r"(?:controlC|pcmC|hwC|midiC)\d.*")
@@ -150,7 +152,7 @@ def _at(files: Files, folder: str, path: str, *, readable: bool) -> Iterator[Nod
 
 
 def _disk(files: Files, name: str) -> Iterator[Node]:
-    """The disk that several ways lead to is in no device's folder (drivers/nvme/host/multipath.c), the ways have no node."""
+    """The disk that several ways lead to, which is in no device's folder (drivers/nvme/host/multipath.c)."""
     for one in (name, *blocks.partitions(files, name)):
         yield _block(files, one)
         for above in blocks.built_on(files, one):

@@ -35,8 +35,8 @@ from hostlerd.observe import domain_xml
 
 ACTIONS = (
     "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug",
-    "hold", "contain", "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload", "stop-libvirtd",
-    "start-libvirtd", "restart-libvirtd",
+    "hold", "contain", "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload",
+    "stop-libvirtd", "start-libvirtd", "restart-libvirtd",
     "power-off", "hang-libvirtd", "free-libvirtd",
 )  # fmt: skip
 
