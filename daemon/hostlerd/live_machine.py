@@ -24,6 +24,7 @@ from hostlerd.host.files import RootFiles
 from hostlerd.host.hypervisors import Hypervisors
 from hostlerd.host.libvirt import Libvirt
 from hostlerd.host.notify import Notify
+from hostlerd.host.processes import LiveProcesses
 from hostlerd.host.systemd import SystemdUnits
 from hostlerd.host.threads import in_thread
 from hostlerd.host.writer import LiveWriter
@@ -48,6 +49,7 @@ class LiveHost:
         self.units = SystemdUnits(bus)
         self.engines = LiveEngines(activate=self.units.activate)
         self.writer = LiveWriter(adopt=self._adopt)
+        self.processes = LiveProcesses()
         self.connections = tuple(Libvirt(uri, parse=parse_domain) for uri in uris)
         self.hypervisor = Hypervisors(self.connections)
 

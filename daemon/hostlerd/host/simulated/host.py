@@ -25,6 +25,7 @@ from hostlerd.host.simulated.hosts import HostSpec
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.libvirt import Parse, SimulatedLibvirt
 from hostlerd.host.simulated.pci import Blocked
+from hostlerd.host.simulated.signals import SimulatedSignals
 from hostlerd.host.simulated.systemd import SimulatedUnits
 from hostlerd.host.simulated.tree import Tree, WouldHang
 from hostlerd.host.simulated.writer import SimulatedWriter
@@ -73,6 +74,7 @@ class SimulatedHost:
         self.writer = SimulatedWriter(self.kernel)
         self.units = SimulatedUnits(self.kernel)
         self.engines = SimulatedEngines(self.kernel)
+        self.processes = SimulatedSignals(self.kernel)
         self.hypervisor = SimulatedLibvirt(
             self.kernel, self.units, self.writer, hook=hook, parse=parse, limit=limit
         )
