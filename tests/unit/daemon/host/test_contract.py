@@ -83,7 +83,9 @@ def test_lines_with_words(files: Files) -> None:
 def test_a_recording_has_no_devices(makers: dict[str, Files]) -> None:
     found = {name: files.device("/dev/dri/card0") for name, files in makers.items()}
     assert found == {"simulated": ("c", 226, 0), "folder": None, "tar": None}
-    assert {files.device(path) for files in makers.values() for path in ("/none", f"{DEVICE}/vendor")} == {None}
+    assert {files.device(path) for files in makers.values() for path in ("/none", f"{DEVICE}/vendor")} == {
+        None
+    }
 
 
 @pytest.mark.parametrize("path", [f"{DEVICE}/vendor", f"{DEVICE}/driver", DEVICE, "/sys", "/"])

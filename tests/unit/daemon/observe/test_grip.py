@@ -92,7 +92,9 @@ def test_open_sound_streams() -> None:
     assert found.words == ("sound stream pcmC1D3p is running by process 812",)
 
 
-ROUTES = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\nlan0\t{to}\t0\t1\t0\t0\t100\t{mask}\t0\n"
+ROUTES = (
+    "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\nlan0\t{to}\t0\t1\t0\t0\t100\t{mask}\t0\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,11 @@ ROUTES = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\nlan0\t
             Network(name="lan0", up=True, addressed=True),
             ("lan0 is up and has an address",),
         ),
-        ({"flags": "0x1003", "if_inet6": f"fe80{'0' * 28} 02 40 20 80 lan0\n"}, Network(name="lan0", up=True), ()),
+        (
+            {"flags": "0x1003", "if_inet6": f"fe80{'0' * 28} 02 40 20 80 lan0\n"},
+            Network(name="lan0", up=True),
+            (),
+        ),
         (
             {"flags": "0x1103", "master": "br0"},
             Network(name="lan0", up=True, master="br0"),
