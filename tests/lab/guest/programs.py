@@ -1,5 +1,6 @@
 """Running programs and waiting for conditions, both with limits."""
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Callable
@@ -27,14 +28,17 @@ class Done:
 
 
 def run(*command: str, limit: float = LIMIT) -> Done:
-    """Run to the end, whatever the status."""
+    """Run to the end, whatever the status; what is not done in time is killed, and left alone if that does not end it."""
+    pipe = subprocess.PIPE
+    started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=False
-        )
+        out, err = started.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
+        started.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started.communicate(timeout=2.0)
         return Done(status=-1, out="", err=f"{' '.join(command)} ran longer than {limit:.0f} s")
-    return Done(status=done.returncode, out=done.stdout, err=done.stderr)
+    return Done(status=started.returncode, out=out, err=err)
 
 
 def need(*command: str, limit: float = LIMIT) -> str:
