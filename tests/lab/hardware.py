@@ -17,14 +17,13 @@ kernel patches its own code, lost timers), on QEMU 7.2 and 10.0 alike. Inside, l
 from typing import Literal
 
 Firmware = Literal["seabios", "ovmf"]
-"""With ovmf the card at 02:00.0 is the boot display, and as bochs is not loaded, the kernel's own EFI framebuffer (efifb)
-keeps it: the kernel calls the image's EFI stub through the firmware, and the stub leaves the screen's address behind."""
+"""With ovmf the card at 02:00.0 is the boot display, and bochs is not loaded: the EFI framebuffer (efifb) has it."""
 
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 
 PROCESSOR = (
-    *("-machine", "q35,kernel-irqchip=split"),
+    *("-machine", "q35,kernel-irqchip=split,sata=off,smbus=off,i8042=off", "-nodefaults"),
     *("-accel", "tcg,thread=single,tb-size=1024"),
     *("-cpu", "Skylake-Server,check=off"),
     *("-smp", "8,sockets=1,dies=2,cores=2,threads=2", "-m", "4096"),

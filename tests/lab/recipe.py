@@ -56,7 +56,7 @@ ExecStart=/bin/sh -c 'python3 -m guest >/dev/ttyS1 2>&1; systemctl poweroff'
 WantedBy=multi-user.target
 """
 
-# What a distribution's display manager is to hostler: a unit known by this alias that has the display open. Not enabled.
+# What a display manager is to hostler: a unit known by this alias that has the display open. Not enabled.
 DISPLAY_MANAGER = """\
 [Unit]
 Description=Stand-in for a display manager
@@ -70,8 +70,9 @@ Alias=display-manager.service
 FILES = {
     "etc/fstab": "/dev/vda / ext4 defaults 0 1\nshare /host 9p trans=virtio,version=9p2000.L,msize=262144 0 0\n",
     "etc/hostname": "lab\n",
-    # Modules of the lab are loaded by scenarios, not because the device is there.
-    "etc/modprobe.d/lab.conf": "blacklist labgpu\n",
+    # labgpu is loaded by scenarios, not because the card is there. amdgpu would try every AMD card there is, in vain,
+    # and loading it is a tenth of a boot.
+    "etc/modprobe.d/lab.conf": "blacklist labgpu\nblacklist amdgpu\n",
     "etc/systemd/system/lab.service": LAB_UNIT,
     "usr/lib/systemd/system/lab-display.service": DISPLAY_MANAGER,
 }

@@ -22,7 +22,7 @@ def _restore(before: snapshot.Snapshot, report: Report, *, product: bool) -> Non
         service.policy("")
         if not service.active():
             service.start()
-    left = snapshot.differences(before)
+    left = snapshot.differences(before, limit=snapshot.SETTLE if product else 0.0)
     if left:
         report.note(f"left behind, put back by force: {left}")
         if product:

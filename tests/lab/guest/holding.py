@@ -14,10 +14,14 @@ from .programs import Failed, holds, need, run
 
 # The node is descriptor 3 of a process whose name is sleep. Sound streams are for writing: direction >>.
 _HOLD = 'exec 3{}"$1"; exec sleep infinity'
-_MAP = (
-    "import mmap, os, sys, time; fd = os.open(sys.argv[1], os.O_RDWR); m = mmap.mmap(fd, 4096, mmap.MAP_SHARED);"
-    "os.close(fd); time.sleep(1e6)"
-)
+# Not Python's own mmap, which keeps a descriptor beside the mapping.
+_MAP = """\
+import ctypes, os, sys, time
+fd = os.open(sys.argv[1], os.O_RDWR)
+ctypes.CDLL(None).mmap(None, ctypes.c_size_t(4096), 3, 1, fd, ctypes.c_long(0))
+os.close(fd)
+time.sleep(1e6)
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

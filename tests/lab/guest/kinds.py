@@ -8,7 +8,7 @@ import uuid
 
 from . import attempts, mdev, modules, outside, pci, rival, sriov, usb
 from .domains import Domain
-from .programs import holds, run
+from .programs import holds, need, run
 from .report import Report, scenario
 from .stuck import attributes, names
 
@@ -18,7 +18,13 @@ NETWORK = "0000:07:02.0"
 PLUGGED = "0000:04:00.0"
 
 
-@scenario("better alias than vfio-pci's", "binds", "is a VFIO device", "a domain runs on it")
+@scenario(
+    "better alias than vfio-pci's",
+    "binds",
+    "is a VFIO device",
+    "runs on it where libvirt knows variants",
+    "runs managed",
+)
 def variant(report: Report) -> None:
     found = modules.aliases("vfio_pci:")
     wanted = [name for name in found if name.startswith("vfio_pci:v00001002d00005046")]
@@ -30,8 +36,15 @@ def variant(report: Report) -> None:
     rival.steal("0000:01:00.1", "vfio-pci")
     with Domain(name="variant", hostdevs=(CARD,), managed=False).defined() as domain:
         started = domain.start()
-        report.check("a domain runs on it", started.ok, started)
-        report.note(f"while it runs: {pci.describe([CARD])}")
+        # libvirt before 10.0 knows drivers by name, and for a device that it does not manage only vfio-pci's
+        # (virHostdevPreparePCIDevicesImpl).
+        knows = libvirt_version() >= (10, 0)
+        report.check("runs on it where libvirt knows variants", started.ok == knows, started)
+        report.note(f"libvirt {libvirt_version()}: {started}; {pci.describe([CARD])}")
+    with Domain(name="managed", hostdevs=(CARD, "0000:01:00.1")).defined() as domain:
+        started = domain.start()
+        report.note(f"managed: {started}; {pci.describe([CARD])}")
+        report.check("runs managed", started.ok and pci.on_vfio(CARD), started)
 
 
 @scenario(
@@ -143,15 +156,18 @@ def pulled(report: Report) -> None:
         outside.qmp("device_del", id="hot1")
         gone = holds(lambda: PLUGGED not in pci.functions(), 15.0)
         report.check("stays until the domain ends", not gone and domain.state() == "running", domain.state())
+        unreadable = names(attempts.stuck(attributes(PLUGGED)))
         report.note(
-            f"driver {pci.driver(PLUGGED)}, vfio {pci.on_vfio(PLUGGED)}; cannot be read: {names(attempts.stuck(attributes(PLUGGED)))}"
+            f"driver {pci.driver(PLUGGED)}, vfio {pci.on_vfio(PLUGGED)}; cannot be read: {unreadable}"
         )
         other = attempts.write(f"{pci.DEVICES}/{NETWORK}/driver/unbind", NETWORK)
         report.check("other devices can be unbound", other.ends(10.0), other)
         for title, attempt in (
             ("bind of another", attempts.write("/sys/bus/pci/drivers_probe", NETWORK)),
             ("rescan", attempts.write("/sys/bus/pci/rescan", "1")),
-            ("VFs of another card", attempts.write(f"{pci.DEVICES}/{sriov.CARD}/sriov_numvfs", "0")),
+            ("VFs of another card", attempts.write(f"{pci.DEVICES}/{sriov.CARD}/sriov_numvfs", "1")),
+            ("override of the card", attempts.write(f"{pci.DEVICES}/{PLUGGED}/driver_override", "none")),
+            ("its remove", attempts.write(f"{pci.DEVICES}/{PLUGGED}/remove", "1")),
             ("lspci", attempts.start("lspci", "-k")),
         ):
             report.note(f"{title}: {'ended' if attempt.ends(10.0) else 'stuck'}; {str(attempt)[:300]}")
@@ -159,6 +175,12 @@ def pulled(report: Report) -> None:
         destroyed = attempts.start("virsh", "-c", "qemu:///system", "destroy", domain.name)
         report.note(f"destroy: {'ended' if destroyed.ends(60.0) else 'stuck'}; {destroyed}")
         report.within("then goes", 30.0, lambda: PLUGGED not in pci.functions(), pci.functions)
+        sriov.remove()
+
+
+def libvirt_version() -> tuple[int, int]:
+    first, second, *_ = need("virsh", "--version").split(".")
+    return int(first), int(second)
 
 
 SCENARIOS = (variant, mediated, virtual_functions, usb_devices, rivals, pulled)

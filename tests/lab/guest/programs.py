@@ -28,7 +28,7 @@ class Done:
 
 
 def run(*command: str, limit: float = LIMIT) -> Done:
-    """Run to the end, whatever the status; what is not done in time is killed, and left alone if that does not end it."""
+    """Run to the end, whatever the status. What is not done in time is killed, and left alone if it stays."""
     pipe = subprocess.PIPE
     started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
     try:
