@@ -85,7 +85,15 @@ def mediated(report: Report) -> None:
     report.note(f"unload: {modules.unload(modules.MBOCHS)}; {modules.unload(modules.MTTY)}")
 
 
-@scenario("four at most", "two come", "without a driver", "bound to VFIO", "a third is refused", "go")
+@scenario(
+    "four at most",
+    "two come",
+    "without a driver",
+    "bound to VFIO",
+    "a third is refused",
+    "a domain has one",
+    "go",
+)
 def virtual_functions(report: Report) -> None:
     report.equal("four at most", sriov.total(), 4)
     found = sriov.create(2)
@@ -98,6 +106,15 @@ def virtual_functions(report: Report) -> None:
     third = attempts.write(f"{pci.DEVICES}/{sriov.CARD}/sriov_numvfs", "3")
     report.check("a third is refused", third.ends() and third.status, third)
     report.note(f"a third: {third}")
+    with Domain(name="virtual", hostdevs=found[:1]).defined() as domain:
+        started = domain.start()
+        report.check("a domain has one", started.ok and pci.on_vfio(found[0]), started)
+        removing = attempts.write(f"{pci.DEVICES}/{sriov.CARD}/sriov_numvfs", "0")
+        report.note(f"none while it is in use: {'ended' if removing.ends() else 'stuck'}; {removing}")
+        report.note(f"left meanwhile: {sriov.functions()}")
+        report.note(f"cannot be read of the physical one: {names(attempts.stuck(attributes(sriov.CARD)))}")
+        domain.destroy()
+        report.note(f"after destroy: {'ended' if removing.ends() else 'stuck'}; {removing}")
     sriov.remove()
     report.equal("go", sriov.functions(), [])
 

@@ -41,6 +41,20 @@ def aliases(start: str) -> dict[str, str]:
     return {words[1]: words[2] for words in lines}
 
 
+def offer_variant(offered: bool) -> None:
+    """Whether modules.alias has labvfio's line, as it has from the start; libvirt and others read that text.
+
+    Not put back between scenarios.
+    """
+    path = f"/lib/modules/{os.uname().release}/modules.alias"
+    with open(path, encoding="ascii") as file:
+        kept = [line for line in file if not line.endswith(f" {VARIANT}\n")]
+    if offered:
+        kept.append(f"alias vfio_pci:v00001002d00005046sv*sd*bc*sc*i* {VARIANT}\n")
+    with open(path, "w", encoding="ascii") as file:
+        file.writelines(kept)
+
+
 def parameter(key: str, value: object | None = None) -> str:
     """A parameter of labgpu, after setting it if a value is given."""
     path = f"{ROOT}/{LABGPU}/parameters/{key}"

@@ -112,6 +112,20 @@ def held_by_kernel(report: Report) -> None:
     report.check("ends when let go", leaving.ends(5.0), leaving)
 
 
+@scenario("companion bound", "companion blocks alone", "both unload")
+def companion(report: Report) -> None:
+    """labgpu takes the audio function as well, where driver_override says so."""
+    modules.bind(CARD)
+    node = modules.bind(SOUND)
+    report.equal("companion bound", (pci.driver(SOUND), node), (modules.LABGPU, "/dev/labgpu1"))
+    with holding.process(node) as holder:
+        card, sound = unbind(CARD), unbind(SOUND)
+        report.check("companion blocks alone", card.ends() and not sound.ends(3.0), (card, sound))
+        holder.let_go()
+        sound.ends(5.0)
+    report.check("both unload", modules.unload(modules.LABGPU).ok, pci.describe([CARD, SOUND]))
+
+
 @scenario("mapping counts", "unit counts", "container counts", "session counts", "ends with the last")
 def holders(report: Report) -> None:
     node = modules.bind(CARD)
@@ -193,4 +207,4 @@ def _sound_nodes(kind: str) -> list[str]:
     return sorted(path for path in found if os.path.exists(path))
 
 
-SCENARIOS = (bound, open_node, held_by_kernel, holders, never_returning, sound)
+SCENARIOS = (bound, open_node, held_by_kernel, companion, holders, never_returning, sound)
