@@ -29,6 +29,8 @@ ROOMS: dict[str, frozenset[str]] = {
             "hostlerd.act",
             "hostlerd.model",
             "hostlerd.host",
+            # Reading back is looking, and right before a write that may hang one looks once more.
+            "hostlerd.observe",
             "hostlerd.log",
             "hostler.wire",
             "hostler.errors",
@@ -55,7 +57,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "hostlerd.toml_lines": frozenset(),
     "hostlerd.toml_table": frozenset({"hostlerd.toml_lines", "hostler.errors"}),
     "hostlerd.settings": frozenset(
-        {"hostlerd.model", "hostlerd.toml_table", "hostler.wire", "hostler.errors"}
+        {"hostlerd.settings", "hostlerd.model", "hostlerd.toml_table", "hostler.wire", "hostler.errors"}
     ),
     "hostlerd.log": frozenset({"hostlerd.host"}),
     "hostlerd.reconcile": frozenset(

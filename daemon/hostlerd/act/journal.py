@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from hostler.errors import BadInput, HostFailed, HostlerError
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import (
+    AttributeRecord,
     Claim,
     DeviceRecord,
     FileRecord,
@@ -35,7 +36,9 @@ from hostlerd.model.ledger import (
     Outstanding,
     PinRecord,
     Record,
+    StoppedRecord,
     Trouble,
+    UnloadedRecord,
 )
 from hostlerd.model.plan import Step
 
@@ -66,11 +69,25 @@ def _claim_json(claim: Claim) -> Json:
     return {"xml": claim.xml, "since": claim.since, "prepared": claim.prepared}
 
 
+READ: dict[str, Callable[[Json], Record | Trouble]] = {
+    "device": lambda value: DeviceRecord(**value),
+    "group": _group,
+    "pins": _pins,
+    "file": lambda value: FileRecord(**value),
+    "attribute": lambda value: AttributeRecord(**{**value, "ours": tuple(value["ours"])}),
+    "stopped": lambda value: StoppedRecord(**value),
+    "unloaded": lambda value: UnloadedRecord(**{**value, "stack": tuple(value["stack"])}),
+    "trouble": lambda value: Trouble(**value),
+}
+"""What a word of the file is read by: JSON knows neither tuples nor numbers as keys."""
 RECORDS: dict[type[Record], tuple[str, str, str]] = {
     DeviceRecord: ("device", "devices", "address"),
     GroupRecord: ("group", "groups", "unit"),
     PinRecord: ("pins", "pins", "uuid"),
     FileRecord: ("file", "files", "path"),
+    AttributeRecord: ("attribute", "attributes", "path"),
+    StoppedRecord: ("stopped", "stopped", "name"),
+    UnloadedRecord: ("unloaded", "unloaded", "module"),
 }
 """Record type to its word in the file, its field in the ledger and its key."""
 
@@ -230,24 +247,12 @@ class Journal:
         return replace(ledger, **change)
 
     def _value(self, word: str, value: Json) -> Record | Claim | Trouble:
-        match word:
-            case "device":
-                return DeviceRecord(**value)
-            case "group":
-                return _group(value)
-            case "pins":
-                return _pins(value)
-            case "file":
-                return FileRecord(**value)
-            case "trouble":
-                return Trouble(**value)
-            case "claim":
-                definition = self._parse(value["xml"])
-                return Claim(
-                    definition=definition, since=value["since"], prepared=value["prepared"], xml=value["xml"]
-                )
-            case _:
-                raise KeyError(word)
+        if word == "claim":
+            definition = self._parse(value["xml"])
+            return Claim(
+                definition=definition, since=value["since"], prepared=value["prepared"], xml=value["xml"]
+            )
+        return READ[word](value)
 
     def _rewrite(self) -> None:
         """Write the ledger afresh, atomically, and keep the file open for appending."""

@@ -1,0 +1,79 @@
+"""A `[[device]]` section: which functions it is about, and what it says of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, get_args, get_type_hints
+
+from hostlerd.model.devices import parse_address
+from hostlerd.model.settings import DevicePolicy, Match
+from hostlerd.settings.places import DEVICE, MATCH, PLACES
+from hostlerd.toml_table import Place, Table
+
+
+def read_device(table: Table, *, number: int) -> DevicePolicy:
+    table.allow(DEVICE, PLACES)
+    match = table.table("match")
+    if match is None:
+        table.fail(
+            f"[[device]] number {number} has no match: which device is it about?",
+            remedy='add, for instance: match = { address = "0000:01:00.0" }',
+        )
+    hints = get_type_hints(DevicePolicy)
+    changes: dict[str, Any] = {
+        "when_idle": table.choice("when_idle", get_args(hints["when_idle"])),
+        "group": table.texts("group", parse_address),
+        "holders": table.choice("holders", get_args(hints["holders"])),
+    }
+    return DevicePolicy(
+        name=table.text("name", filled) or f"device {number}",
+        match=_match(match),
+        **{key: value for key, value in changes.items() if value is not None},
+    )
+
+
+def _match(table: Table) -> Match:
+    table.allow(MATCH, PLACES)
+    match = Match(
+        address=table.text("address", parse_address),
+        vendor=_pci_id(table, "vendor", bits=16),
+        device=_pci_id(table, "device", bits=16),
+        subsystem=_pci_id(table, "subsystem", bits=32),
+        serial=table.text("serial", filled),
+        slot=table.text("slot", filled),
+        path=table.text("path", filled),
+    )
+    if match == Match():
+        table.fail("match says nothing: it would be about every device", remedy=f"one of: {', '.join(MATCH)}")
+    if match.device is not None and match.vendor is None:
+        table.under("device").fail(
+            "match has a device without a vendor", remedy="each vendor numbers its own devices: add vendor"
+        )
+    return match
+
+
+def _pci_id(table: Table, key: str, *, bits: int) -> int | None:
+    """A number, or the hexadecimal text that lspci -nn shows; a subsystem may be `vendor:device`."""
+    value = table.values.get(key)
+    place: Place = table.under(key)
+    if isinstance(value, str):
+        return place.converted(value, lambda text: _hexadecimal(text, bits=bits))
+    number = table.get(key, int)
+    if number is not None and not 0 <= number < 1 << bits:
+        place.fail(f"{key} {number:#x} does not fit in {bits} bits")
+    return number
+
+
+def _hexadecimal(text: str, *, bits: int) -> int:
+    pieces = text.lower().removeprefix("0x").split(":") if bits == 32 else [text.lower().removeprefix("0x")]
+    width = 4 if len(pieces) == 2 else bits // 4
+    if len(pieces) > 2 or not all(re.fullmatch(f"[0-9a-f]{{1,{width}}}", piece) for piece in pieces):
+        example = '"1043:04e5"' if bits == 32 else '"1002" or 0x1002'
+        raise ValueError(f'"{text}" is not a PCI ID (such as {example})')
+    return int("".join(piece.zfill(width) for piece in pieces), 16)
+
+
+def filled(text: str) -> str:
+    if not text.strip():
+        raise ValueError("cannot be empty")
+    return text

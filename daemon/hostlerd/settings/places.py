@@ -1,0 +1,19 @@
+"""Where each key belongs, for whoever writes one in the wrong table. Tables at the top are left out: they are what one
+writes first.
+"""
+
+from __future__ import annotations
+
+HOUSEKEEPING = ("cpus", "at_least")
+DOMAIN = ("cpus", "prefer", "profile", "rebalance")
+DEVICE = ("name", "match", "when_idle", "group", "holders")
+MATCH = ("address", "vendor", "device", "subsystem", "serial", "slot", "path")
+PLACES = {
+    **dict.fromkeys(MATCH, "the match of a [[device]]: match = { ... }"),
+    **dict.fromkeys(DEVICE, "a [[device]]"),
+    **dict.fromkeys(DOMAIN, '[domains], or [domain."name or UUID"]'),
+    "cpus": '[domains], [domain."name or UUID"] or [host.housekeeping]',
+    "at_least": "[host.housekeeping]",
+    "libvirt": "[host]",
+    "housekeeping": "[host]",
+}
