@@ -68,7 +68,7 @@ def image(suite: str) -> Image:
     folder = os.path.join(cache(), f"{suite}-{recipe.fingerprint(suite)}")
     with locked(f"image-{suite}"):
         if not os.path.isdir(folder):
-            _remove_old(suite)
+            remove_old(suite)
             _build(suite, folder)
         os.utime(folder)
     return Image(
@@ -79,7 +79,7 @@ def image(suite: str) -> Image:
     )
 
 
-def _remove_old(suite: str) -> None:
+def remove_old(suite: str) -> None:
     """What a build that died left, and all images but those used last: branches with other recipes take turns."""
     found = [os.path.join(cache(), name) for name in os.listdir(cache())]
     images = [path for path in found if re.fullmatch(rf"{suite}-[0-9a-f]{{12}}", os.path.basename(path))]
