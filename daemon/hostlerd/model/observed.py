@@ -41,7 +41,7 @@ class Observed:
     def kept(self) -> Mapping[str, str]:
         """What a process has open on VFIO, to that process for people: a guest's, whatever libvirt lists."""
         return {
-            address: f"{found[0].command} (process {found[0].pid})"
+            address: f"{found[-1].command} (process {found[-1].pid})"
             for address, found in self.holders.items()
             if found and address in self.functions and self.functions[address].on_vfio
         }

@@ -20,12 +20,10 @@ from hostlerd.model.domains import Snapshot
 from hostlerd.model.ledger import Trouble
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan, Step
+from hostlerd.model.questions import QUESTIONS
 from hostlerd.model.settings import Settings
 from hostlerd.observe.answers import answered
 from hostlerd.reconcile.latch import Latch
-
-QUESTIONS = 6
-"""Times that `decide` may ask in one look: each answer may bring the next question, and none comes twice."""
 
 Tell = Callable[[str, str, str], None]
 """(kind, object, text): one line of `hostler watch`."""
