@@ -15,6 +15,7 @@ from hostlerd.decide.ownership import decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
 from hostlerd.decide.rule import decide_rule
 from hostlerd.decide.running import decide_running
+from hostlerd.decide.vfio import decide_vfio
 from hostlerd.decide.wishes import wishes
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.observed import Observed
@@ -26,7 +27,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     own = decide_ownership(observed, settings)
     refused = {refusal.claim for refusal in own.refusals if refusal.claim is not None}
     homes = {a: p.driver for a, f in observed.functions.items() if (p := settings.device(f)) and p.driver}
-    handoff = decide_handoff(observed, own, homes)
+    handoff = decide_handoff(observed, own, homes, decide_vfio(observed, settings, own))
     attributes = decide_attributes(observed, wishes(observed, settings, own))
     running = decide_running(observed, own)
     domains = [

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from hostlerd.decide.gate import on_a_driver
 from hostlerd.decide.ownership import VFIO, Ownership, Want
+from hostlerd.decide.vfio import VfioDrivers
 from hostlerd.model.devices import Function
 from hostlerd.model.identity import identity
 from hostlerd.model.ledger import DeviceRecord, UnloadedRecord
@@ -48,9 +49,11 @@ class Handoff:
     questions: list[Question]
 
 
-def decide_handoff(observed: Observed, own: Ownership, homes: Mapping[str, str]) -> Handoff:
+def decide_handoff(
+    observed: Observed, own: Ownership, homes: Mapping[str, str], vfio: VfioDrivers
+) -> Handoff:
     """`homes`: the driver to return to, where policy names one."""
-    questions: list[Question] = []
+    questions: list[Question] = [*vfio.questions]
     back, there = _Phases(), _Phases()
     settled: list[str] = []
     for address, record in sorted(observed.ledger.devices.items()):
@@ -70,14 +73,19 @@ def decide_handoff(observed: Observed, own: Ownership, homes: Mapping[str, str])
     for address, want in sorted(own.wants.items()):
         function = observed.functions.get(address)
         if function is not None and not want.waits and not observed.ledger.untouchable(address):
-            _take(there, observed, function, want)
+            _take(there, observed, function, want, vfio.of.get(address, VFIO))
+    if vfio.loads:  # until these are in, nobody knows what to override with
+        there = _Phases()
+        there.load += vfio.loads.values()
     _unload(there, observed, own)
     _check(there, observed, own)
     # After the unbinds: a driver whose module finds nothing to drive may not load at all (NVIDIA's).
     back.load = _load_homes(back, observed)
     steps = back.all()
     taking = there.all()
-    if VFIO not in observed.drivers and any(isinstance(step, Probe) and step.to_vfio for step in taking):
+    if VFIO not in observed.drivers and any(
+        isinstance(step, Probe) and step.after == VFIO for step in taking
+    ):
         claim = next((step.claim for step in taking if step.claim), None)
         steps.append(
             LoadModule(
@@ -149,14 +157,14 @@ def _load_homes(phases: _Phases, observed: Observed) -> list[Step]:
     return list(steps.values())
 
 
-def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -> None:
+def _take(phases: _Phases, observed: Observed, function: Function, want: Want, vfio_driver: str) -> None:
     vfio = want.place == "vfio"
     if vfio and _took_by_rule(observed, function, want):
         phases.override.append(_adopt(function, want))
         return
     if function.on_vfio if vfio else (function.driver is None and function.override == NO_DRIVER):
         return
-    target = VFIO if vfio else NO_DRIVER
+    target = vfio_driver if vfio else NO_DRIVER
     record = observed.ledger.devices.get(function.address)
     if function.on_vfio and (record is None or function.override not in record.ours.split()):
         return  # somebody else put it there, perhaps for a guest that libvirt is just giving it to
@@ -192,7 +200,12 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -
     if vfio:
         phases.probe.append(
             Probe(
-                object=function.address, before=None, after=VFIO, why=want.why, claim=want.claim, to_vfio=True
+                object=function.address,
+                before=None,
+                after=target,
+                why=want.why,
+                claim=want.claim,
+                to_vfio=True,
             )
         )
 
@@ -204,8 +217,8 @@ def _took_by_rule(observed: Observed, function: Function, want: Want) -> bool:
         unrecorded
         and want.claim is None
         and function.on_vfio
-        and function.override == VFIO
         and bool(observed.rule)
+        and f'driver_override}}="{function.override}"' in str(observed.rule)
     )
 
 
@@ -216,10 +229,16 @@ def _adopt(function: Function, want: Want) -> Override:
         driver=None,
         override=None,
         any_driver=True,
-        ours=VFIO,
+        ours=function.override or VFIO,
         identity=identity(function),
     )
-    return Override(object=function.address, before=VFIO, after=VFIO, why=want.why, record=record)
+    return Override(
+        object=function.address,
+        before=function.override,
+        after=function.override,
+        why=want.why,
+        record=record,
+    )
 
 
 def _return(

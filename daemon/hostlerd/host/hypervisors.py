@@ -36,6 +36,10 @@ class Hypervisors:
             found += await connection.inactive()
         return tuple(found)
 
+    async def version(self) -> int:
+        """The oldest one's."""
+        return min([await connection.version() for connection in self._connections], default=0)
+
     async def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None:
         await self._connection(uuid).pin_vcpu(uuid, vcpu, cpus)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hostlerd.model.cpus import Topology
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import Function, Variant
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.identity import Known
@@ -24,7 +24,8 @@ class Observed:
     `known`: what is remembered of the card at an address.
 
     What only questions bring (model/questions), each absent where it was not asked: `holders` and `grips` by address,
-    `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say).
+    `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is
+    the best).
     """
 
     topology: Topology
@@ -39,6 +40,7 @@ class Observed:
     grips: Mapping[str, Grip] = field(default_factory=dict)
     attributes: Mapping[str, str | None] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, Variant | None] = field(default_factory=dict)
     known: Mapping[str, Known] = field(default_factory=dict)
 
     @property

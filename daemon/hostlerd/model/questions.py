@@ -15,9 +15,9 @@ QUESTIONS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """`holders`: who has this function open, and what else keeps it busy. `attribute`: the text of this file. `unit`:
-    what systemd says of this unit (ActiveState).
+    """`holders`: who has this function open, and what else keeps it busy. `attribute`: the text of this file. `unit`: what
+    systemd says of this unit (ActiveState). `variant`: the VFIO driver made for this function.
     """
 
-    kind: Literal["holders", "attribute", "unit"]
+    kind: Literal["holders", "attribute", "unit", "variant"]
     object: str

@@ -18,6 +18,7 @@ from hostlerd.model.questions import Question
 from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import holders, look_for_holders
 from hostlerd.observe.reading import text
+from hostlerd.observe.variants import variants
 
 LIMIT = 5.0
 """Seconds one look at all processes, or at some files, may take."""
@@ -47,7 +48,7 @@ def answered_by_files(
 
     `found`: who has what was asked for open, looked for here where it is None.
     """
-    asked: dict[str, list[str]] = {"holders": [], "attribute": [], "unit": []}
+    asked: dict[str, list[str]] = {"holders": [], "attribute": [], "unit": [], "variant": []}
     for question in questions:
         asked[question.kind].append(question.object)
     functions = _asked(observed, questions)
@@ -63,6 +64,10 @@ def answered_by_files(
         grips={**observed.grips, **grips(files, functions)},
         attributes={**observed.attributes, **{path: text(files, path) for path in asked["attribute"]}},
         units={**dict.fromkeys(asked["unit"], ""), **observed.units},
+        variants={
+            **observed.variants,
+            **variants(files, (observed.functions[a] for a in asked["variant"] if a in observed.functions)),
+        },
     )
 
 

@@ -76,7 +76,13 @@ class SimulatedHost:
         self.engines = SimulatedEngines(self.kernel)
         self.processes = SimulatedSignals(self.kernel)
         self.hypervisor = SimulatedLibvirt(
-            self.kernel, self.units, self.writer, hook=hook, parse=parse, limit=limit
+            self.kernel,
+            self.units,
+            self.writer,
+            hook=hook,
+            parse=parse,
+            limit=limit,
+            version=self.spec.libvirt,
         )
         self._state_file = state_file
         if state_file is not None and os.path.exists(state_file):

@@ -25,6 +25,8 @@ class HostSpec:
     not_loaded: tuple[str, ...] = ("vfio-pci",)
     cards: Mapping[str, tuple[FunctionSpec, ...]] = field(default_factory=dict)
     release: str = "6.1.0-sim"
+    libvirt: int = 9_000_000
+    """As virConnectGetLibVersion has it."""
     iommu: bool = True
     unified: bool = True
 
@@ -230,7 +232,9 @@ LAB = HostSpec(
         "snd_hda_intel",
         "e1000",
         "vfio-pci",
+        "labvfio",
     ),
+    not_loaded=("vfio-pci", "labvfio"),
     cards={"second": (_lab("0000:04:00.0", 4, 15, (0x1234, 0x1111, 0x038000)),)},
 )
 """The lab's guest (tests/lab/hardware.py) as Linux 6.1 numbers it: 4 cores in SMT pairs, two L3 caches, two nodes."""
@@ -284,6 +288,7 @@ SERVER = HostSpec(
         ),
     ),
     release="6.12.0-sim",
+    libvirt=11_003_000,
     drivers=("pcieport", "nvme", "igb", "nvidia", "vfio-pci"),
 )
 """Two sockets, two nodes, 64 CPUs, a card at each node."""

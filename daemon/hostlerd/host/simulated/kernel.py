@@ -66,8 +66,17 @@ class Kernel:
             self.tree.folder("/sys/class/iommu/ivhd0")
         if match := re.match(r"(\d+)\.(\d+)", release):
             self.pci.release = (int(match[1]), int(match[2]))
+        drivers = tuple(drivers)
+        aliases = "".join(f"alias vfio_pci:{d.vfio_alias} {d.module}\n" for d in drivers if d.vfio_alias)
+        self.tree.put(f"/lib/modules/{release}/modules.alias", aliases)
         self.pci.boot(drivers)
         self.cgroups.boot()
+
+    # --- reads that are more than looking
+
+    def read(self, path: str) -> bytes:
+        """Raises OSError, and tree.WouldHang where the kernel does not return."""
+        return self.tree.read(path).encode()
 
     # --- writes
 

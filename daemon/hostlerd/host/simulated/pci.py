@@ -123,6 +123,7 @@ class Pci:
         else:
             self.modules.load(driver.module)
         self.tree.link(f"{folder}/module", f"/sys/module/{driver.module}")
+        self.tree.link(f"/sys/module/{driver.module}/drivers/pci:{driver.name}", folder)
         if self.autoprobe:
             self._attach_all(driver)
         if driver.nodes is Nodes.NVIDIA:

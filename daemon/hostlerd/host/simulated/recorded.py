@@ -28,6 +28,7 @@ FOLDERS = (
     "/sys/module",
     "/proc",
     "/dev",
+    "/lib/modules",
 )
 
 
