@@ -1,4 +1,4 @@
-"""Lines that have a word in them, of a file that comes in pieces and may be longer than one would keep (/proc/PID/maps)."""
+"""Lines that have a word in them, of a file that comes in pieces and may be very long (/proc/PID/maps)."""
 
 from __future__ import annotations
 
