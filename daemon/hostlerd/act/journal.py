@@ -31,6 +31,7 @@ from hostlerd.model.ledger import (
     Claim,
     DeviceRecord,
     FileRecord,
+    FramebufferRecord,
     GroupRecord,
     Ledger,
     Outstanding,
@@ -77,6 +78,7 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "attribute": lambda value: AttributeRecord(**{**value, "ours": tuple(value["ours"])}),
     "stopped": lambda value: StoppedRecord(**value),
     "unloaded": lambda value: UnloadedRecord(**{**value, "stack": tuple(value["stack"])}),
+    "framebuffer": lambda value: FramebufferRecord(**value),
     "trouble": lambda value: Trouble(**value),
 }
 """What a word of the file is read by: JSON knows neither tuples nor numbers as keys."""
@@ -88,6 +90,7 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     AttributeRecord: ("attribute", "attributes", "path"),
     StoppedRecord: ("stopped", "stopped", "name"),
     UnloadedRecord: ("unloaded", "unloaded", "module"),
+    FramebufferRecord: ("framebuffer", "framebuffers", "device"),
 }
 """Record type to its word in the file, its field in the ledger and its key."""
 

@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hostler.errors import Wedged
-from hostlerd.act import attributes, clearing, devices, pins, rules, slices
+from hostlerd.act import attributes, clearing, devices, pins, rules, screens, slices
 from hostlerd.act.journal import Journal
 from hostlerd.host import Host
 from hostlerd.model.plan import (
     AllowCpus,
     CheckFree,
+    Framebuffer,
     LoadModule,
     Override,
     Pin,
@@ -29,6 +30,7 @@ from hostlerd.model.plan import (
     UnloadModule,
     WriteRule,
 )
+from hostlerd.observe.screen import platform_driver
 
 HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     LoadModule: devices.load_module,
@@ -38,6 +40,7 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     Terminate: clearing.terminate,
     CheckFree: clearing.check_free,
     SetAttribute: attributes.set_attribute,
+    Framebuffer: screens.move_framebuffer,
     Override: devices.override,
     Unbind: devices.unbind,
     Probe: devices.probe,
@@ -45,7 +48,7 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     WriteRule: rules.write_rule,
     Pin: pins.pin,
 }
-WRITTEN_BY_PROCESS = (LoadModule, UnloadModule, Override, Unbind, Probe, SetAttribute)
+WRITTEN_BY_PROCESS = (LoadModule, UnloadModule, Override, Unbind, Probe, SetAttribute, Framebuffer)
 
 
 async def perform(host: Host, journal: Journal, step: Step) -> None:
@@ -73,6 +76,8 @@ def is_gone(host: Host, step: Step) -> bool:
     """Whether what the step was to change is not there any more: a card pulled out, a container that ended."""
     if isinstance(step, Override | Unbind | Probe):
         return devices.is_gone(host, step.object)
+    if isinstance(step, Framebuffer):
+        return platform_driver(host.files, step.object) is None
     if isinstance(step, SetAttribute):
         return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

@@ -15,6 +15,7 @@ from hostlerd.decide.ownership import decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
 from hostlerd.decide.rule import decide_rule
 from hostlerd.decide.running import decide_running
+from hostlerd.decide.screen import decide_screens
 from hostlerd.decide.vfio import decide_vfio
 from hostlerd.decide.wishes import wishes
 from hostlerd.model.cpuset import CpuSet
@@ -29,6 +30,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     homes = {a: p.driver for a, f in observed.functions.items() if (p := settings.device(f)) and p.driver}
     handoff = decide_handoff(observed, own, homes, decide_vfio(observed, settings, own))
     attributes = decide_attributes(observed, wishes(observed, settings, own))
+    screens = decide_screens(observed, own)
     running = decide_running(observed, own)
     domains = [
         t for t in tenants(observed, settings) if t.definition.uuid not in refused or t.running is not None
@@ -46,6 +48,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *own.clearing,
             *attributes.steps,
             *handoff.steps,
+            *screens.steps,
             *attributes.returns,
             *running.steps,
             *masks,
@@ -53,9 +56,25 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         ),
         refusals=(*own.refusals, *crowding, *impossible),
         questions=tuple(
-            dict.fromkeys((*own.questions, *handoff.questions, *attributes.questions, *running.questions))
+            dict.fromkeys(
+                (
+                    *own.questions,
+                    *handoff.questions,
+                    *attributes.questions,
+                    *screens.questions,
+                    *running.questions,
+                )
+            )
         ),
-        settled=(*handoff.settled, *attributes.settled, *running.settled, *units, *unpinned, *files),
+        settled=(
+            *handoff.settled,
+            *attributes.settled,
+            *screens.settled,
+            *running.settled,
+            *units,
+            *unpinned,
+            *files,
+        ),
         learned=learned(observed, settings),
         owners=owners(observed, own),
         placements=tuple(placements.values()),

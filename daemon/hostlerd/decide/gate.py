@@ -98,6 +98,13 @@ def on_a_driver(function: Function) -> bool:
     return function.readable and function.driver is not None and not function.on_vfio
 
 
+def must_let_go(function: Function) -> bool:
+    """Somebody has it: its driver, or perhaps, of a display without one, the boot framebuffer."""
+    return on_a_driver(function) or (
+        function.is_display and function.readable and function.driver is None and not function.on_vfio
+    )
+
+
 def decide_gate(
     observed: Observed, settings: Settings, domain: Definition, take: Mapping[str, str], asked: Iterable[str]
 ) -> Gate:
@@ -108,7 +115,7 @@ def decide_gate(
     leading = next((p for a in asked if a in take and (p := settings.device(observed.functions[a]))), None)
     policies = {a: settings.device(observed.functions[a]) or leading or NO_POLICY for a in take}
     gate = Gate(observed=observed, domain=domain, policies=policies)
-    leaving = [observed.functions[a] for a in take if on_a_driver(observed.functions[a])]
+    leaving = [observed.functions[a] for a in take if must_let_go(observed.functions[a])]
     for function in leaving:
         policy = policies[function.address]
         why = f"policy {policy.name!r} stops it before {function.address} goes to {domain.name}"
@@ -122,6 +129,7 @@ def decide_gate(
     if gate.steps or gate.questions:
         return gate
     for function in leaving:
+        _stuck_screen(gate, function)
         # One word about each, whatever number of nodes it has open.
         holders = {
             holder.pid or holder.command: holder for holder in blocking(observed.holders[function.address])
@@ -132,6 +140,20 @@ def decide_gate(
         _kernel_clients(gate, leaving)
     gate.steps = list({(step.kind, step.object): step for step in gate.steps}.values())
     return gate
+
+
+def _stuck_screen(gate: Gate, function: Function) -> None:
+    """A boot framebuffer that hangs on its way off the card still has its memory."""
+    ledger = gate.observed.ledger
+    for record in ledger.framebuffers.values():
+        trouble = ledger.troubles.get(record.device)
+        leaving = any(step.object == record.device for step in ledger.outstanding.values())
+        if record.card == function.address and (leaving or (trouble is not None and trouble.wedged)):
+            gate.refuse(
+                function,
+                f"{function.address} is in use: the boot framebuffer {record.device} does not let go of it",
+                trouble.remedy if trouble is not None else "try again when `hostler status` is clear",
+            )
 
 
 def _clear(gate: Gate, function: Function, holder: Holder) -> None:

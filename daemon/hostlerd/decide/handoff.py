@@ -1,7 +1,7 @@
 """The steps that bring each PCI function to who should have it.
 
-Pure. Order, over all devices of a plan: override all, look once more who has one open, unbind all (or unload the
-driver), probe all. With the override first, nothing else can grab a device between its unbind and its probe; unbinding
+Pure. Order, over all devices of a plan: override all, look once more who has one open, let the boot framebuffer go,
+unbind all (or unload the driver), probe all. With the override first, nothing else can grab a device between its unbind and its probe; unbinding
 all before probing any makes every group viable at once. On the way back the override is aimed at the home driver and
 cleared last, for the same reason; a driver whose module has gone meanwhile is loaded before the probe.
 """
@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from hostlerd.decide.gate import on_a_driver
+from hostlerd.decide.gate import must_let_go
 from hostlerd.decide.ownership import VFIO, Ownership, Want
+from hostlerd.decide.screen import let_go
 from hostlerd.decide.vfio import VfioDrivers
 from hostlerd.model.devices import Function
 from hostlerd.model.identity import identity
@@ -31,13 +32,22 @@ class _Phases:
     def __init__(self) -> None:
         self.override: list[Step] = []
         self.check: list[Step] = []
+        self.screen: list[Step] = []
         self.unbind: list[Step] = []
         self.load: list[Step] = []
         self.probe: list[Step] = []
         self.clear: list[Step] = []
 
     def all(self) -> list[Step]:
-        return [*self.override, *self.check, *self.unbind, *self.load, *self.probe, *self.clear]
+        return [
+            *self.override,
+            *self.check,
+            *self.screen,
+            *self.unbind,
+            *self.load,
+            *self.probe,
+            *self.clear,
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +132,7 @@ def _check(phases: _Phases, observed: Observed, own: Ownership) -> None:
     """One look for each claim (and one for all that is idle) before its devices leave their drivers."""
     leaving: dict[str | None, list[str]] = {}
     for step in phases.override:
-        if on_a_driver(observed.functions[step.object]):
+        if must_let_go(observed.functions[step.object]):
             leaving.setdefault(own.wants[step.object].claim, []).append(step.object)
     phases.check = [
         CheckFree(
@@ -191,6 +201,9 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want, v
             record=record,
         )
     )
+    grip = observed.grips.get(function.address)
+    if vfio and grip is not None and grip.boot is not None:
+        phases.screen.append(let_go(function, grip.boot, want.claim))
     if function.driver is not None:
         phases.unbind.append(
             Unbind(

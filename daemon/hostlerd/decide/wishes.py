@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hostlerd.decide.attributes import Wish
-from hostlerd.decide.gate import on_a_driver
+from hostlerd.decide.gate import must_let_go
 from hostlerd.decide.ownership import Ownership
 from hostlerd.model.observed import Observed
 from hostlerd.model.settings import Settings
@@ -49,7 +49,7 @@ def _consoles(observed: Observed, own: Ownership) -> Iterator[Wish]:
     ours = [path for path in observed.ledger.attributes if path.startswith(CONSOLES)]
     for address, want in own.wants.items():
         grip = observed.grips.get(address)
-        if grip is None or want.waits or not on_a_driver(observed.functions[address]):
+        if grip is None or want.waits or not must_let_go(observed.functions[address]):
             continue
         # Of those that are unbound already the grip does not know any more.
         bound = [f"{CONSOLES}{console}/bind" for console in grip.consoles]
@@ -59,5 +59,6 @@ def _consoles(observed: Observed, own: Ownership) -> Iterator[Wish]:
     if ours:
         # Without a screen there is nothing to bind it to, and with the last one the console itself has gone.
         yield Wish(path=SCREENS, value=None, why="is there a screen for the console?")
-        if observed.ledger.devices and not observed.attributes.get(SCREENS):
+        away = observed.ledger.devices or observed.ledger.framebuffers
+        if away and not observed.attributes.get(SCREENS):
             yield from (Wish(path=path, value=None, why="there is no screen") for path in ours)

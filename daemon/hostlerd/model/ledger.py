@@ -96,8 +96,29 @@ class UnloadedRecord:
     stack: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FramebufferRecord:
+    """A boot framebuffer that let go of a card: its platform `device`, and the `driver` that is to have it again.
+
+    `card_driver`: the card's own, empty for none; `memory`: where the card's BARs were.
+    """
+
+    device: str
+    driver: str
+    card: str
+    card_driver: str = ""
+    memory: str = ""
+
+
 Record = (
-    DeviceRecord | GroupRecord | PinRecord | FileRecord | AttributeRecord | StoppedRecord | UnloadedRecord
+    DeviceRecord
+    | GroupRecord
+    | PinRecord
+    | FileRecord
+    | AttributeRecord
+    | StoppedRecord
+    | UnloadedRecord
+    | FramebufferRecord
 )
 
 
@@ -154,6 +175,7 @@ class Ledger:
     attributes: Mapping[str, AttributeRecord] = field(default_factory=dict)
     stopped: Mapping[str, StoppedRecord] = field(default_factory=dict)
     unloaded: Mapping[str, UnloadedRecord] = field(default_factory=dict)
+    framebuffers: Mapping[str, FramebufferRecord] = field(default_factory=dict)
     claims: Mapping[str, Claim] = field(default_factory=dict)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     outstanding: Mapping[int, Outstanding] = field(default_factory=dict)

@@ -25,7 +25,7 @@ class Observed:
 
     What only questions bring (model/questions), each absent where it was not asked: `holders` and `grips` by address,
     `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is
-    the best).
+    the best), `platform` by device (its driver; empty for none, None: there is no such device).
     """
 
     topology: Topology
@@ -41,6 +41,7 @@ class Observed:
     attributes: Mapping[str, str | None] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Variant | None] = field(default_factory=dict)
+    platform: Mapping[str, str | None] = field(default_factory=dict)
     known: Mapping[str, Known] = field(default_factory=dict)
 
     @property

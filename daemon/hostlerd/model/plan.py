@@ -14,6 +14,7 @@ from hostlerd.model.ledger import (
     AttributeRecord,
     DeviceRecord,
     FileRecord,
+    FramebufferRecord,
     GroupRecord,
     PinRecord,
     StoppedRecord,
@@ -132,6 +133,15 @@ class Probe(Step):
     kind: ClassVar[str] = "probe"
     to_vfio: bool = False
     record: DeviceRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framebuffer(Step):
+    """Take the platform device `object` from its `driver`, or (`after`) bind it again."""
+
+    kind: ClassVar[str] = "framebuffer"
+    driver: str
+    record: FramebufferRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

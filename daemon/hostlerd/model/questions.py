@@ -17,7 +17,8 @@ QUESTIONS = 6
 class Question:
     """`holders`: who has this function open, and what else keeps it busy. `attribute`: the text of this file. `unit`: what
     systemd says of this unit (ActiveState). `variant`: the VFIO driver made for this function.
+    `platform`: the driver of this platform device.
     """
 
-    kind: Literal["holders", "attribute", "unit", "variant"]
+    kind: Literal["holders", "attribute", "unit", "variant", "platform"]
     object: str

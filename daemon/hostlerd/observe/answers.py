@@ -6,6 +6,7 @@ answered, too, so that nothing is asked twice: nobody has it open, there is no s
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from hostlerd.model.questions import Question
 from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import holders, look_for_holders
 from hostlerd.observe.reading import text
+from hostlerd.observe.screen import platform_driver
 from hostlerd.observe.variants import variants
 
 LIMIT = 5.0
@@ -48,7 +50,7 @@ def answered_by_files(
 
     `found`: who has what was asked for open, looked for here where it is None.
     """
-    asked: dict[str, list[str]] = {"holders": [], "attribute": [], "unit": [], "variant": []}
+    asked: defaultdict[str, list[str]] = defaultdict(list)
     for question in questions:
         asked[question.kind].append(question.object)
     functions = _asked(observed, questions)
@@ -64,6 +66,10 @@ def answered_by_files(
         grips={**observed.grips, **grips(files, functions)},
         attributes={**observed.attributes, **{path: text(files, path) for path in asked["attribute"]}},
         units={**dict.fromkeys(asked["unit"], ""), **observed.units},
+        platform={
+            **observed.platform,
+            **{device: platform_driver(files, device) for device in asked["platform"]},
+        },
         variants={
             **observed.variants,
             **variants(files, (observed.functions[a] for a in asked["variant"] if a in observed.functions)),

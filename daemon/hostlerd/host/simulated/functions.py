@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hostlerd.host.simulated import bars
+from hostlerd.host.simulated.bars import Bar
 from hostlerd.host.simulated.tree import Tree
 
 DEVICES = "/sys/bus/pci/devices"
@@ -36,6 +38,7 @@ class FunctionSpec:
     physfn: str | None = None
     total_vfs: int = 0
     label: str | None = None
+    bars: tuple[Bar, ...] = ()
 
     @property
     def is_bridge(self) -> bool:
@@ -96,6 +99,7 @@ def show(tree: Tree, spec: FunctionSpec, folder: str) -> None:
             "sriov_numvfs": "0\n",
             "sriov_drivers_autoprobe": "1\n",
         }
+    bars.show(tree, folder, spec.address, spec.bars)
     for name, content in files.items():
         tree.put(f"{folder}/{name}", content)
     tree.link(f"{folder}/subsystem", "/sys/bus/pci")

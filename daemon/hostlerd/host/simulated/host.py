@@ -126,6 +126,8 @@ class SimulatedHost:
         for function in self.spec.functions:
             self.kernel.pci.appear(function)
             self.kernel.pci.initial_probe(function.address)
+        if self.spec.screen is not None:
+            self.kernel.boot_screen(self.spec.screen)
         self.units.boot()
         self.kernel.uevents.clear()
 
@@ -166,6 +168,7 @@ class SimulatedHost:
             if state["form"] != SIMULATION or state["host"] != self.spec.name:
                 raise ValueError(f"it is of the host {state['host']!r}")
             self.kernel.load(state["kernel"])
+            self.kernel.pci.screen.load(state["kernel"]["screen"], self.spec.screen)
             self.units.load(state["units"])
             self.engines.load(state["engines"])
             self.hypervisor.load(state["libvirt"])

@@ -133,6 +133,7 @@ class Hostdevs:
                 if group is None:
                     raise monitor_closed(domain, f"vfio {hostdev.address}: no iommu_group found")
                 self._kernel.pci.open_group(group, domain.name)
+                self._kernel.pci.screen.opened_by_vfio(hostdev.address)
             except OSError as error:
                 words = (
                     f"group {group} is not viable\nPlease ensure all devices within the iommu_group are bound to "

@@ -22,12 +22,14 @@ from hostlerd.host.simulated.faults import Faults, number
 from hostlerd.host.simulated.functions import FunctionSpec
 from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
+from hostlerd.host.simulated.screen import ScreenSpec
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.holders import SOUND_CONTROL, SOUND_SERVERS
 
 _DEVICE = re.compile(r"/sys/devices/pci.*/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/(.+)")
 _DRIVER = re.compile(r"/sys/bus/pci/drivers/([^/]+)/(bind|unbind|new_id|remove_id)")
+_PLATFORM = re.compile(r"/sys/bus/platform/drivers/([^/]+)/(bind|unbind)")
 _PLAIN = re.compile(
     r"/sys/devices/pci.*/(power/control|d3cold_allowed|reset_method|sriov_drivers_autoprobe|reset|rescan)"
     r"|/sys/.*/vtconsole/vtcon\d+/bind"
@@ -74,6 +76,13 @@ class Kernel:
         self.pci.boot(drivers)
         self.cgroups.boot()
 
+    def boot_screen(self, spec: ScreenSpec) -> None:
+        """The firmware's screen, in the first megabytes of the card's memory."""
+        card = self.pci.devices[spec.card]
+        start, end = (int(word, 16) for word in self.tree.read(f"{card.folder}/resource").split()[:2])
+        whole, part = f"{start:08x}-{end:08x}", f"{start:08x}-{start + 0x3E7FFF:08x}"
+        self.pci.screen.boot(spec, card.folder, (whole, part), self.pci.release)
+
     # --- reads that are more than looking
 
     def read(self, path: str) -> bytes:
@@ -116,6 +125,9 @@ class Kernel:
                     self.pci.new_id(driver, word)
                 case _:
                     self.pci.remove_id(driver, word)
+        elif match := _PLATFORM.fullmatch(real):
+            action = self.pci.screen.bind if match[2] == "bind" else self.pci.screen.unbind
+            action(match[1], text.strip())
         elif real == "/sys/bus/pci/drivers_probe":
             self.pci.drivers_probe(text.strip())
         elif real == "/sys/bus/pci/drivers_autoprobe":
@@ -295,6 +307,7 @@ class Kernel:
             "tree": self.tree.dump(),
             "pci": self.pci.dump(),
             "faults": self.faults.dump(),
+            "screen": self.pci.screen.dump(),
             "hung": self.tree.hung,
             "open": [[pid, paths] for pid, paths in self.processes.open.items()],
             "cpus": sorted(self.cpus),

@@ -17,10 +17,12 @@ from functools import partial
 from typing import Any
 
 from hostlerd.host.simulated import functions, nodes
+from hostlerd.host.simulated.bars import Bar
 from hostlerd.host.simulated.drivers import Driver, Id, Nodes
 from hostlerd.host.simulated.faults import Faults
 from hostlerd.host.simulated.functions import DEVICES, DRIVERS, FunctionSpec
 from hostlerd.host.simulated.modules import EXTRA, NVIDIA, Modules
+from hostlerd.host.simulated.screen import Screen
 from hostlerd.host.simulated.tree import Tree
 
 LOCKED_ATTRIBUTES = ("driver_override", "uevent")
@@ -93,9 +95,11 @@ class Pci:
     release: tuple[int, int] = (6, 1)
     """Of the kernel: what it does has changed here and there."""
     modules: Modules = field(init=False)
+    screen: Screen = field(init=False)
 
     def __post_init__(self) -> None:
         self.modules = Modules(self.tree, clients=self._clients)
+        self.screen = Screen(self.tree)
 
     # --- the bus
 
@@ -447,7 +451,8 @@ class Pci:
         nodes.make(self.tree, driver.nodes, device.spec, device.folder)
         if driver.nodes is Nodes.NVIDIA and self.modules.loaded("nvidia_drm"):
             nodes.make_drm(self.tree, device.folder)
-        elif driver.nodes is Nodes.DRM and device.spec.boot_vga:
+        elif driver.nodes is Nodes.DRM and (device.spec.boot_vga or self.screen.keeps(address)):
+            self.screen.remove(address)
             nodes.make_framebuffer(self.tree, device.folder)
         self.emit("bind", address)
         return 0
@@ -597,7 +602,7 @@ class Pci:
         self.registered = {name: [Id(**row) for row in rows] for name, rows in dumped["registered"].items()}
         self.devices = {}
         for d in dumped["devices"]:
-            spec = FunctionSpec(**d["spec"])
+            spec = FunctionSpec(**{**d["spec"], "bars": tuple(Bar(**bar) for bar in d["spec"]["bars"])})
             self.devices[spec.address] = Device(
                 spec=spec, folder=d["folder"], driver=d["driver"], stuck=d["stuck"], going=d["going"]
             )
