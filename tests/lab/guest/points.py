@@ -1,7 +1,7 @@
 """SIGKILL at point after point of one handoff: claim, stopped unit, power, overrides, unbinds, probes, CPUs, and back.
 
-The trigger is the daemon's journal, the hook is called without a libvirt, so that QEMU need not start. What came of it is
-read from sysfs and systemd: as before, for a hook that was not answered refuses the start.
+The trigger is the daemon's journal, the hook is called without a libvirt, so that QEMU need not start. What came of it
+is read from sysfs and systemd: as before, for a hook that was not answered refuses the start.
 """
 
 import os
