@@ -12,6 +12,7 @@ from hostlerd.decide.isolation import decide_isolation
 from hostlerd.decide.ownership import decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
 from hostlerd.decide.rule import decide_rule
+from hostlerd.decide.usb import decide_usb
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Placement, Plan, Refusal
@@ -20,7 +21,8 @@ from hostlerd.model.settings import Settings
 
 def decide(observed: Observed, settings: Settings) -> Plan:
     own = decide_ownership(observed, settings)
-    refused = {refusal.claim for refusal in own.refusals if refusal.claim is not None}
+    usb, usb_refusals = decide_usb(observed, settings)
+    refused = {refusal.claim for refusal in (*own.refusals, *usb_refusals) if refusal.claim is not None}
     device_steps, devices = decide_handoff(observed, own)
     domains = [
         t for t in tenants(observed, settings) if t.definition.uuid not in refused or t.running is not None
@@ -33,8 +35,8 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     pins, unpinned = decide_pins(observed, domains, placements, housekeeping)
     rules, files = decide_rule(observed, settings)
     return Plan(
-        steps=(*rules, *device_steps, *masks, *pins),
-        refusals=(*own.refusals, *crowding, *impossible),
+        steps=(*rules, *device_steps, *masks, *pins, *usb),
+        refusals=(*own.refusals, *usb_refusals, *crowding, *impossible),
         settled=(*devices, *units, *unpinned, *files),
         owners=owners(observed, own),
         placements=tuple(placements.values()),

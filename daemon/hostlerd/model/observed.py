@@ -10,13 +10,15 @@ from hostlerd.model.devices import Function
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
+from hostlerd.model.usb import UsbDevice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none.
 
-    `open`: of the devices that would leave VFIO, those that a process has open, to that process for people.
+    `open`: of the devices that would leave VFIO, those that a process has open, to that process for people. `usb`: by
+    port, without hubs.
     """
 
     topology: Topology
@@ -28,3 +30,4 @@ class Observed:
     kernel: tuple[int, int] = (0, 0)
     rule: str | None = None
     open: Mapping[str, str] = field(default_factory=dict)
+    usb: Mapping[str, UsbDevice] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from hostlerd.model.cpuset import CpuSet, parse_cpu_list
 FOLDERS = (
     "/sys/devices",
     "/sys/bus/pci",
+    "/sys/bus/usb",
     "/sys/kernel/iommu_groups",
     "/sys/class",
     "/sys/fs/cgroup",
