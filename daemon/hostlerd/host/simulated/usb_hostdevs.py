@@ -49,7 +49,9 @@ class UsbHostdevs:
             raise BadInput("XML error: that is not one USB hostdev")
         controllers = root.findall("devices/controller[@type='usb']")
         if controllers and all(controller.get("model") == "none" for controller in controllers):
-            raise HostFailed("internal error: No free USB ports")  # virDomainUSBAddressEnsure
+            raise HostFailed(  # virDomainDefCompatibleDevice
+                "unsupported configuration: Device configuration is not compatible: Domain has no USB bus support"
+            )
         device = self._find(source)
         if device is None:
             raise HostFailed("internal error: Did not find USB device")
