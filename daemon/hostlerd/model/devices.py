@@ -69,16 +69,3 @@ class Function:
     def is_endpoint(self) -> bool:
         """Not a bridge of any kind; bridges do not count for a group (VFIO, vfio_dev_viable)."""
         return not self.bridge and self.base_class != BRIDGE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """A process that has a node of the device open. `unit`, `container`: from its cgroup."""
-
-    address: str
-    pid: int
-    command: str
-    user: str
-    unit: str | None
-    container: str | None
-    node: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from hostlerd.model.devices import Function, Holder
+from hostlerd.model.devices import Function
+from hostlerd.model.holders import Holder
 from hostlerd.model.plan import Owner
 
 Json = dict[str, Any]

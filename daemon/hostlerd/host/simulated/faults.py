@@ -16,6 +16,8 @@ KNOWN = {
     "probe-fails": "the driver `value` (any, where empty) refuses the device `object`",
     "write-fails": "writing to the file `object` gives the error `value` (EIO, EBUSY, ...)",
     "slow-write": "writing to the file or device `object` takes `value` seconds",
+    "module-held": "something in the kernel that is no process uses the module `object` `value` times (once)",
+    "engine-refuses": "the container engine answers `value` when it is to stop or start the container `object`",
     "start-fails": "QEMU of the domain `object` ends while it starts, after the hook's prepare",
     "unit-refuses": "systemd refuses AllowedCPUs for the unit `object` with the words `value`",
     "unit-ignores": "systemd takes AllowedCPUs for the unit `object` and the kernel grants nothing of it",

@@ -7,7 +7,8 @@ from tests.unit.daemon.observe.recorded import tree
 
 from hostlerd.host.files import RootFiles
 from hostlerd.host.simulated.tree import Tree
-from hostlerd.model.devices import Function, Holder
+from hostlerd.model.devices import Function
+from hostlerd.model.holders import Holder
 from hostlerd.observe.holders import holders, place
 
 GPU, AUDIO, USB = "0000:01:00.0", "0000:01:00.1", "0000:01:00.2"
