@@ -106,7 +106,9 @@ class RootFiles:
 
     def links(self, path: str) -> Mapping[str, str]:
         """By a descriptor of the folder: in /proc every lookup from the top costs more than the link's own."""
-        folder = os.open(path if self._live else self._resolve(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(
+            path if self._live else self._resolve(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        )
         found: dict[str, str] = {}
         try:
             for name in os.listdir(folder):

@@ -31,7 +31,9 @@ HANGING = 3
 """Processes whose maps are given up before the whole look is."""
 
 _DELETED = " (deleted)"
-_HARMLESS = frozenset(f"/dev/{name}" for name in "null zero full random urandom tty ptmx console kmsg".split())
+_HARMLESS = frozenset(
+    f"/dev/{name}" for name in "null zero full random urandom tty ptmx console kmsg".split()
+)
 _NEVER_NODES = ("/dev/pts/", "/dev/shm/", "/dev/hugepages/", "/dev/mqueue/")
 _PROGRAMS = ("/usr/", "/lib/", "/lib64/", "/bin/", "/sbin/", "/memfd:", "/SYSV", "/dmabuf:", "/anon_hugepage")
 """What is mapped and is no device node: most of all maps."""
@@ -91,7 +93,9 @@ async def look_for_holders(host: Host, functions: Iterable[Function], *, limit: 
         at = [""]
         try:
             return await host.look(
-                lambda: holders(host.files, functions, unmapped=unmapped, progress=lambda pid: at.append(pid)),  # noqa: B023
+                lambda: holders(
+                    host.files, functions, unmapped=unmapped, progress=lambda pid: at.append(pid)
+                ),  # noqa: B023
                 limit=limit,
             )
         except TimedOut:

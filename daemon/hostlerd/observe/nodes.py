@@ -34,7 +34,9 @@ CLASSES: Mapping[str, str] = {
 """Class folder below a device to where the nodes of what is in it are."""
 
 ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_BARREN = frozenset({"power", "msi_irqs", "queue", "queues", "mq", "statistics", "integrity", "trace", "firmware"})
+_BARREN = frozenset(
+    {"power", "msi_irqs", "queue", "queues", "mq", "statistics", "integrity", "trace", "firmware"}
+)
 _DEPTH, _MOST = 14, 6000
 _USB = re.compile(r"usb(\d+)")
 _SOUND = re.compile(r"(?:controlC|pcmC|hwC|midiC)\d.*")

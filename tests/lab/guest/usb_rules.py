@@ -1,4 +1,4 @@
-"""USB devices that rules give to running domains: plugged in, pulled out, wanted twice, in a storm, and SIGKILL between.
+"""USB devices that rules give to running domains: plugged in, pulled out, wanted twice, in a storm, and killed between.
 
 What a domain has is read from libvirt's live XML, what its QEMU has open from the drivers of the device's interfaces.
 """

@@ -28,7 +28,11 @@ class Extra:
 NVIDIA = (
     Extra(name="nvidia_modeset", uses="nvidia", nodes={"/dev/nvidia-modeset": (195, 254)}),
     Extra(name="nvidia_drm", uses="nvidia_modeset"),
-    Extra(name="nvidia_uvm", uses="nvidia", nodes={"/dev/nvidia-uvm": (510, 0), "/dev/nvidia-uvm-tools": (510, 1)}),
+    Extra(
+        name="nvidia_uvm",
+        uses="nvidia",
+        nodes={"/dev/nvidia-uvm": (510, 0), "/dev/nvidia-uvm-tools": (510, 1)},
+    ),
 )
 EXTRA = {extra.name: extra for extra in NVIDIA}
 NVIDIA_CONTROL = "/dev/nvidiactl"
