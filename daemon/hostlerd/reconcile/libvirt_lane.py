@@ -6,8 +6,11 @@ May wait as long as somebody's hook runs; nothing of the host waits for it.
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from dataclasses import replace
+
+import trio
 
 from hostler.errors import HostFailed, HostlerError
 from hostlerd.act.perform import is_gone, perform
@@ -22,19 +25,32 @@ ROUNDS = 4
 TRIES = 3
 """Of giving or taking one USB device. A try that fails has QEMU open the device and let go, and these are events, too:
 without an end each would be the reason for the next."""
+OFTEN, WHILE = 10, 60.0
+"""Times that what is in one USB port is given to a domain within so many seconds. There are devices that start anew,
+with another number, whenever they are opened."""
 
 
 class LibvirtLane:
     def __init__(self, shared: Shared, claims: Claims) -> None:
         self._shared, self._claims = shared, claims
         self._failed: Counter[str] = Counter()
+        self._given: dict[str, list[float]] = {}
+        self._held_back = False
+        self._told: set[str] = set()
+
+    @property
+    def look_again_after(self) -> float:
+        """Seconds; no event tells that enough time has passed."""
+        return WHILE / 2 if self._held_back else math.inf
 
     def try_again(self) -> None:
-        """Also what failed too often."""
+        """Also what failed, or was done, too often."""
         self._failed.clear()
+        self._given.clear()
 
     async def one_pass(self) -> None:
         shared = self._shared
+        self._held_back = False
         refused: set[str] = set()
         for _ in range(ROUNDS):
             await self._take_snapshot()
@@ -74,7 +90,7 @@ class LibvirtLane:
         done = False
         for step in steps:
             key = _key(step)
-            if key in refused or self._failed[key] >= TRIES:
+            if key in refused or self._failed[key] >= TRIES or self._too_often(step):
                 continue
             try:
                 await perform(self._shared.host, self._shared.journal, step)
@@ -85,6 +101,24 @@ class LibvirtLane:
                 done = True
                 self._shared.tell_step(step)
         return done
+
+    def _too_often(self, step: Step) -> bool:
+        if not isinstance(step, AttachUsb):
+            return False
+        place, now = f"{step.uuid} {step.device.port}", trio.current_time()
+        times = self._given.setdefault(place, [])
+        times[:] = [moment for moment in times if moment > now - WHILE]
+        if len(times) < OFTEN:
+            times.append(now)
+            self._told.discard(place)
+            return False
+        self._held_back = True
+        if place not in self._told:
+            self._told.add(place)
+            text = f"comes and goes: {OFTEN} times in {WHILE:.0f} s; {step.after} gets it again in a while"
+            log.warning("%s %s", step.object, text, extra={"device": step.object})
+            self._shared.tell("failed", step.object, text)
+        return True
 
     def _refused(self, step: Step, error: HostFailed) -> None:
         if is_gone(self._shared.host, step):

@@ -257,6 +257,33 @@ async def test_an_attach_that_fails_is_told_and_not_tried_for_ever(
         assert users(host) == {PORT: "win11"}
 
 
+async def test_a_device_that_starts_anew_whenever_it_is_opened_is_not_given_for_ever(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated()
+    attach, opened = host.hypervisor.attach_usb, list[float]()
+
+    async def and_restarts(uuid: str, plugged: UsbDevice) -> Any:
+        live = await attach(uuid, plugged)
+        opened.append(trio.current_time())
+        host.kernel.storm_usb(PORT, 1)
+        return live
+
+    host.hypervisor.attach_usb = and_restarts  # type: ignore[method-assign]
+    async with stable(host, tmp_path / "journal", rule()) as one:
+        await started(host, "win11")
+        host.kernel.plug_usb(STICK, PORT)
+        await trio.sleep(300)
+        for moment in opened:
+            assert len([other for other in opened if moment <= other < moment + 59]) <= 10
+        assert len(opened) > 30  # nor given up
+        assert any("comes and goes" in text for text in failures(one))
+        host.hypervisor.attach_usb = attach  # type: ignore[method-assign]
+        await trio.sleep(120)
+        assert users(host) == {PORT: "win11"}
+        assert one.plan.converged
+
+
 async def test_a_controller_that_is_given_away_takes_its_devices_along(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ):
