@@ -100,6 +100,7 @@ class LibvirtLane:
             else:
                 done = True
                 self._shared.tell_step(step)
+                log.info("%s %s: %s", step.kind, step.object, step.after or "none")
         return done
 
     def _too_often(self, step: Step) -> bool:
