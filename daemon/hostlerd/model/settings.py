@@ -66,7 +66,7 @@ class DevicePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsbMatch:
-    """Which USB devices a section is about; every field that is set must agree."""
+    """Which USB devices a section is about; every field that is set must agree. `port`: a port's name or its path."""
 
     vendor: int | None = None
     product: int | None = None
@@ -78,7 +78,7 @@ class UsbMatch:
             (self.vendor is None or self.vendor == device.vendor)
             and (self.product is None or self.product == device.product)
             and (self.serial is None or self.serial == device.serial)
-            and (self.port is None or self.port == device.port)
+            and (self.port is None or self.port in (device.port, device.path))
         )
 
 

@@ -24,6 +24,8 @@ USBFS = "usbfs"
 """The driver of an interface that a program has claimed through /dev/bus/usb, as QEMU does (usbfs_driver, devio.c)."""
 
 PORT = re.compile(r"\d+-\d+(?:\.\d+)*")
+PATH = re.compile(r"pci-([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])-usb(?:v\d)?-0:(\d+(?:\.\d+)*)")
+"""ID_PATH of udev (path_id): the controller and the place behind it. Newer ones say which USB, too: it is left out."""
 _MARK = re.compile(r"ua-hostler-usb-(\d+-\d+(?:_\d+)*)-(\d+)")
 
 
@@ -31,7 +33,8 @@ _MARK = re.compile(r"ua-hostler-usb-(\d+-\d+(?:_\d+)*)-(\d+)")
 class UsbDevice:
     """A device that is plugged in. `drivers`: of its interfaces. `bound`: configured, and nobody else's as a whole.
 
-    `serial` is None where there is none, or where it is not known.
+    `serial` is None where there is none, or where it is not known. `controller`: its PCI address; None if it is no PCI
+    function. The kernel numbers buses as controllers come; the controller and the place behind it stay.
     """
 
     port: str
@@ -43,6 +46,12 @@ class UsbDevice:
     device_class: int = 0
     drivers: tuple[str, ...] = ()
     bound: bool = True
+    controller: str | None = None
+
+    @property
+    def path(self) -> str:
+        """As udev's ID_PATH; empty where the controller is no PCI function."""
+        return f"pci-{self.controller}-usb-0:{self.port.partition('-')[2]}" if self.controller else ""
 
     @property
     def label(self) -> str:

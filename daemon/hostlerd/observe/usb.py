@@ -26,6 +26,8 @@ TRIES = 3
 
 _INTERFACE = re.compile(r"(\d+-\d+(?:\.\d+)*):\d+\.\d+")
 
+_CONTROLLER = re.compile(r"/([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/usb\d+/")
+
 Connection = tuple[str, int]
 """Port and number: one device from being plugged in to being pulled out."""
 
@@ -63,7 +65,16 @@ def _device(files: Files, port: str, interfaces: list[str]) -> UsbDevice | None:
         drivers=tuple(driver for driver in drivers if driver is not None),
         # Interfaces are there when a configuration is in force (usb_set_configuration).
         bound=bool(interfaces) and link_name(files, f"{folder}/driver") == DRIVER,
+        controller=_controller(files, folder),
     )
+
+
+def _controller(files: Files, folder: str) -> str | None:
+    try:
+        match = _CONTROLLER.search(files.readlink(folder))
+    except OSError:
+        return None
+    return match[1] if match else None
 
 
 class Serials:

@@ -6,7 +6,7 @@ import re
 from uuid import UUID
 
 from hostlerd.model.settings import UsbMatch, UsbPolicy
-from hostlerd.model.usb import PORT
+from hostlerd.model.usb import PATH, PORT
 from hostlerd.settings.device import filled
 from hostlerd.settings.places import PLACES, USB, USB_MATCH
 from hostlerd.toml_table import Table
@@ -67,10 +67,14 @@ def _hexadecimal(text: str) -> int:
 
 
 def _port(text: str) -> str:
+    """A port as the kernel names it, or by its controller, as udev does."""
+    path = PATH.fullmatch(text.lower())
+    if path is not None:
+        return f"pci-{path[1]}-usb-0:{path[2]}"
     if not PORT.fullmatch(text):
         raise ValueError(
-            f'"{text}" is not a USB port (such as "1-2.3": bus 1, its port 2, port 3 of the hub there; the names in '
-            "/sys/bus/usb/devices)"
+            f'"{text}" is not a USB port (such as "1-2.3": bus 1, its port 2, port 3 of the hub there; or its ID_PATH, '
+            '"pci-0000:00:14.0-usb-0:2.3", which stays where buses are numbered anew)'
         )
     return text
 

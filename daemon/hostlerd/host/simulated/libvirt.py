@@ -5,6 +5,8 @@ confirms a behaviour is named where it is. Errors are
 HostFailed with libvirt's words, Unreachable while libvirtd is away, TimedOut where a call does not return in time.
 
 A domain is its XML: the inactive text, and the live text with pins and devices in force, as libvirt itself keeps it.
+
+Longer than 400 lines because starting, stopping and all that is done to a domain in between share its job and its XML.
 """
 
 from __future__ import annotations

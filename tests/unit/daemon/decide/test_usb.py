@@ -20,7 +20,14 @@ from hostlerd.model.settings import Settings, UsbMatch, UsbPolicy
 from hostlerd.model.usb import UsbDevice, UsbSource
 
 STICK = UsbDevice(
-    port="1-2.3", bus=1, number=5, vendor=0x0951, product=0x1666, serial="A", drivers=("usb-storage",)
+    port="1-2.3",
+    bus=1,
+    number=5,
+    vendor=0x0951,
+    product=0x1666,
+    serial="A",
+    drivers=("usb-storage",),
+    controller="0000:00:14.0",
 )
 TWIN = replace(STICK, port="1-4", number=6, serial="B")
 KEYS = UsbDevice(port="2-1", bus=2, number=2, vendor=0x046D, product=0xC31C, drivers=("usbhid",))
@@ -81,6 +88,7 @@ ATTACH = [("attach-usb", "usb 1-2.3", "win11")]
         {"vendor": 0x0951, "product": 0x1666},
         {"serial": "A"},
         {"port": "1-2.3"},
+        {"port": "pci-0000:00:14.0-usb-0:2.3"},
         {"vendor": 0x0951, "product": 0x1666, "serial": "A", "port": "1-2.3"},
     ],
 )

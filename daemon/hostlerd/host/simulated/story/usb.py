@@ -48,6 +48,7 @@ def play(stage: Stage, tell: Telling) -> None:
     tell.check("pulled out, it is no longer listed", not _listed(stage), _listed(stage))
     stage.client("simulate", "stop", "name=win11")
     _policy(stage, tell, "")
+    tell.check("nothing is left of it", stage.show()["usb"] == {}, stage.show()["usb"])
     differences = stage.differences(before)
     tell.check("every file of the host is as it was", not differences, differences)
 

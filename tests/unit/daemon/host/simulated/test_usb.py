@@ -41,6 +41,7 @@ def test_what_is_there(host: SimulatedHost) -> None:
     assert files.readlink(f"{DEVICES}/1-2.3/driver").endswith("/bus/usb/drivers/usb")
     assert files.readlink(f"{DEVICES}/1-2.3").endswith("/0000:01:00.2/usb1/1-2/1-2.3")
     assert list(observe_usb(files)) == ["1-2.3"]
+    assert observe_usb(files)["1-2.3"].path == "pci-0000:01:00.2-usb-0:2.3"
 
 
 def test_bind_comes_last_and_numbers_go_on(host: SimulatedHost) -> None:
