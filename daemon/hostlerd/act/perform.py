@@ -10,24 +10,36 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hostler.errors import Wedged
-from hostlerd.act import devices, pins, rules, slices, usb
+from hostlerd.act import attributes, clearing, devices, pins, rules, slices, usb
 from hostlerd.act.journal import Journal
 from hostlerd.host import Host
 from hostlerd.model.plan import (
     AllowCpus,
     AttachUsb,
+    CheckFree,
     DetachUsb,
     LoadModule,
     Override,
     Pin,
     Probe,
+    SetAttribute,
+    StartAgain,
     Step,
+    Stop,
+    Terminate,
     Unbind,
+    UnloadModule,
     WriteRule,
 )
 
 HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     LoadModule: devices.load_module,
+    UnloadModule: devices.unload_module,
+    Stop: clearing.stop,
+    StartAgain: clearing.start,
+    Terminate: clearing.terminate,
+    CheckFree: clearing.check_free,
+    SetAttribute: attributes.set_attribute,
     Override: devices.override,
     Unbind: devices.unbind,
     Probe: devices.probe,
@@ -37,7 +49,7 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     AttachUsb: usb.attach_usb,
     DetachUsb: usb.detach_usb,
 }
-WRITTEN_BY_PROCESS = (LoadModule, Override, Unbind, Probe)
+WRITTEN_BY_PROCESS = (LoadModule, UnloadModule, Override, Unbind, Probe, SetAttribute)
 
 
 async def perform(host: Host, journal: Journal, step: Step) -> None:
@@ -57,6 +69,8 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
         journal.end(number)
         raise
     journal.end(number)
+    if isinstance(step, StartAgain) and step.container is not None:
+        journal.settle(step.object)  # its engine is not asked what runs; starting it twice harms nobody
 
 
 def is_gone(host: Host, step: Step) -> bool:
@@ -65,4 +79,6 @@ def is_gone(host: Host, step: Step) -> bool:
         return devices.is_gone(host, step.object)
     if isinstance(step, AttachUsb):
         return usb.is_gone(host, step.device)
+    if isinstance(step, SetAttribute):
+        return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

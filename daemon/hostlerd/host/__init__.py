@@ -100,6 +100,27 @@ class Units(Protocol):
         """SetUnitProperties(runtime). Raises hostler.errors.HostFailed with systemd's words."""
         ...
 
+    async def states(self, units: Sequence[str]) -> Mapping[str, str]:
+        """ActiveState of each; one that there is not is left out. Raises HostFailed, Unreachable."""
+        ...
+
+    async def stop_unit(self, unit: str, *, limit: float) -> None:
+        """Returns when it is inactive or failed. Raises HostFailed when it is not within `limit` seconds."""
+        ...
+
+    async def start_unit(self, unit: str) -> None:
+        """Start it, whatever limit of starts it has run into; returns when it is active. Raises HostFailed."""
+        ...
+
+
+class Processes(Protocol):
+    async def terminate(self, pid: int, start: int | None, *, limit: float) -> bool:
+        """SIGTERM, and SIGKILL after `limit` seconds, to the process that began at `start` (clock ticks after boot).
+
+        False if it is there `limit` seconds after that. Raises HostFailed where it may not be ended.
+        """
+        ...
+
 
 class Engines(Protocol):
     """Container engines: each asked in its own way, each bounded."""
@@ -164,6 +185,9 @@ class Host(Protocol):
 
     @property
     def units(self) -> Units: ...
+
+    @property
+    def processes(self) -> Processes: ...
 
     @property
     def engines(self) -> Engines: ...

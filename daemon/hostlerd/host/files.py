@@ -182,14 +182,21 @@ def _lines_with(chunks: Iterator[bytes], words: Sequence[str]) -> list[str]:
     rest = b""
     for chunk in chunks:
         whole, newline, after = (rest + chunk).rpartition(b"\n")
-        rest = after if newline else whole + after
-        if newline and any(word in whole for word in wanted):
-            found += _chosen(whole.split(b"\n"), wanted)
-    return found + _chosen([rest], wanted)
+        found += _chosen(whole, wanted) if newline else []
+        rest = after
+    return found + _chosen(rest, wanted)
 
 
-def _chosen(lines: Iterable[bytes], wanted: Sequence[bytes]) -> list[str]:
-    return [line.decode(errors="replace") for line in lines if any(word in line for word in wanted)]
+def _chosen(text: bytes, wanted: Iterable[bytes]) -> list[str]:
+    """Lines with one of these in them, found from the words: most of a long text is never looked at line by line."""
+    lines = set[tuple[int, int]]()
+    for word in wanted:
+        at = text.find(word)
+        while at >= 0:
+            end = text.find(b"\n", at)
+            lines.add((text.rfind(b"\n", 0, at) + 1, end if end >= 0 else len(text)))
+            at = text.find(word, end) if end >= 0 else -1
+    return [text[start:end].decode(errors="replace") for start, end in sorted(lines)]
 
 
 class _Info(tarfile.TarInfo):

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+HARMLESS = ("/dev/input/", "/dev/bus/usb/")
+SOUND_CONTROL = "/dev/snd/control"
+SOUND_SERVERS = frozenset({"pipewire", "pipewire-media-", "pipewire-pulse", "pulseaudio", "wireplumber"})
+"""As /proc/PID/comm has them, 15 characters."""
+
 KERNEL = 0
 """The pid of a holder that is no process."""
 
@@ -50,6 +55,25 @@ class Holder:
         return Container(
             engine=self.engine, id=self.container, owner=int(uid) if uid.isdecimal() and uid != "0" else None
         )
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a driver's remove() may wait for it.
+
+        Input events and USB nodes never block. The control of a sound card does until it is closed
+        (snd_card_disconnect_sync), but sound servers hold every card's and close it when udev says that the card goes.
+        """
+        if self.node.startswith(SOUND_CONTROL):
+            return self.command not in SOUND_SERVERS
+        return not self.node.startswith(HARMLESS)
+
+    @property
+    def told(self) -> str:
+        """Who it is, for people: program, process, user, and where it runs."""
+        if self.pid == KERNEL:
+            return self.command
+        where = f", {self.place}" if self.place != self.user else ""
+        return f"{self.command} (process {self.pid}, user {self.user}{where})"
 
     @property
     def place(self) -> str:
@@ -101,9 +125,9 @@ class Network:
 class Grip:
     """What keeps a function busy and is no process with a file.
 
-    `modules`: the driver's and those that use it, in the order in which modprobe -r has to take them, the driver's last;
-    empty where it is built in. `consoles`: bound to the frame buffers, and only where the function has one. `members`:
-    block devices that others are built on ("nvme0n1p2 of dm-0").
+    `modules`: the driver's and those that use it, in the order in which modprobe -r has to take them, the driver's
+    last; empty where it is built in. `consoles`: bound to the frame buffers, and only where the function has one.
+    `members`: block devices that others are built on ("nvme0n1p2 of dm-0").
     """
 
     address: str

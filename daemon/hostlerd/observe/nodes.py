@@ -152,7 +152,7 @@ def _at(files: Files, folder: str, path: str, *, readable: bool) -> Iterator[Nod
 
 
 def _disk(files: Files, name: str) -> Iterator[Node]:
-    """The disk that several ways lead to is in no device's folder (drivers/nvme/host/multipath.c), the ways have no node."""
+    """The disk that several ways lead to, which is in no device's folder (drivers/nvme/host/multipath.c)."""
     for one in (name, *blocks.partitions(files, name)):
         yield _block(files, one)
         for above in blocks.built_on(files, one):

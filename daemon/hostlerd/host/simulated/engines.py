@@ -1,5 +1,4 @@
-"""Docker and Podman as far as holders go: containers with names, which stop, and have their devices open again when they
-start.
+"""Docker and Podman as far as holders go: containers with names, which stop, and open their devices again on start.
 
 A started container's process opens the nodes that it had and that are there now; a missing one fails the start, as an
 engine refuses `--device` of a node that is not there.

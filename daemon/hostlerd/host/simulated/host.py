@@ -25,6 +25,7 @@ from hostlerd.host.simulated.hosts import HostSpec
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.libvirt import Parse, SimulatedLibvirt
 from hostlerd.host.simulated.pci import Blocked
+from hostlerd.host.simulated.signals import SimulatedSignals
 from hostlerd.host.simulated.systemd import SimulatedUnits
 from hostlerd.host.simulated.tree import Tree, WouldHang
 from hostlerd.host.simulated.usb import THINGS
@@ -36,8 +37,8 @@ from hostlerd.observe import domain_xml
 ACTIONS = (
     "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug",
     "plug-usb", "unplug-usb", "storm-usb",
-    "hold", "contain", "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload", "stop-libvirtd",
-    "start-libvirtd", "restart-libvirtd",
+    "hold", "contain", "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload",
+    "stop-libvirtd", "start-libvirtd", "restart-libvirtd",
     "power-off", "hang-libvirtd", "free-libvirtd",
 )  # fmt: skip
 
@@ -75,6 +76,7 @@ class SimulatedHost:
         self.writer = SimulatedWriter(self.kernel)
         self.units = SimulatedUnits(self.kernel)
         self.engines = SimulatedEngines(self.kernel)
+        self.processes = SimulatedSignals(self.kernel)
         self.hypervisor = SimulatedLibvirt(
             self.kernel, self.units, self.writer, hook=hook, parse=parse, limit=limit
         )

@@ -28,6 +28,7 @@ _PARTS = {
     Nodes.NVME: ("nvme",),
     Nodes.VFIO: ("vfio-dev",),
 }
+_SOUND = re.compile(r"(control|pcm)C(\d+)")
 _CLASSES = ("drm", "graphics", "sound", "net", "nvme", "block", "vfio-dev")
 
 
@@ -144,9 +145,11 @@ def _node(tree: Tree, folder: str, class_name: str, name: str, dev: str | None) 
 
 
 def _minor(tree: Tree, class_name: str, name: str) -> int:
-    """DRM and frame buffers carry it in the name; others take the lowest that is free."""
+    """DRM, frame buffers and sound cards carry it in the name; others take the lowest that is free."""
     if class_name in ("drm", "graphics"):
         return int(re.sub(r"\D", "", name))
+    if match := _SOUND.match(name):  # SNDRV_MINOR: 32 a card, 0 is its control, from 16 on playback
+        return 32 * int(match[2]) + (16 if match[1] == "pcm" else 0)
     number = _lowest(tree, f"/dev/{'block' if class_name == 'block' else 'char'}", f"{MAJORS[class_name]}:")
     return int(number.rpartition(":")[2])
 
