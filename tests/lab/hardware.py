@@ -51,7 +51,11 @@ DEVICES = (
     "e1000,bus=br6,addr=2,romfile=",
 )
 
-KERNEL = "root=/dev/vda rw console=ttyS0 intel_iommu=on iommu=pt mitigations=off panic=-1 quiet systemd.show_status=0"
+# The last line saves a tenth of a boot: no login on the serial port, no rebuilding of caches that the image has.
+KERNEL = (
+    "root=/dev/vda rw console=ttyS0 intel_iommu=on iommu=pt mitigations=off panic=-1 quiet systemd.show_status=0 "
+    "systemd.getty_auto=0 systemd.condition_needs_update=0"
+)
 
 
 def arguments(firmware: Firmware) -> list[str]:

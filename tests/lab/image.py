@@ -18,6 +18,8 @@ from lab import hostpackages, kernelmodules, recipe
 from lab.builds import ImageFailed, run
 
 LOCK_LIMIT = 3600.0
+KEPT = 3
+"""Images of one suite in the cache, the one in use included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +68,9 @@ def image(suite: str) -> Image:
     folder = os.path.join(cache(), f"{suite}-{recipe.fingerprint(suite)}")
     with locked(f"image-{suite}"):
         if not os.path.isdir(folder):
-            _remove_old(suite)
+            remove_old(suite)
             _build(suite, folder)
+        os.utime(folder)
     return Image(
         suite=suite,
         kernel=os.path.join(folder, "vmlinuz"),
@@ -76,10 +79,14 @@ def image(suite: str) -> Image:
     )
 
 
-def _remove_old(suite: str) -> None:
-    for name in os.listdir(cache()):
-        if re.fullmatch(rf"{suite}-([0-9a-f]{{12}}|building-.*)", name):
-            shutil.rmtree(os.path.join(cache(), name))
+def remove_old(suite: str) -> None:
+    """What a build that died left, and all images but those used last: branches with other recipes take turns."""
+    found = [os.path.join(cache(), name) for name in os.listdir(cache())]
+    images = [path for path in found if re.fullmatch(rf"{suite}-[0-9a-f]{{12}}", os.path.basename(path))]
+    images.sort(key=os.path.getmtime, reverse=True)
+    dead = [path for path in found if os.path.basename(path).startswith(f"{suite}-building-")]
+    for path in (*dead, *images[KEPT - 1 :]):
+        shutil.rmtree(path)
 
 
 def _build(suite: str, folder: str) -> None:

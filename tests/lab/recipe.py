@@ -43,6 +43,10 @@ MASKED = (
     "dpkg-db-backup.timer systemd-networkd-wait-online.service networking.service libvirt-guests.service"
 ).split()
 
+# labgpu is loaded by scenarios, not because the card is there. amdgpu would try every AMD card there is, in vain, and
+# loading it is a tenth of a boot. The rest is of no use here.
+BLACKLISTED = ("labgpu", "amdgpu", "pcspkr", "lpc_ich", "iTCO_wdt", "joydev", "parport_pc")
+
 # The scenarios come from the shared folder and print on the second serial port; then the guest is gone.
 LAB_UNIT = """\
 [Unit]
@@ -70,9 +74,7 @@ Alias=display-manager.service
 FILES = {
     "etc/fstab": "/dev/vda / ext4 defaults 0 1\nshare /host 9p trans=virtio,version=9p2000.L,msize=262144 0 0\n",
     "etc/hostname": "lab\n",
-    # labgpu is loaded by scenarios, not because the card is there. amdgpu would try every AMD card there is, in vain,
-    # and loading it is a tenth of a boot.
-    "etc/modprobe.d/lab.conf": "blacklist labgpu\nblacklist amdgpu\n",
+    "etc/modprobe.d/lab.conf": "".join(f"blacklist {name}\n" for name in BLACKLISTED),
     "etc/systemd/system/lab.service": LAB_UNIT,
     "usr/lib/systemd/system/lab-display.service": DISPLAY_MANAGER,
 }

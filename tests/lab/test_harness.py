@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from lab import hardware, recipe, stage
+from lab import hardware, image, recipe, stage
 from lab.boots import Outcome, Result
 from lab.guest import attempts, cpus, jobs, programs, service, snapshot
 from lab.guest.domains import HALTING, Domain
@@ -67,6 +67,23 @@ def test_a_changed_module_makes_a_new_disk(monkeypatch: pytest.MonkeyPatch, tmp_
     with (tmp_path / "modules/labgpu/labgpu.c").open("a") as file:
         file.write("/* changed */\n")
     assert recipe.fingerprint("bookworm") != before
+
+
+def test_images_of_other_recipes_take_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOSTLER_CACHE", str(tmp_path))
+    kept = []
+    for age in range(image.KEPT + 1):
+        folder = tmp_path / f"lab/bookworm-{age:012x}"
+        folder.mkdir(parents=True)
+        os.utime(folder, (1000 - age, 1000 - age))
+        kept.append(folder)
+    other, dead = tmp_path / "lab/trixie-000000000000", tmp_path / "lab/bookworm-building-x"
+    other.mkdir()
+    dead.mkdir()
+    image.remove_old("bookworm")
+    assert [folder.exists() for folder in kept] == [True] * (image.KEPT - 1) + [False] * 2
+    assert other.exists()
+    assert not dead.exists()
 
 
 def test_only_ovmf_leaves_the_screen_to_the_firmware() -> None:

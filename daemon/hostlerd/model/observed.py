@@ -9,6 +9,7 @@ from hostlerd.model.cpus import Topology
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.holders import Grip, Holder
+from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
 from hostlerd.model.usb import UsbDevice
@@ -21,7 +22,7 @@ RUNS = ("active", "activating", "reloading")
 class Observed:
     """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none.
 
-    `usb`: by port, without hubs.
+    `known`: what is remembered of the card at an address. `usb`: by port, without hubs.
 
     What only questions bring (model/questions), each absent where it was not asked: `holders` and `grips` by address,
     `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say).
@@ -40,12 +41,13 @@ class Observed:
     grips: Mapping[str, Grip] = field(default_factory=dict)
     attributes: Mapping[str, str | None] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    known: Mapping[str, Known] = field(default_factory=dict)
 
     @property
     def kept(self) -> Mapping[str, str]:
         """What a process has open on VFIO, to that process for people: a guest's, whatever libvirt lists."""
         return {
-            address: f"{found[0].command} (process {found[0].pid})"
+            address: f"{found[-1].command} (process {found[-1].pid})"
             for address, found in self.holders.items()
             if found and address in self.functions and self.functions[address].on_vfio
         }

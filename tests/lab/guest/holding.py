@@ -12,7 +12,7 @@ from typing import Self
 
 from .programs import Failed, holds, need, run
 
-# The node is descriptor 3 of a process whose name is sleep. Sound streams are for writing: direction >>.
+# The node is descriptor 3 of a process whose name is sleep. Sound streams are for writing: direction `>`.
 _HOLD = 'exec 3{}"$1"; exec sleep infinity'
 # Not Python's own mmap, which keeps a descriptor beside the mapping.
 _MAP = """\

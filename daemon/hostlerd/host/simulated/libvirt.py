@@ -238,6 +238,7 @@ class SimulatedLibvirt:
                     "internal error: unable to execute QEMU command 'device_add': failed to open host usb device"
                 )
             self._usb.attach(self._active(name), device)
+            self._hostdevs.show_process(self._active(name))
         self._event(name, "device-added")
 
     async def detach_usb_device(self, name: str, device: str) -> None:
@@ -245,6 +246,7 @@ class SimulatedLibvirt:
         await self.libvirtd.answer(self.limit)
         async with self._jobs[name]:
             self._usb.detach(self._active(name), device)
+            self._hostdevs.show_process(self._active(name))
         self._event(name, "device-removed")
 
     async def pin_by_hand(

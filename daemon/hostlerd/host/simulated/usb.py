@@ -12,12 +12,15 @@ from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import Any
 
+from hostlerd.host.simulated.nodes import discard_module_node, make_module_node
 from hostlerd.host.simulated.pci import Emit, fail
 from hostlerd.host.simulated.tree import Tree
 
 DEVICES = "/sys/bus/usb/devices"
 DRIVERS = "/sys/bus/usb/drivers"
 LAST_NUMBER = 127
+MAJOR = 189
+"""USB_DEVICE_MAJOR; 128 minors a bus (USB_DEVICE_DEV, usb_new_device)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,7 @@ class Usb:
         for port in reversed(ports):
             self._vanish(port)
         del self.buses[address], self.following[bus]
+        discard_module_node(self.tree, _node(bus, 1))
         self.tree.discard(f"{DEVICES}/usb{bus}")
 
     # --- what happens to the host
@@ -150,6 +154,11 @@ class Usb:
                 for interface, driver in zip(device.interfaces, device.spec.drivers, strict=True):
                     self._drive(interface, driver)
 
+    def nodes(self, user: str) -> list[str]:
+        """What the program has open."""
+        used = [device for device in self.devices.values() if device.user == user]
+        return [_node(int(device.port.partition("-")[0]), device.number) for device in used]
+
     def find(self, vendor: int, product: int, bus: int, number: int) -> list[Plugged]:
         """virUSBDeviceSearch: 0 is any."""
         return [
@@ -192,11 +201,14 @@ class Usb:
             "idProduct": f"{spec.product:04x}\n",
             "bDeviceClass": f"{spec.device_class:02x}\n",
             "authorized": "1\n",
+            "dev": f"{MAJOR}:{128 * (bus - 1) + device.number - 1}\n",
+            "uevent": f"DEVNAME={_node(bus, device.number).removeprefix('/dev/')}\nDEVTYPE=usb_device\n",
         }
         if spec.serial is not None:
             files["serial"] = f"{spec.serial}\n"
         for name, text in files.items():
             self.tree.put(f"{folder}/{name}", text)
+        make_module_node(self.tree, _node(bus, device.number), MAJOR, 128 * (bus - 1) + device.number - 1)
         self.tree.folder(f"{DRIVERS}/usb")
         self.tree.link(f"{folder}/subsystem", "/sys/bus/usb")
         self.tree.link(f"{DEVICES}/{device.port}", folder)
@@ -234,6 +246,7 @@ class Usb:
             self._deconfigure(device)
         self.tree.discard(f"{DEVICES}/{port}")
         self.tree.discard(device.folder)
+        discard_module_node(self.tree, _node(int(port.partition("-")[0]), device.number))
         self.emit("remove", port)
 
     # --- to and from JSON
@@ -259,6 +272,11 @@ class Usb:
             a: [(place, _spec(s)) for place, s in things] for a, things in dumped["asleep"].items()
         }
         self.devices = {row["port"]: _plugged(row) for row in dumped["devices"]}
+
+
+def _node(bus: int, number: int) -> str:
+    """Where a program opens it (usb_devnode)."""
+    return f"/dev/bus/usb/{bus:03}/{number:03}"
 
 
 def _plugged(dumped: dict[str, Any]) -> Plugged:

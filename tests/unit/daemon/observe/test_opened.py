@@ -184,7 +184,9 @@ def test_the_container_node_is_told_of_who_has_a_device() -> None:
 def test_an_open_vfio_device_that_the_kernel_names() -> None:
     files, card = on_vfio()
     process(files, 7, ANON)
-    files.put("/proc/7/fdinfo/3", f"pos:\t0\nvfio-device-syspath: /sys/devices/pci0000:00/0000:00:01.0/{AUDIO}\n")
+    files.put(
+        "/proc/7/fdinfo/3", f"pos:\t0\nvfio-device-syspath: /sys/devices/pci0000:00/0000:00:01.0/{AUDIO}\n"
+    )
     assert found(files, *card) == [("1", 7, ANON, "fd")]
     files.put("/proc/7/fdinfo/3", "vfio-device-syspath: /sys/devices/pci0000:00/0000:00:09.0\n")
     assert found(files, *card) == []
@@ -206,8 +208,12 @@ def test_an_open_vfio_device_that_it_does_not_name_may_be_any_unless_a_node_tell
 
 def test_nvidias_nodes_in_a_container_by_the_modules_major() -> None:
     files = host()
-    files.put("/proc/devices", "Character devices:\n  1 mem\n195 nvidia\n510 nvidia-uvm\n\nBlock devices:\n  8 sd\n")
-    for number, (path, minor) in enumerate((("/x/ctl", (195, 255)), ("/x/uvm", (510, 0)), ("/x/one", (195, 1)))):
+    files.put(
+        "/proc/devices", "Character devices:\n  1 mem\n195 nvidia\n510 nvidia-uvm\n\nBlock devices:\n  8 sd\n"
+    )
+    for number, (path, minor) in enumerate(
+        (("/x/ctl", (195, 255)), ("/x/uvm", (510, 0)), ("/x/one", (195, 1)))
+    ):
         files.put_device(path, ("c", *minor))
         process(files, 10 + number, path)
     assert found(files, function(driver="nvidia")) == [("0", 10, "/x/ctl", "fd"), ("0", 11, "/x/uvm", "fd")]

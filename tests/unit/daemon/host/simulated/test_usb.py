@@ -11,6 +11,8 @@ from hostler.errors import BadInput, HostFailed
 from hostlerd.host.simulated import guests
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.host.simulated.usb import THINGS
+from hostlerd.observe.holders import holders
+from hostlerd.observe.pci import observe_functions
 from hostlerd.observe.usb import observe_usb
 
 CARD, GPU = "0000:01:00.2", "0000:01:00.0"
@@ -152,6 +154,8 @@ async def test_attach_and_detach(host: SimulatedHost) -> None:
     assert source.as_attached() == usb_contract.STICK
     assert host.hypervisor.events[-1] == ("win11", "device-added")
     assert observe_usb(host.files)["1-2.3"].drivers == ("usbfs",)
+    (held,) = holders(host.files, [observe_functions(host.files)[CARD]])
+    assert (held.command, held.node) == ("qemu-system-x86", "/dev/bus/usb/001/005")
     assert host.show()["usb"]["1-2.3"]["user"] == "win11"
     other = await running(host, "work")
     with pytest.raises(HostFailed, match=r"USB device 001:005 is in use by driver QEMU, domain win11"):
