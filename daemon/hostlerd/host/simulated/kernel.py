@@ -25,12 +25,14 @@ from hostlerd.host.simulated.processes import Processes
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.host.simulated.usb import Usb, UsbSpec
 from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.holders import SOUND_CONTROL, SOUND_SERVERS
 
 _DEVICE = re.compile(r"/sys/devices/pci.*/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/(.+)")
 _USB = re.compile(r"/sys/devices/pci.*/(\d+-[\d.]+)/authorized")
 _DRIVER = re.compile(r"/sys/bus/pci/drivers/([^/]+)/(bind|unbind|new_id|remove_id)")
 _PLAIN = re.compile(
     r"/sys/devices/pci.*/(power/control|d3cold_allowed|reset_method|sriov_drivers_autoprobe|reset|rescan)"
+    r"|/sys/.*/vtconsole/vtcon\d+/bind"
     r"|/sys/devices/system/node/node\d+/hugepages/.*/nr_hugepages"
 )
 
@@ -260,8 +262,14 @@ class Kernel:
             self.tree.put(f"/proc/asound/{card}/pcm0p/sub0/status", status)
 
     def _held(self, address: str) -> bool:
+        """By a process that does not let go: a sound server closes a card's control when udev says that it goes."""
         files = nodes.dev_files(self.tree, self.pci.devices[address].folder)
-        return bool(files and self.processes.hold(files))
+        controls = {path for path in files if path.startswith(SOUND_CONTROL)}
+        return any(
+            not set(self.processes.open[pid]) & set(files) <= controls
+            or self.tree.read(f"/proc/{pid}/comm").strip() not in SOUND_SERVERS
+            for pid in self.processes.hold(files)
+        )
 
     def _emit(self, action: str, address: str) -> None:
         self.uevents.append((action, address))
