@@ -17,6 +17,7 @@ from . import (
     sharing,
     smoke,
     stuck,
+    usb_rules,
     wedged,
 )
 from .report import Scenario
@@ -45,5 +46,6 @@ GROUPS: dict[str, Group] = {
     "in_use": Group(scenarios=(*in_use.SCENARIOS, *rivals.SCENARIOS), limit=2400.0),
     "wedged": Group(scenarios=wedged.SCENARIOS),
     "points": Group(scenarios=points.SCENARIOS, limit=2700.0),
+    "usb": Group(scenarios=usb_rules.SCENARIOS, limit=2400.0),
     "boot": Group(scenarios=boot.SCENARIOS, phases=2),
 }
