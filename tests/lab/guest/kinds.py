@@ -8,8 +8,8 @@ import os
 import uuid
 
 from . import attempts, mdev, modules, outside, pci, rival, sriov, usb
-from .domains import Domain
-from .programs import holds, need, run
+from .domains import Domain, libvirt_version
+from .programs import holds, run
 from .report import Report, scenario
 from .stuck import LOCKED, attributes, names
 
@@ -219,11 +219,6 @@ def _files(uuid: str) -> list[str]:
     return [
         path for path in found if os.path.isfile(path) and os.access(path, os.R_OK) and "/remove" not in path
     ]
-
-
-def libvirt_version() -> tuple[int, int]:
-    first, second, *_ = need("virsh", "--version").split(".")
-    return int(first), int(second)
 
 
 SCENARIOS = (variant, mediated, virtual_functions, usb_devices, rivals, pulled)

@@ -8,7 +8,7 @@ import time
 
 from . import attempts, holding, modules, pci
 from .attempts import Attempt
-from .domains import Domain
+from .domains import Domain, libvirt_version
 from .programs import holds, need, wait_until
 from .report import Report, scenario
 
@@ -190,7 +190,7 @@ def never_returning(report: Report) -> None:
     report.check("ends when allowed", leaving.ends(5.0), leaving)
 
 
-@scenario("a module that fits the card hangs", "no domain starts then", "ends when allowed")
+@scenario("a module that fits the card hangs", "starts only where libvirt asks the bus", "ends when allowed")
 def module_too_late(report: Report) -> None:
     """vfio-pci is loaded while a card with its override is stuck: registering a driver visits each device that matches
     and takes its lock (__driver_attach of drivers/base/dd.c). Hence: load it before the first unbind.
@@ -204,7 +204,10 @@ def module_too_late(report: Report) -> None:
     report.check("a module that fits the card hangs", not loading.ends(5.0), loading)
     with Domain(name="other", hostdevs=(SCREEN,)).defined() as domain:
         starting = attempts.start("virsh", "-c", "qemu:///system", "start", domain.name)
-        report.check("no domain starts then", not starting.ends(40.0) or starting.status, starting)
+        # libvirt since 10.0 finds the driver by its module, which names it only when it is loaded; before, by its folder
+        # of the bus, which is there from the first.
+        starts = starting.ends(60.0) and starting.status == 0
+        report.equal("starts only where libvirt asks the bus", starts, libvirt_version() < (10, 0))
         report.note(f"start meanwhile: {starting}")
         modules.parameter("never_return", 0)
         report.check(
