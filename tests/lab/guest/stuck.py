@@ -204,8 +204,8 @@ def module_too_late(report: Report) -> None:
     report.check("a module that fits the card hangs", not loading.ends(5.0), loading)
     with Domain(name="other", hostdevs=(SCREEN,)).defined() as domain:
         starting = attempts.start("virsh", "-c", "qemu:///system", "start", domain.name)
-        # libvirt since 10.0 finds the driver by its module, which names it only when it is loaded; before, by its folder
-        # of the bus, which is there from the first.
+        # libvirt since 10.0 looks at the module, which names its drivers once it is loaded; before, at the folder
+        # of the bus, which is there from the first moment.
         starts = starting.ends(60.0) and starting.status == 0
         report.equal("starts only where libvirt asks the bus", starts, libvirt_version() < (10, 0))
         report.note(f"start meanwhile: {starting}")
