@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from .programs import Done, Failed, virsh
+from .programs import Done, Failed, need, virsh
 
 START_LIMIT = 180.0
 FOLDER = "/var/lib/lab"
@@ -148,6 +148,11 @@ def written(name: str, content: str | bytes) -> str:
     with open(path, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def libvirt_version() -> tuple[int, int]:
+    first, second, *_ = need("virsh", "--version").split(".")
+    return int(first), int(second)
 
 
 def forget_all() -> None:
