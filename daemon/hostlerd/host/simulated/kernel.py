@@ -24,10 +24,12 @@ from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
 from hostlerd.host.simulated.screen import ScreenSpec
 from hostlerd.host.simulated.tree import Tree
+from hostlerd.host.simulated.usb import Usb, UsbSpec
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.holders import SOUND_CONTROL, SOUND_SERVERS
 
 _DEVICE = re.compile(r"/sys/devices/pci.*/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/(.+)")
+_USB = re.compile(r"/sys/devices/pci.*/(\d+-[\d.]+)/authorized")
 _DRIVER = re.compile(r"/sys/bus/pci/drivers/([^/]+)/(bind|unbind|new_id|remove_id)")
 _PLATFORM = re.compile(r"/sys/bus/platform/drivers/([^/]+)/(bind|unbind)")
 _PLAIN = re.compile(
@@ -39,7 +41,10 @@ _PLAIN = re.compile(
 
 @dataclass(slots=True)
 class Kernel:
-    """`log`: every change tried through the seam, in order. `uevents`: (action, address) of every event."""
+    """`log`: every change tried through the seam, in order. `uevents`: (action, address or USB port) of every event.
+
+    `kicks`: for events of PCI devices; `usb_kicks`: for those of USB devices and their interfaces.
+    """
 
     cpus: CpuSet
     iommu: bool = True
@@ -52,13 +57,16 @@ class Kernel:
     pci: Pci = field(init=False)
     cgroups: Cgroups = field(init=False)
     processes: Processes = field(init=False)
+    usb: Usb = field(init=False)
     kicks: list[Kick] = field(default_factory=list[Kick])
+    usb_kicks: list[Kick] = field(default_factory=list[Kick])
 
     def __post_init__(self) -> None:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
         self.cgroups = Cgroups(self.tree, self.cpus, unified=self.unified)
         self.processes = Processes(self.tree)
         self.pci.modules.opened = self.processes.opened
+        self.usb = Usb(self.tree, self._emit_usb, self._controller)
 
     def boot(self, *, release: str = "6.1.0-sim", drivers: Iterable[Driver] = KNOWN) -> None:
         self.tree.put("/proc/sys/kernel/osrelease", f"{release}\n")
@@ -135,6 +143,8 @@ class Kernel:
             self.tree.put(real, f"{int(self.pci.autoprobe)}\n")
         elif (match := _DEVICE.fullmatch(real)) and match[2] in ("driver_override", "remove", "sriov_numvfs"):
             self._device(match[1], match[2], text)
+        elif match := _USB.fullmatch(real):
+            self.usb.authorize(match[1], text)
         elif real.startswith(ROOT + "/"):
             folder, _, name = real.removeprefix(ROOT).rpartition("/")
             self.cgroups.write(folder, name, text)
@@ -187,6 +197,20 @@ class Kernel:
             raise fail(errno.ENODEV, address)
         for function in functions:
             self.pci.vanish(function)
+        self.settle()
+
+    def plug_usb(self, spec: UsbSpec, port: str) -> None:
+        self.usb.plug(spec, port)
+        self.settle()
+
+    def unplug_usb(self, port: str) -> None:
+        self.usb.unplug(port)
+        self.settle()
+
+    def storm_usb(self, port: str, times: int) -> None:
+        """A bad cable: what is in the port goes and comes so many times."""
+        for _ in range(times):
+            self.usb.plug(self.usb.unplug(port), port)
         self.settle()
 
     def hold(
@@ -270,8 +294,19 @@ class Kernel:
 
     def _emit(self, action: str, address: str) -> None:
         self.uevents.append((action, address))
+        if action in ("bind", "unbind", "remove"):
+            self.usb.follow(address)
         for kick in self.kicks:
             kick()
+
+    def _emit_usb(self, action: str, name: str) -> None:
+        self.uevents.append((action, name))
+        for kick in self.usb_kicks:
+            kick()
+
+    def _controller(self, address: str) -> str | None:
+        device = self.pci.devices.get(address)
+        return device.folder if device is not None and device.driver == "xhci_hcd" else None
 
     def settle(self) -> None:
         """Something may have changed: who keeps a copy of the state takes one now."""
@@ -306,6 +341,7 @@ class Kernel:
         return {
             "tree": self.tree.dump(),
             "pci": self.pci.dump(),
+            "usb": self.usb.dump(),
             "faults": self.faults.dump(),
             "screen": self.pci.screen.dump(),
             "hung": self.tree.hung,
@@ -318,6 +354,7 @@ class Kernel:
     def load(self, dumped: dict[str, Any]) -> None:
         self.tree.load(dumped["tree"])
         self.pci.load(dumped["pci"])
+        self.usb.load(dumped["usb"])
         self.faults.load(dumped["faults"])
         self.tree.hung = list(dumped["hung"])
         self.processes.open = dict(dumped["open"])
