@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from hostlerd.decide import life
 from hostlerd.decide.leaving import leave, refuse_unload
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition
@@ -43,10 +44,10 @@ class Gate:
     steps: list[Step] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
 
-    def refuse(self, function: Function, reason: str, remedy: str) -> None:
+    def refuse(self, function: Function, reason: str, remedy: str, *, in_use: bool = True) -> None:
         self.refusals.append(
             Refusal(
-                object=function.address, reason=reason, remedy=remedy, claim=self.domain.uuid, in_use=True
+                object=function.address, reason=reason, remedy=remedy, claim=self.domain.uuid, in_use=in_use
             )
         )
 
@@ -138,6 +139,8 @@ def decide_gate(
             _clear(gate, function, holder)
     if not gate.steps and not gate.questions and not gate.refusals:
         _kernel_clients(gate, leaving, {f.address: settings.device(f) for f in leaving})
+    if not gate.steps and not gate.questions and not gate.refusals:
+        _dead(gate, take)
     return _once(gate)
 
 
@@ -148,6 +151,27 @@ def _once(gate: Gate) -> Gate:
         steps.setdefault((step.kind, step.object), step)
     gate.steps, gate.questions = list(steps.values()), list(dict.fromkeys(gate.questions))
     return gate
+
+
+def _dead(gate: Gate, take: Iterable[str]) -> None:
+    """A card that answers nothing is no use to a guest, and its drivers may hang."""
+    observed, uuid = gate.observed, gate.domain.uuid
+    free = [a for a in take if observed.functions[a].readable]
+    gate.questions += [Question(kind="alive", object=a) for a in free if a not in observed.alive]
+    claim = observed.ledger.claims.get(uuid)
+    attempt = str(claim.since) if claim is not None else ""
+    for address in free:
+        function, policy = observed.functions[address], gate.policies[address]
+        if observed.alive.get(address) is not False or gate.steps:
+            continue
+        others = life.behind_the_same_bridge(observed, function, free)
+        if not life.may_be_tried(observed, address, policy, attempt):
+            gate.refuse(function, life.dead(address), life.REMEDY, in_use=False)
+        elif policy.recover == "reset" and others:
+            reason = f"{life.dead(address)}, and a reset of its bus would hit {', '.join(others)}, too"
+            gate.refuse(function, reason, life.REMEDY, in_use=False)
+        else:
+            gate.steps += life.recover(observed, function, policy.recover, attempt, uuid, free)
 
 
 def _stuck_screen(gate: Gate, function: Function) -> None:

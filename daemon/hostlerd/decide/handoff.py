@@ -8,10 +8,12 @@ cleared last, for the same reason; a driver whose module has gone meanwhile is l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from hostlerd.decide import life
+from hostlerd.decide.bars import forgotten, grow, shrink
 from hostlerd.decide.gate import must_let_go
+from hostlerd.decide.life import decide_removed
 from hostlerd.decide.ownership import VFIO, Ownership, Want
 from hostlerd.decide.screen import let_go
 from hostlerd.decide.vfio import VfioDrivers
@@ -21,6 +23,7 @@ from hostlerd.model.ledger import DeviceRecord, UnloadedRecord
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import CheckFree, LoadModule, Override, Probe, Step, Unbind, UnloadModule
 from hostlerd.model.questions import Question
+from hostlerd.model.settings import DevicePolicy, Settings
 
 NO_DRIVER = "none"
 """No driver has this name, so no driver matches (Documentation/ABI/testing/sysfs-bus-pci, driver_override)."""
@@ -34,6 +37,8 @@ class _Phases:
         self.check: list[Step] = []
         self.screen: list[Step] = []
         self.unbind: list[Step] = []
+        self.bars: list[Step] = []
+        self.alive: list[Step] = []
         self.load: list[Step] = []
         self.probe: list[Step] = []
         self.clear: list[Step] = []
@@ -44,6 +49,8 @@ class _Phases:
             *self.check,
             *self.screen,
             *self.unbind,
+            *self.alive,
+            *self.bars,
             *self.load,
             *self.probe,
             *self.clear,
@@ -59,15 +66,17 @@ class Handoff:
     questions: list[Question]
 
 
-def decide_handoff(
-    observed: Observed, own: Ownership, homes: Mapping[str, str], vfio: VfioDrivers
-) -> Handoff:
-    """`homes`: the driver to return to, where policy names one."""
+def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio: VfioDrivers) -> Handoff:
     questions: list[Question] = [*vfio.questions]
     back, there = _Phases(), _Phases()
-    settled: list[str] = []
+    removed, settled = decide_removed(observed)
+    settled += forgotten(observed)
+    back.override += removed
+    waiting = _revive(back, questions, observed, settings, own)
     for address, record in sorted(observed.ledger.devices.items()):
         if address in own.wants or address in own.holder or observed.ledger.untouchable(address):
+            continue
+        if address in waiting or address in observed.ledger.removed:
             continue
         on_vfio = address in observed.functions and observed.functions[address].on_vfio
         if on_vfio and address not in observed.holders:
@@ -78,12 +87,22 @@ def decide_handoff(
             settled.append(
                 address
             )  # it is gone, or the address is another card's now: nothing left to put back
-        elif not _return(back, observed, function, record, homes.get(address)):
+            continue
+        policy = life.policy_of(observed, settings, function)
+        bars, asked, done = shrink(observed, function)
+        back.bars += bars
+        questions += asked
+        settled += done
+        if not _return(back, observed, function, record, policy) and not bars and not asked:
             settled.append(address)
     for address, want in sorted(own.wants.items()):
         function = observed.functions.get(address)
         if function is not None and not want.waits and not observed.ledger.untouchable(address):
             _take(there, observed, function, want, vfio.of.get(address, VFIO))
+            if want.place == "vfio" and not function.on_vfio:
+                bars, asked = grow(observed, function, want, settings.device(function))
+                there.bars += bars
+                questions += asked
     if vfio.loads:  # until these are in, nobody knows what to override with
         there = _Phases()
         there.load += vfio.loads.values()
@@ -103,6 +122,43 @@ def decide_handoff(
             )
         )
     return Handoff(steps=steps + taking, settled=settled, questions=questions)
+
+
+def _revive(
+    phases: _Phases, questions: list[Question], observed: Observed, settings: Settings, own: Ownership
+) -> set[str]:
+    """What has left VFIO and does not answer is tried to be woken, once. Returns who waits for that, or for an answer."""
+    ledger, functions = observed.ledger, observed.functions
+    freed = [
+        functions[a]
+        for a, record in ledger.devices.items()
+        if a in functions
+        and functions[a].driver is None
+        and functions[a].readable
+        and a not in own.wants
+        and a not in own.holder
+        and not ledger.untouchable(a)
+        and (record.driver is not None or record.any_driver)
+    ]
+    unknown = [f.address for f in freed if f.address not in observed.alive]
+    questions += [Question(kind="alive", object=address) for address in unknown]
+    waiting, slots = set(unknown), set[str]()
+    for function in freed:
+        policy = life.policy_of(observed, settings, function)
+        if observed.alive.get(function.address) is not False or function.slot in slots:
+            continue
+        how = "no" if policy is None else policy.recover
+        free = [f.address for f in freed]
+        others = life.behind_the_same_bridge(observed, function, free) if how == "reset" else []
+        if others or not life.may_be_tried(observed, function.address, policy, life.HOME):
+            check = life.check(observed, function, policy, hopeless=True, others=others)
+            phases.alive.append(check)
+            waiting.add(function.address)
+            continue
+        slots.add(function.slot)
+        waiting |= {f.address for f in freed if f.slot == function.slot}
+        phases.alive += life.recover(observed, function, how, life.HOME, None, free)
+    return waiting
 
 
 def _unload(phases: _Phases, observed: Observed, own: Ownership) -> None:
@@ -255,11 +311,15 @@ def _adopt(function: Function, want: Want) -> Override:
 
 
 def _return(
-    phases: _Phases, observed: Observed, function: Function, record: DeviceRecord, wanted: str | None
+    phases: _Phases,
+    observed: Observed,
+    function: Function,
+    record: DeviceRecord,
+    policy: DevicePolicy | None,
 ) -> bool:
     """Add the steps back; False where there is none to take, because it is as it was or no longer ours to change."""
     why = "nobody claims it any more"
-    home, ours = wanted or record.driver, record.ours.split()
+    home, ours = (policy.driver if policy is not None else None) or record.driver, record.ours.split()
     if (
         home is not None
         and home not in observed.drivers
@@ -275,6 +335,8 @@ def _return(
             override = aim
         if function.driver is not None:
             phases.unbind.append(Unbind(object=function.address, before=function.driver, after=None, why=why))
+            if home is not None or record.any_driver:
+                phases.alive.append(life.check(observed, function, policy))
         if home is not None:
             phases.probe.append(Probe(object=function.address, before=None, after=home, why=why))
         elif record.any_driver or record.driver is not None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from hostlerd.decide.attributes import Wish
 from hostlerd.decide.gate import must_let_go
 from hostlerd.decide.ownership import Ownership
+from hostlerd.decide.reset import reset_path, reset_value
 from hostlerd.model.observed import Observed
 from hostlerd.model.settings import Settings
 
@@ -27,6 +28,8 @@ def wishes(observed: Observed, settings: Settings, own: Ownership) -> Iterator[W
         if awake and (policy is None or policy.power == "auto"):
             yield Wish(path=f"{DEVICES}/{address}/power/control", value="on", why=why)
             yield Wish(path=f"{DEVICES}/{address}/d3cold_allowed", value="0", why=why)
+        if awake and policy is not None and (policy.reset or policy.recover == "reset"):
+            yield Wish(path=reset_path(address), value=reset_value(observed, address, policy), why=why)
     yield from _consoles(observed, own)
 
 

@@ -12,6 +12,7 @@ from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
+from hostlerd.model.memory import Bar
 from hostlerd.model.usb import UsbDevice
 
 RUNS = ("active", "activating", "reloading")
@@ -26,7 +27,8 @@ class Observed:
 
     What only questions bring (model/questions), each absent where it was not asked: `holders` and `grips` by address,
     `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is
-    the best), `platform` by device (its driver; empty for none, None: there is no such device).
+    the best), `platform` by device (its driver; empty for none, None: there is no such device), `bars` and
+    `alive` by address.
     """
 
     topology: Topology
@@ -44,6 +46,8 @@ class Observed:
     units: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Variant | None] = field(default_factory=dict)
     platform: Mapping[str, str | None] = field(default_factory=dict)
+    bars: Mapping[str, tuple[Bar, ...]] = field(default_factory=dict)
+    alive: Mapping[str, bool] = field(default_factory=dict)
     known: Mapping[str, Known] = field(default_factory=dict)
 
     @property

@@ -61,6 +61,7 @@ _DESKTOP_FUNCTIONS = (
         bridge="0000:00:01.0",
         group=14,
         boot_vga=False,
+        resets=("flr", "bus"),
         bars=(
             Bar(index=0, size=256, sizes=0b0111_1111_0000_0000),
             Bar(index=2, size=2, sizes=0b0001_1111_1110),

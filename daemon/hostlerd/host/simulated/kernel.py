@@ -31,9 +31,12 @@ from hostlerd.model.holders import SOUND_CONTROL, SOUND_SERVERS
 _DEVICE = re.compile(r"/sys/devices/pci.*/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/(.+)")
 _USB = re.compile(r"/sys/devices/pci.*/(\d+-[\d.]+)/authorized")
 _DRIVER = re.compile(r"/sys/bus/pci/drivers/([^/]+)/(bind|unbind|new_id|remove_id)")
+_DEVICE_FILES = ("driver_override", "remove", "sriov_numvfs", "reset", "reset_method", "reset_subordinate",
+                 "power/control", "d3cold_allowed")  # fmt: skip
+_RESIZE = re.compile(r"resource(\d)_resize")
 _PLATFORM = re.compile(r"/sys/bus/platform/drivers/([^/]+)/(bind|unbind)")
 _PLAIN = re.compile(
-    r"/sys/devices/pci.*/(power/control|d3cold_allowed|reset_method|sriov_drivers_autoprobe|reset|rescan)"
+    r"/sys/devices/pci.*/(sriov_drivers_autoprobe|rescan)"
     r"|/sys/.*/vtconsole/vtcon\d+/bind"
     r"|/sys/devices/system/node/node\d+/hugepages/.*/nr_hugepages"
 )
@@ -74,6 +77,7 @@ class Kernel:
         self.tree.put("/proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/vda1 ro quiet\n")
         self.tree.put("/proc/version", f"Linux version {release}\n")
         self.tree.folder("/sys/class/iommu")
+        self.tree.folder("/sys/bus/platform/devices")
         if self.iommu:
             self.tree.folder("/sys/class/iommu/ivhd0")
         if match := re.match(r"(\d+)\.(\d+)", release):
@@ -95,6 +99,12 @@ class Kernel:
 
     def read(self, path: str) -> bytes:
         """Raises OSError, and tree.WouldHang where the kernel does not return."""
+        real = self.tree.real(path)
+        if (match := _DEVICE.fullmatch(real)) and match[2] == "config":
+            # pci_read_config wakes the function for the read (pci_config_pm_runtime_get) and lets it sleep again.
+            spec = self.pci.devices[match[1]].spec
+            ids = spec.vendor.to_bytes(2, "little") + spec.device.to_bytes(2, "little")
+            return b"\xff" * 64 if self.pci.is_dead(match[1]) else ids.ljust(64, b"\0")
         return self.tree.read(path).encode()
 
     # --- writes
@@ -138,10 +148,15 @@ class Kernel:
             action(match[1], text.strip())
         elif real == "/sys/bus/pci/drivers_probe":
             self.pci.drivers_probe(text.strip())
+        elif real == "/sys/bus/pci/rescan":
+            for address in self.pci.found_again():
+                self._coldplug(self.pci.devices[address].spec)
         elif real == "/sys/bus/pci/drivers_autoprobe":
             self.pci.autoprobe = not text.startswith("0")
             self.tree.put(real, f"{int(self.pci.autoprobe)}\n")
-        elif (match := _DEVICE.fullmatch(real)) and match[2] in ("driver_override", "remove", "sriov_numvfs"):
+        elif (match := _DEVICE.fullmatch(real)) and (
+            match[2] in _DEVICE_FILES or _RESIZE.fullmatch(match[2])
+        ):
             self._device(match[1], match[2], text)
         elif match := _USB.fullmatch(real):
             self.usb.authorize(match[1], text)
@@ -159,7 +174,15 @@ class Kernel:
             case "driver_override":
                 self.pci.driver_override(address, text)
             case "remove":
-                self.pci.vanish(address)
+                self.pci.remove(address)
+            case "reset" | "reset_subordinate":
+                self.pci.reset(address, below=name == "reset_subordinate")
+            case "reset_method":
+                self.pci.reset_method(address, text)
+            case "power/control" | "d3cold_allowed":
+                self.pci.power(address, name, text.strip())
+            case _ if match := _RESIZE.fullmatch(name):
+                self.pci.resize(address, int(match[1]), text)
             case _:
                 self.pci.virtual_functions(address, text.strip())
 
@@ -247,6 +270,8 @@ class Kernel:
 
     def cause(self, fault: str, obj: str, value: str) -> None:
         self.faults.cause(fault, obj, value)
+        if fault == "d3cold":
+            self.pci.fall_asleep(obj)
         self.pci.count_users()
         self.settle()
 

@@ -25,7 +25,7 @@ HOME = {GPU: "amdgpu", AUDIO: "snd_hda_intel", USB: "xhci_hcd"}
 def plan(state: Observed, settings: Settings | None = None) -> tuple[list[Step], list[str]]:
     settings = settings or Settings()
     own = decide_ownership(state, settings)
-    handoff = decide_handoff(state, own, {}, decide_vfio(state, settings, own))
+    handoff = decide_handoff(state, settings, own, decide_vfio(state, settings, own))
     assert not handoff.questions
     return handoff.steps, handoff.settled
 
@@ -84,7 +84,13 @@ def test_the_way_back_aims_at_the_home_driver_and_clears_last():
     released = replace(there, ledger=replace(there.ledger, claims={}))
     steps, _ = plan(released)
     mine = [(s.kind, s.after) for s in steps if s.object == GPU]
-    assert mine == [("override", "amdgpu"), ("unbind", None), ("probe", "amdgpu"), ("override", None)]
+    assert mine == [
+        ("override", "amdgpu"),
+        ("unbind", None),
+        ("check-alive", "alive"),
+        ("probe", "amdgpu"),
+        ("override", None),
+    ]
 
 
 def test_there_and_back_is_as_before():
