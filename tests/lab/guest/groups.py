@@ -7,6 +7,7 @@ from . import (
     boot,
     bus,
     events,
+    firmware_screen,
     in_use,
     kills,
     kinds,
@@ -18,6 +19,7 @@ from . import (
     smoke,
     stuck,
     usb_rules,
+    variants,
     wedged,
 )
 from .report import Scenario
@@ -39,6 +41,8 @@ GROUPS: dict[str, Group] = {
     "smoke": Group(scenarios=smoke.SCENARIOS, product=False),
     "facts": Group(scenarios=(*stuck.SCENARIOS, *kinds.SCENARIOS), product=False),
     "screen": Group(scenarios=screen.SCENARIOS, product=False, firmware="ovmf"),
+    "firmware_screen": Group(scenarios=firmware_screen.SCENARIOS, firmware="ovmf"),
+    "variants": Group(scenarios=variants.SCENARIOS),
     "main": Group(scenarios=main.SCENARIOS),
     "sharing": Group(scenarios=sharing.SCENARIOS, limit=2400.0),
     "events": Group(scenarios=(*bus.SCENARIOS, *events.SCENARIOS)),
