@@ -108,6 +108,8 @@ def is_gone(host: Host, step: Step) -> bool:
         return platform_driver(host.files, step.object) is None
     if isinstance(step, AttachUsb):
         return usb.is_gone(host, step.device)
-    if isinstance(step, SetAttribute | ResizeBar):
+    if isinstance(step, ResizeBar):
+        return devices.is_gone(host, step.address)
+    if isinstance(step, SetAttribute):
         return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

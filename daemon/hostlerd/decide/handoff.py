@@ -1,9 +1,10 @@
 """The steps that bring each PCI function to who should have it.
 
 Pure. Order, over all devices of a plan: override all, look once more who has one open, let the boot framebuffer go,
-unbind all (or unload the driver), probe all. With the override first, nothing else can grab a device between its unbind and its probe; unbinding
-all before probing any makes every group viable at once. On the way back the override is aimed at the home driver and
-cleared last, for the same reason; a driver whose module has gone meanwhile is loaded before the probe.
+unbind all (or unload the driver), resize BARs, probe all. With the override first, nothing else can grab a device
+between its unbind and its probe; unbinding all before probing any makes every group viable at once. On the way back the
+override is aimed at the home driver and cleared last, for the same reason; no driver is given a card that does not
+answer; a driver whose module has gone meanwhile is loaded before the probe.
 """
 
 from __future__ import annotations
@@ -72,11 +73,12 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
     removed, settled = decide_removed(observed)
     settled += forgotten(observed)
     back.override += removed
+    being_found = {r.address for r in observed.ledger.removed.values() if r.address not in observed.functions}
     waiting = _revive(back, questions, observed, settings, own)
     for address, record in sorted(observed.ledger.devices.items()):
         if address in own.wants or address in own.holder or observed.ledger.untouchable(address):
             continue
-        if address in waiting or address in observed.ledger.removed:
+        if address in waiting or address in being_found:
             continue
         on_vfio = address in observed.functions and observed.functions[address].on_vfio
         if on_vfio and address not in observed.holders:
@@ -127,7 +129,7 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
 def _revive(
     phases: _Phases, questions: list[Question], observed: Observed, settings: Settings, own: Ownership
 ) -> set[str]:
-    """What has left VFIO and does not answer is tried to be woken, once. Returns who waits for that, or for an answer."""
+    """What has left VFIO and does not answer may be woken, once. Returns who waits for that, or for an answer."""
     ledger, functions = observed.ledger, observed.functions
     freed = [
         functions[a]
@@ -157,7 +159,7 @@ def _revive(
             continue
         slots.add(function.slot)
         waiting |= {f.address for f in freed if f.slot == function.slot}
-        phases.alive += life.recover(observed, function, how, life.HOME, None, free)
+        phases.alive += life.recover(function, how, free, attempt=life.HOME)
     return waiting
 
 

@@ -26,9 +26,9 @@ class Observed:
     `known`: what is remembered of the card at an address. `usb`: by port, without hubs.
 
     What only questions bring (model/questions), each absent where it was not asked: `holders` and `grips` by address,
-    `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is
-    the best), `platform` by device (its driver; empty for none, None: there is no such device), `bars` and
-    `alive` by address.
+    `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say),
+    `variants` by address (None: vfio-pci is the best), `platform` by device (its driver; empty for none, None: there is
+    no such device), `bars` and `alive` by address.
     """
 
     topology: Topology

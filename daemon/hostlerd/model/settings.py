@@ -10,7 +10,6 @@ from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
 from hostlerd.model.usb import UsbDevice
 
-
 RESETS = ("device_specific", "acpi", "flr", "af_flr", "pm", "bus", "cxl_bus")
 """The kernel's names, as reset_method has them (drivers/pci/pci.c, pci_reset_fn_methods)."""
 

@@ -16,9 +16,9 @@ from hostlerd.model.devices import Function
 from hostlerd.model.holders import Holder
 from hostlerd.model.observed import Observed
 from hostlerd.model.questions import Question
+from hostlerd.observe.awake import answering, resizable
 from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import holders, look_for_holders
-from hostlerd.observe.awake import answering, resizable
 from hostlerd.observe.reading import text
 from hostlerd.observe.screen import platform_driver
 from hostlerd.observe.variants import variants

@@ -1,4 +1,4 @@
-"""The card of the boot framebuffer, through the product: consoles, efifb and the display manager go first, and come back.
+"""The card of the boot framebuffer: consoles, efifb and the display manager go before it does, and come back.
 
 The machine is started by OVMF and bochs is not loaded; see `screen` for what happens when nobody takes care.
 """

@@ -1,9 +1,8 @@
 """A VFIO driver made for a card (labvfio, for 01:00.0): taken by itself where libvirt knows such drivers."""
 
 from . import modules, pci, service, snapshot
-from .domains import Domain
+from .domains import Domain, libvirt_version
 from .jobs import RETURNED, check_returned
-from .kinds import libvirt_version
 from .report import Report, scenario
 
 CARD, SOUND = "0000:01:00.0", "0000:01:00.1"
@@ -13,7 +12,9 @@ def _policy(driver: str) -> str:
     return f'[[device]]\nname = "card"\nmatch = {{ address = "{CARD}" }}\nvfio_driver = "{driver}"\n'
 
 
-@scenario("starts", "on the driver that libvirt accepts", "its sound is on vfio-pci", "both on VFIO", *RETURNED)
+@scenario(
+    "starts", "on the driver that libvirt accepts", "its sound is on vfio-pci", "both on VFIO", *RETURNED
+)
 def by_itself(report: Report) -> None:
     before = snapshot.take()
     with Domain(name="variant", hostdevs=(CARD,), managed=False).defined() as domain:
@@ -22,7 +23,9 @@ def by_itself(report: Report) -> None:
             wanted = modules.VARIANT if libvirt_version() >= (10, 0) else "vfio-pci"
             report.equal("on the driver that libvirt accepts", pci.driver(CARD), wanted)
             report.equal("its sound is on vfio-pci", pci.driver(SOUND), "vfio-pci")
-            report.check("both on VFIO", pci.on_vfio(CARD) and pci.on_vfio(SOUND), pci.describe([CARD, SOUND]))
+            report.check(
+                "both on VFIO", pci.on_vfio(CARD) and pci.on_vfio(SOUND), pci.describe([CARD, SOUND])
+            )
             domain.destroy()
         check_returned(report, before)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hostler.errors import BadInput
-from hostlerd.host.simulated.cpus import Processors
 from hostlerd.host.simulated.bars import Bar
+from hostlerd.host.simulated.cpus import Processors
 from hostlerd.host.simulated.functions import FunctionSpec
 from hostlerd.host.simulated.screen import ScreenSpec
 
