@@ -7,6 +7,7 @@ step and every refusal says why.
 
 from __future__ import annotations
 
+from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.isolation import decide_isolation
 from hostlerd.decide.ownership import decide_ownership, owners
@@ -33,7 +34,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     pins, unpinned = decide_pins(observed, domains, placements, housekeeping)
     rules, files = decide_rule(observed, settings)
     return Plan(
-        steps=(*rules, *device_steps, *masks, *pins),
+        steps=(*rules, *device_steps, *masks, *pins, *decide_fallback(observed, settings, own)),
         refusals=(*own.refusals, *crowding, *impossible),
         settled=(*devices, *units, *unpinned, *files),
         owners=owners(observed, own),

@@ -24,7 +24,6 @@ from hostlerd.model.edits import GpuChange, SliceChoice
 
 DOMAIN = f"{METADATA_NAMESPACE} domain"
 SLICE = f"{METADATA_NAMESPACE} slice"
-DEFAULT_MODEL = "virtio"
 _PASSWORD = re.compile(r"""(passwd=)('[^']*'|"[^"]*")""")
 
 GRAPHICS = (
@@ -35,15 +34,16 @@ GRAPHICS = (
 
 def set_gpu(document: Document, change: GpuChange) -> None:
     """Make the change in the document."""
-    wanted = {f"pci {address}" for address in change.pci}
     chosen = _same_slice(document, change.slice)
+    functions = change.pci if chosen is None or chosen.vf is None else (chosen.vf,)
+    wanted = {f"pci {address}" for address in functions}
     if chosen is not None and chosen.uuid is not None:
         wanted.add(f"mdev {chosen.uuid}")
-    leaving = {f"pci {address}" for address in change.leave}
+    leaving = {f"pci {address}" for address in (*change.leave, *(s.vf for s in slices(document)))}
     while (gone := _one_to_go(document, wanted, leaving)) is not None:
         document.cut("devices", gone)
     present = {identity(device) for device in document.children("devices")}
-    for address in change.pci:
+    for address in functions:
         if f"pci {address}" not in present:
             document.put("devices", _pci(address), after="hostdev")
     if chosen is not None and chosen.uuid is not None and f"mdev {chosen.uuid}" not in present:
@@ -101,12 +101,13 @@ def slices(document: Document) -> list[SliceChoice]:
 
 def _same_slice(document: Document, asked: SliceChoice | None) -> SliceChoice | None:
     """What the domain has if that is what is asked for: a new UUID would be a new device to its guest."""
-    if asked is None or asked.uuid is None:
-        return asked
+    if asked is None:
+        return None
     present = {identity(device) for device in document.children("devices")}
     for known in slices(document):
         same = known.type == asked.type and asked.parent in (None, known.parent)
-        if same and f"mdev {known.uuid}" in present:
+        device = f"mdev {known.uuid}" if asked.vf is None else f"pci {known.vf}"
+        if same and device in present:
             return known
     return asked
 
@@ -143,8 +144,8 @@ def _set_display(document: Document, change: GpuChange) -> None:
         if not change.video and (shown or not videos):
             _replace_videos(document, "none")
         return
-    if not shown or (change.model is not None and change.model not in shown):
-        _replace_videos(document, change.model or DEFAULT_MODEL)
+    if not shown or (change.model not in shown and not change.keep_model):
+        _replace_videos(document, change.model)
     if not any(device.tag == "graphics" for device in document.children("devices")):
         document.put("devices", GRAPHICS, after="input")
 

@@ -34,15 +34,16 @@ class SliceChoice:
 class GpuChange:
     """How a domain is to have its GPU. `leave`: PCI hostdevs that were its GPU and go if they are not in `pci`.
 
-    `pci`: addresses it is to have, function 0 first. `model`: of the emulated display; None keeps the one that is
-    there, if any. `video`: False leaves the guest without an emulated display.
+    `pci`: addresses it is to have, function 0 first. `model`: of the emulated display where it needs one;
+    `keep_model`: one that is there may be of another model. `video`: False leaves the guest without one.
     """
 
     way: Way
     leave: frozenset[str] = frozenset()
     pci: tuple[str, ...] = ()
     slice: SliceChoice | None = None
-    model: Model | None = None
+    model: Model = "virtio"
+    keep_model: bool = True
     video: bool = True
 
 

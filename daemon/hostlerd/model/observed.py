@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hostlerd.model.cpus import Topology
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Snapshot
+from hostlerd.model.edits import NO_EDITS, Edits
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
 
@@ -17,6 +18,7 @@ class Observed:
     """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none.
 
     `open`: of the devices that would leave VFIO, those that a process has open, to that process for people.
+    `edits`: ours of domain definitions.
     """
 
     topology: Topology
@@ -28,3 +30,4 @@ class Observed:
     kernel: tuple[int, int] = (0, 0)
     rule: str | None = None
     open: Mapping[str, str] = field(default_factory=dict)
+    edits: Edits = field(default_factory=lambda: NO_EDITS)

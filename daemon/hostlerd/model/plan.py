@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.edits import GpuChange
 from hostlerd.model.ledger import DeviceRecord, FileRecord, GroupRecord, PinRecord
 
 Lane = Literal["host", "libvirt"]
@@ -93,6 +94,20 @@ class Pin(Step):
     index: int = 0
     cpus: CpuSet
     record: PinRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditDefinition(Step):
+    """Change how a domain's definition gives it its GPU, or (`change` None) take hostler's last edit of it back.
+
+    Its record is kept in /var/lib/hostler, as a definition outlives the journal. `lacks`: what it has to do without.
+    """
+
+    kind: ClassVar[str] = "definition"
+    lane: ClassVar[Lane] = "libvirt"
+    uuid: str
+    change: GpuChange | None
+    lacks: tuple[str, ...] = ()
 
 
 HOST_STEPS = (LoadModule, Override, Unbind, Probe, AllowCpus, WriteRule)

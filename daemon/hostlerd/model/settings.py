@@ -24,6 +24,9 @@ class DomainPolicy:
     prefer: Literal["vcache", "frequency", "none"] = "none"
     profile: Literal["balanced", "latency", "realtime", "none"] = "balanced"
     rebalance: bool = True
+    fallback: Literal["emulated", "none"] = "none"
+    """What its definition becomes while its GPU is missing or another domain's."""
+    fallback_model: Literal["virtio", "qxl", "bochs"] = "virtio"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 
 from hostler.errors import HostlerError, Wedged
+from hostlerd.act.definitions import Definitions
 from hostlerd.act.journal import Journal
 from hostlerd.decide import decide
 from hostlerd.host import Host
@@ -47,6 +48,7 @@ class Shared:
     observe: Observe
     tell: Tell
     publish: Publish
+    definitions: Definitions
     look_at_host: Latch = field(default_factory=Latch)
     look_at_domains: Latch = field(default_factory=Latch)
     asked: trio.Event = field(default_factory=trio.Event)
@@ -71,7 +73,7 @@ class Shared:
         self.asked = trio.Event()
 
     async def look(self) -> Observed:
-        return await self.observe(self.journal, self.snapshot)
+        return replace(await self.observe(self.journal, self.snapshot), edits=self.definitions.edits)
 
     async def look_and_decide(self) -> tuple[Observed, Plan]:
         """What would leave VFIO is looked at once more: what a process has open there stays, whoever runs."""
@@ -94,8 +96,10 @@ class Shared:
         return decide(observed, self.settings)
 
     def seen(self, observed: Observed) -> Observed:
-        """An observation with what is known by now of domains and of the journal."""
-        return replace(observed, snapshot=self.snapshot, ledger=self.journal.ledger)
+        """An observation with what is known by now of domains, of the journal and of edits."""
+        return replace(
+            observed, snapshot=self.snapshot, ledger=self.journal.ledger, edits=self.definitions.edits
+        )
 
     def forget_domain(self, uuid: str) -> None:
         """A domain that released its devices does not run, whatever an older snapshot says."""

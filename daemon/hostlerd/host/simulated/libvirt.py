@@ -103,6 +103,34 @@ class SimulatedLibvirt:
         await self._pin(uuid, "iothreadpin", iothread, cpus)
         self._kernel.done(f"iothreadpin {iothread} of {uuid}", format_cpu_list(cpus))
 
+    async def definition_xml(self, uuid: str) -> str:
+        await self.libvirtd.answer(self.limit)
+        domain = self._by_uuid(uuid)
+        if domain.inactive is None:
+            raise HostFailed("Requested operation is not valid: domain is transient")
+        return domain.inactive
+
+    async def redefine(self, uuid: str, xml: str) -> None:
+        """virDomainDefineXMLFlags; a domain that runs keeps its live XML."""
+        self._kernel.begin()
+        await self.libvirtd.answer(self.limit)
+        domain = self._by_uuid(uuid)
+        if self._kernel.faults.get("define-fails", domain.name) is not None:
+            raise HostFailed("XML document failed to validate against schema", data={"object": uuid})
+        _, found, text = domain_text.defined(xml)
+        if found != uuid or domain.inactive is None:
+            raise HostFailed(f"operation failed: domain '{domain.name}' already exists with uuid {uuid}")
+        self._parse(text)
+        domain.inactive = domain_text.filled_in(text)
+        self._kernel.done(f"definition of {uuid}", "")
+        self._event(domain.name, "defined")
+
+    async def plug(self, uuid: str, device: str) -> None:
+        await self.attach_device(self._by_uuid(uuid).name, device)
+
+    async def unplug(self, uuid: str, device: str) -> None:
+        await self.detach_device(self._by_uuid(uuid).name, domain_text.device_hostdev(device).address)
+
     # --- virsh
 
     async def define(self, xml: str, *, autostart: bool = False) -> str:
@@ -307,9 +335,7 @@ class SimulatedLibvirt:
 
     async def _pin(self, uuid: str, kind: str, number: int, cpus: CpuSet) -> None:
         await self.libvirtd.answer(self.limit)
-        domain = next((d for d in self.domains.values() if d.uuid == uuid), None)
-        if domain is None:
-            raise HostFailed(f"Domain not found: no domain with matching uuid '{uuid}'")
+        domain = self._by_uuid(uuid)
         if domain.live is None or domain.state != "running":
             raise HostFailed("Requested operation is not valid: domain is not running")
         count = domain_text.vcpus(domain.live)
@@ -337,6 +363,12 @@ class SimulatedLibvirt:
         if name not in self.domains:
             raise BadInput(f"Domain not found: no domain with matching name '{name}'")
         return self.domains[name]
+
+    def _by_uuid(self, uuid: str) -> Domain:
+        domain = next((d for d in self.domains.values() if d.uuid == uuid), None)
+        if domain is None:
+            raise HostFailed(f"Domain not found: no domain with matching uuid '{uuid}'")
+        return domain
 
     def _active(self, name: str) -> Domain:
         domain = self._domain(name)
