@@ -31,7 +31,7 @@ READ_METHODS = ("hello", "status", "devices", "cpus", "domains", "plan", "subscr
 CHANGE_METHODS = ("prepare", "release", "hook", "reload", "retry", "gpu")
 """`prepare` {"name", "xml"} -> {"devices": [...]} | `release` {"name", "xml"} -> {} | `hook` {"name", "operation",
 "sub_operation"} -> {} | `reload` {} -> {"changed": bool} | `retry` {"object"} -> {} |
-`gpu` {"domain", "way": "passthrough" | "slice" | "emulated" | "undo", "what"?, "model"?, "video"?, "live"?, "dry_run"?} ->
-{"domain", "uuid", "changed": bool, "diff", "before", "after", "notes": [...]}"""
+`gpu` {"domain", "way": "passthrough" | "slice" | "emulated" | "undo", "what"?, "model"?, "video"?, "live"?,
+"dry_run"?} -> {"domain", "uuid", "changed": bool, "diff", "before", "after", "notes": [...]}"""
 SIMULATE_METHOD = "simulate"
 """Only a simulated host's daemon has it: {"action", ...} drives its libvirt, its slots and its faults."""

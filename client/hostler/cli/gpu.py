@@ -13,7 +13,7 @@ SPEC = Spec(
 Change how a domain has its GPU, in its definition: from its next start on.
 
   passthrough DEV  the whole card: an address, the name of a [[device]] section, or a part of the card's name
-  slice TYPE       a mediated device of this type (TYPE@PARENT: of this card), or vf:ADDRESS, a virtual function of a card
+  slice TYPE       a mediated device of this type (TYPE@PARENT: of this card), or vf:CARD: one of its virtual functions
   emulated         no card: a display that QEMU emulates, shown by VNC on this machine
   undo             take the last change back; what was changed by others meanwhile stays
 
@@ -23,7 +23,11 @@ A domain that runs is refused, but for --live, where libvirt can plug the device
     options=(
         Option("--dry-run", "show the difference and change nothing"),
         Option("--live", "in the running domain, too; the device must be on VFIO already"),
-        Option("--model", "with emulated: virtio, qxl or bochs (virtio where there is no display yet)", value="MODEL"),
+        Option(
+            "--model",
+            "with emulated: virtio, qxl or bochs (virtio where there is no display yet)",
+            value="MODEL",
+        ),
         Option("--no-video", "with passthrough and slice: no emulated display besides"),
     ),
 )

@@ -101,7 +101,9 @@ def _edit(edit: Mapping[str, object]) -> list[str]:
         return []
     change = f"{clean(edit.get('before'))} -> {clean(edit.get('after'))}"
     if edit.get("by") == "fallback":
-        return [f"fallback in force ({change}) until {' '.join(texts_of(edit.get('waits_for')))} is there and free"]
+        return [
+            f"fallback in force ({change}) until {' '.join(texts_of(edit.get('waits_for')))} is there and free"
+        ]
     return [f"changed by hostler ({change}); `hostler gpu NAME undo` takes it back"]
 
 

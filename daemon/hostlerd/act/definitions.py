@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -33,6 +33,7 @@ FORM = 1
 READ_LIMIT = 5.0
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,27 +85,25 @@ class Definitions:
     async def edit(self, wish: Wish, *, dry_run: bool = False, live: bool = False) -> Outcome:
         """Make an edit, on top of those that are in force but for a fallback, which is taken back first.
 
-        `live`: of the domain that runs, too; Refused where libvirt cannot do that. Raises HostFailed and kin; then the definition is as it was.
+        `live`: of the domain that runs, too; Refused where libvirt cannot do that.
+        Raises HostFailed and kin; then the definition is as it was.
         """
         await self.wait_loaded()
         async with self._one:
-            with trio.CancelScope(shield=True):
-                return await self._edit(wish, dry_run=dry_run, live=live)
+            return await _uncut(self._edit(wish, dry_run=dry_run, live=live))
 
     async def take_back(self, uuid: str, *, dry_run: bool = False, live: bool = False) -> Outcome:
         """Undo the newest edit of a domain. Raises Refused where there is none."""
         await self.wait_loaded()
         async with self._one:
-            with trio.CancelScope(shield=True):
-                return await self._take_back(uuid, dry_run=dry_run, live=live)
+            return await _uncut(self._take_back(uuid, dry_run=dry_run, live=live))
 
     async def settle(self, uuids: Iterable[str]) -> None:
         """Of these domains: finish what a kill cut, forget what is not in force any more."""
         await self.wait_loaded()
         async with self._one:
             for uuid in [uuid for uuid in uuids if uuid in self._edits]:
-                with trio.CancelScope(shield=True):
-                    await self._settle(uuid)
+                await _uncut(self._settle(uuid))
 
     async def forget(self, uuid: str) -> None:
         """A domain that is not defined any more."""
@@ -164,7 +163,8 @@ class Definitions:
         below = self._edits.get(uuid, ())
         if not below:
             raise Refused(
-                "there is no edit of hostler's in this domain", remedy="`hostler domains NAME` shows what there is"
+                "there is no edit of hostler's in this domain",
+                remedy="`hostler domains NAME` shows what there is",
             )
         edit = below[-1]
         found = await self._host.hypervisor.definition_xml(uuid)
@@ -237,6 +237,14 @@ class Definitions:
             self._edits = {key: value for key, value in self._edits.items() if key != uuid}
 
 
+async def _uncut(what: Awaitable[T]) -> T:
+    """To its end, also when whoever asked has hung up."""
+    found: list[T] = []
+    with trio.CancelScope(shield=True):
+        found.append(await what)
+    return found[0]
+
+
 def _pluggable(changes: Iterable[Change]) -> list[Change]:
     """The changes as they can be made to a guest that runs. Raises Refused."""
     found: list[Change] = []
@@ -245,9 +253,12 @@ def _pluggable(changes: Iterable[Change]) -> list[Change]:
             continue  # our own note, or an empty parent: nothing of the guest's
         device = fragment(change.text)
         if device.tag != "hostdev" or device.get("type") != "pci":
-            what = "a slice, which is made before the start," if device.tag == "hostdev" else f"<{device.tag}>"
+            what = (
+                "a slice, which is made before the start," if device.tag == "hostdev" else f"<{device.tag}>"
+            )
             raise Refused(
-                f"libvirt cannot plug {what} into a domain that runs", remedy="stop the domain first, without --live"
+                f"libvirt cannot plug {what} into a domain that runs",
+                remedy="stop the domain first, without --live",
             )
         found.append(change)
     return found
@@ -276,11 +287,14 @@ def _load(files: Files) -> dict[str, tuple[Edit, ...]]:
                 raise ValueError(f"it has the form {kept['form']!r}")
             found[uuid] = tuple(_edit_of(value) for value in kept["edits"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.error("%s/%s makes no sense (%s): what it was about cannot be taken back", FOLDER, name, error)
+            log.error(
+                "%s/%s makes no sense (%s): what it was about cannot be taken back", FOLDER, name, error
+            )
     return found
 
 
-def _edit_of(value: Mapping[str, Any]) -> Edit:
-    changes = tuple(Change(**change) for change in value["changes"])
-    lists = {key: tuple(value[key]) for key in ("known", "lacks")}
-    return Edit(**{**value, **lists, "changes": changes})
+def _edit_of(value: Json) -> Edit:
+    """JSON knows no tuples. Raises KeyError, TypeError."""
+    value = {**value, "known": tuple(value["known"]), "lacks": tuple(value["lacks"])}
+    value["changes"] = tuple(Change(**change) for change in value["changes"])
+    return Edit(**value)

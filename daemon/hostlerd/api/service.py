@@ -19,13 +19,14 @@ from hostlerd.api import Json, Peer, Published
 from hostlerd.api.events import Events
 from hostlerd.decide.closure import companions
 from hostlerd.host import Host
+from hostlerd.model.edits import MODELS, Model
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
 from hostlerd.observe.domain_xml import parse_domain
 from hostlerd.observe.holders import holders
 from hostlerd.observe.names import device_names
 from hostlerd.reconcile import Reconciler
-from hostlerd.reconcile.gpu import GpuRequest
+from hostlerd.reconcile.gpu import ASKED, Asked, GpuRequest
 from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
 from hostlerd.report.domains import domain_json, edit_json, running_json
@@ -34,7 +35,7 @@ from hostlerd.report.plan import plan_json, status_json
 LOOK_LIMIT = 5.0
 """Seconds one look at the processes may take."""
 
-Word = TypeVar("Word", bound=str)
+T = TypeVar("T")
 Reload = Callable[[], Awaitable[bool]]
 Simulate = Callable[[str, Mapping[str, Any]], Awaitable[Json]]
 
@@ -237,8 +238,8 @@ class HostlerService:
 
 def _gpu_request(params: Mapping[str, Any]) -> GpuRequest:
     """Raises BadInput."""
-    way = _choice(params, "way", ("passthrough", "slice", "emulated", "undo"))
-    model = _choice(params, "model", ("virtio", "qxl", "bochs")) if params.get("model") else None
+    way: Asked = _choice(params, "way", ASKED)
+    model: Model | None = _choice(params, "model", MODELS) if params.get("model") else None
     if model is not None and way != "emulated":
         raise BadInput(f"a model is of an emulated display, not of {way}", remedy="leave out the model")
     flags: dict[str, bool] = {}
@@ -259,12 +260,12 @@ def _gpu_request(params: Mapping[str, Any]) -> GpuRequest:
     )
 
 
-def _choice(params: Mapping[str, Any], key: str, choices: tuple[Word, ...]) -> Word:
+def _choice(params: Mapping[str, Any], key: str, choices: tuple[T, ...]) -> T:
     value = params.get(key)
     for choice in choices:
         if value == choice:
             return choice
-    raise BadInput(f"the parameter {key!r} is one of {', '.join(choices)}, not {value!r:.40}")
+    raise BadInput(f"the parameter {key!r} is one of {', '.join(map(str, choices))}, not {value!r:.40}")
 
 
 def _text(params: Mapping[str, Any], key: str) -> str:

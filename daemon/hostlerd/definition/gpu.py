@@ -1,8 +1,8 @@
 """How a domain has its GPU, written into its XML.
 
-- *passthrough*: a `<hostdev>` for each function. No guest addresses: libvirt gives each a port of its own, which guests'
-  drivers take (virt-manager does the same). The emulated display stays unless it is not wanted: without it a guest
-  whose driver is not installed yet shows nothing at all.
+- *passthrough*: a `<hostdev>` for each function. No guest addresses: libvirt gives each a port of its own, which the
+  drivers of guests take (virt-manager does the same). The emulated display stays unless it is not wanted: without it a
+  guest whose driver is not installed yet shows nothing at all.
 - *slice*: an mdev `<hostdev>` with a UUID, or a virtual function's; which type and which parent is in our own element
   in `<metadata>`, so that it travels with the domain.
 - *emulated*: no such `<hostdev>`, and a display that somebody can look at, on this machine only.
@@ -26,9 +26,7 @@ DOMAIN = f"{METADATA_NAMESPACE} domain"
 SLICE = f"{METADATA_NAMESPACE} slice"
 _PASSWORD = re.compile(r"""(passwd=)('[^']*'|"[^"]*")""")
 
-GRAPHICS = (
-    "<graphics type='vnc' autoport='yes'>\n      <listen type='address' address='127.0.0.1'/>\n    </graphics>"
-)
+GRAPHICS = "<graphics type='vnc' autoport='yes'>\n      <listen type='address' address='127.0.0.1'/>\n    </graphics>"
 """VNC, not SPICE: QEMU is not built with SPICE everywhere any more (RHEL 9)."""
 
 

@@ -75,7 +75,9 @@ class Document:
             self.put("", f"<{path}>\n    {text}\n  </{path}>")
             return
         siblings = self.children(path)
-        last = max((i for i, sibling in enumerate(siblings) if sibling.tag == after), default=len(siblings) - 1)
+        last = max(
+            (i for i, sibling in enumerate(siblings) if sibling.tag == after), default=len(siblings) - 1
+        )
         indent = "\n    " if path else "\n  "
         self._insert(path, last + 1, "", indent + text)
 

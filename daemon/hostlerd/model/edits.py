@@ -14,6 +14,8 @@ from typing import Literal
 
 Way = Literal["passthrough", "slice", "emulated"]
 Model = Literal["virtio", "qxl", "bochs"]
+WAYS: tuple[Way, ...] = ("passthrough", "slice", "emulated")
+MODELS: tuple[Model, ...] = ("virtio", "qxl", "bochs")
 By = Literal["user", "fallback"]
 
 GPU = "gpu"

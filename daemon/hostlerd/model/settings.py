@@ -8,6 +8,7 @@ from typing import Literal
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
+from hostlerd.model.edits import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class DomainPolicy:
     rebalance: bool = True
     fallback: Literal["emulated", "none"] = "none"
     """What its definition becomes while its GPU is missing or another domain's."""
-    fallback_model: Literal["virtio", "qxl", "bochs"] = "virtio"
+    fallback_model: Model = "virtio"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ refused as any other.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from hostlerd.act.definitions import Outcome, Wish
 from hostlerd.decide.gpu import find_device, find_slice, gpu_addresses, summary, whole_card
 from hostlerd.model.devices import Function, parse_address
 from hostlerd.model.domains import Definition
-from hostlerd.model.edits import GpuChange, Model, in_force
+from hostlerd.model.edits import WAYS, GpuChange, Model, Way, in_force
 from hostlerd.observe.names import device_names
 from hostlerd.reconcile.shared import Shared
+
+Asked = Way | Literal["undo"]
+ASKED: tuple[Asked, ...] = (*WAYS, "undo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,7 @@ class GpuRequest:
     """`what`: the device or the type of slice. `model`: None keeps what is there."""
 
     domain: str
-    way: Literal["passthrough", "slice", "emulated", "undo"]
+    way: Asked
     what: str = ""
     model: Model | None = None
     video: bool = True
@@ -45,7 +49,9 @@ class GpuChanges:
         """
         definition, runs = self._find(request.domain)
         if definition.uuid in self._shared.journal.ledger.claims and not runs:
-            raise Refused(f"{definition.name} is being started", remedy="wait until it runs, or until it failed")
+            raise Refused(
+                f"{definition.name} is being started", remedy="wait until it runs, or until it failed"
+            )
         if runs and not request.live and not request.dry_run:
             raise Refused(
                 f"{definition.name} runs, and what is changed now would hold from its next start on",
@@ -60,7 +66,9 @@ class GpuChanges:
                 self._check_can_plug(wish.change, definition)
             outcome = await definitions.edit(wish, dry_run=request.dry_run, live=live)
         if not request.dry_run and outcome.changed:
-            self._shared.tell("definition", definition.name, f"{outcome.before} -> {outcome.after}: asked for")
+            self._shared.tell(
+                "definition", definition.name, f"{outcome.before} -> {outcome.after}: asked for"
+            )
             self._shared.look_at_domains.kick()
         return definition, outcome
 
@@ -119,23 +127,23 @@ class GpuChanges:
 
     def _card(self, word: str, functions: Mapping[str, Function]) -> tuple[str, ...]:
         """The whole card that is meant. Raises BadInput."""
-        try:
+        with contextlib.suppress(ValueError):  # then it is a name
             word = parse_address(word)
-        except ValueError:
-            pass  # a name
         names = device_names(functions.values())
         found = find_device(word, functions, names, self._shared.settings)
         cards = dict.fromkeys(whole_card(address, functions) for address in found)
         if not found:
             raise BadInput(
                 f"no device of this host is meant by {word!r}",
-                remedy="give an address, the name of a [[device]] section, or a part of a card's name: `hostler devices`",
+                remedy="name an address, a [[device]] section, or a part of a card's name (`hostler devices`)",
             )
         if len(cards) > 1:
             several = ", ".join(f"{address} ({names[address]})" for address in found)
             raise BadInput(f"{word!r} may be any of {several}", remedy="give one's address")
         if not functions[found[0]].is_endpoint:
-            raise BadInput(f"{found[0]} is a bridge, which VFIO cannot give away", remedy="name the device behind it")
+            raise BadInput(
+                f"{found[0]} is a bridge, which VFIO cannot give away", remedy="name the device behind it"
+            )
         return next(iter(cards))
 
     def _check_can_plug(self, change: GpuChange, definition: Definition) -> None:

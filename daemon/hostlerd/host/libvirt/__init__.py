@@ -138,12 +138,16 @@ class Libvirt:
 
     async def definition_xml(self, uuid: str) -> str:
         return await self._call(
-            lambda connection: calls.definition_xml(connection, uuid), what="reading a definition", domain=uuid
+            lambda connection: calls.definition_xml(connection, uuid),
+            what="reading a definition",
+            domain=uuid,
         )
 
     async def redefine(self, uuid: str, xml: str) -> None:
         await self._call(
-            lambda connection: calls.redefine(connection, uuid, xml), what="changing a definition", domain=uuid
+            lambda connection: calls.redefine(connection, uuid, xml),
+            what="changing a definition",
+            domain=uuid,
         )
 
     async def plug(self, uuid: str, device: str) -> None:

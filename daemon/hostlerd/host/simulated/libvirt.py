@@ -4,6 +4,8 @@ Follows src/qemu/qemu_process.c (qemuProcessInit, qemuProcessPrepareHost, qemuPr
 confirms a behaviour is named where it is. Errors are
 HostFailed with libvirt's words, Unreachable while libvirtd is away, TimedOut where a call does not return in time.
 
+Longer than 400 lines because libvirt is one object to its clients, with one lock a domain.
+
 A domain is its XML: the inactive text, and the live text with pins and devices in force, as libvirt itself keeps it.
 """
 
