@@ -136,6 +136,8 @@ class Definitions:
         )
         if dry_run or document.text == base:
             return outcome
+        if live:
+            _pluggable(document.changes)
         edit = Edit(
             uuid=uuid,
             name=wish.name,
@@ -267,10 +269,12 @@ def _pluggable(changes: Iterable[Change]) -> list[Change]:
 def _is_in_force(edit: Edit, text: str) -> bool:
     """Something that it added is there; where it only took away, something of that is still not there."""
     document = Document(text)
-    added = [change for change in edit.changes if change.added]
+    # Not the parents that had to come along: an empty one says nothing.
+    changes = [change for change in edit.changes if change.parent] or edit.changes
+    added = [change for change in changes if change.added]
     if added:
         return any(document.find(change) is not None for change in added)
-    return any(document.find(change) is None for change in edit.changes)
+    return any(document.find(change) is None for change in changes)
 
 
 def _load(files: Files) -> dict[str, tuple[Edit, ...]]:

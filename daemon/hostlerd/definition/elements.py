@@ -23,7 +23,7 @@ _GUEST = frozenset({"address", "alias"})
 class Element:
     """`start`: of its `<`; `inner`: behind its start tag; `content_end`: of its end tag; `end`: behind all of it.
 
-    Of `<a/>` the last three are the same.
+    Of `<a/>` the last three are the same. `bound`: prefix to namespace, as far as they are declared here.
     """
 
     tag: str
@@ -33,6 +33,7 @@ class Element:
     content_end: int = 0
     end: int = 0
     text: str = ""
+    bound: dict[str, str] = field(default_factory=dict[str, str])
     children: list[Element] = field(default_factory=list["Element"])
 
     @property
@@ -61,12 +62,17 @@ def parse(text: bytes) -> Element:
     roots: list[Element] = []
     parser = expat.ParserCreate("UTF-8", namespace_separator=" ")
     parser.buffer_text = True
+    declared: dict[str, str] = {}
+
+    def declare(prefix: str | None, uri: str | None) -> None:
+        declared[prefix or ""] = uri or ""
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         at = parser.CurrentByteIndex
         match = _START_TAG.match(text, at)
         inner = match.end() if match else at
-        element = Element(tag=tag, attributes=attributes, start=at, inner=inner)
+        element = Element(tag=tag, attributes=attributes, start=at, inner=inner, bound=dict(declared))
+        declared.clear()
         (stack[-1].children if stack else roots).append(element)
         stack.append(element)
 
@@ -85,6 +91,7 @@ def parse(text: bytes) -> Element:
     def doctype(*_: object) -> NoReturn:
         raise BadInput("the XML has a DTD, which no domain has")
 
+    parser.StartNamespaceDeclHandler = declare
     parser.StartElementHandler = start
     parser.EndElementHandler = end
     parser.CharacterDataHandler = characters

@@ -115,24 +115,26 @@ def _note_slice(document: Document, chosen: SliceChoice | None) -> None:
     if slices(document) == ([] if chosen is None else [chosen]):
         return
     own = document.root.find("metadata", DOMAIN)
-    rest = [] if own is None else [document.source(e) for e in own.children if e.tag != SLICE]
+    # Its start tag stays as it is written: the prefixes of what else is in it are bound there.
+    start, rest = f'<hostler:domain xmlns:hostler="{METADATA_NAMESPACE}">', list[str]()
     if own is not None:
+        if not own.is_empty_tag:
+            start = document.written(own.start, own.inner)
+        rest = [document.source(element) for element in own.children if element.tag != SLICE]
         metadata = document.parent("metadata")
-        alone = metadata is not None and len(metadata.children) == 1
-        if alone and metadata is not None and chosen is None and not rest:
+        if metadata is not None and len(metadata.children) == 1 and chosen is None and not rest:
             document.cut("", metadata)
             return
         document.cut("metadata", own)
     if chosen is not None:
         words = {"uuid": chosen.uuid, "vf": chosen.vf, "type": chosen.type, "parent": chosen.parent}
         attributes = "".join(f" {name}={quoteattr(value)}" for name, value in words.items() if value)
-        rest.append(f"<hostler:slice{attributes}/>")
+        bound = "" if "xmlns:hostler=" in start else f' xmlns:hostler="{METADATA_NAMESPACE}"'
+        rest.append(f"<hostler:slice{bound}{attributes}/>")
     if rest:
         inner = "".join(f"\n      {text}" for text in rest)
-        document.put(
-            "metadata",
-            f'<hostler:domain xmlns:hostler="{METADATA_NAMESPACE}">{inner}\n    </hostler:domain>',
-        )
+        name = start[1:].split(None, 1)[0].rstrip(">")
+        document.put("metadata", f"{start}{inner}\n    </{name}>")
 
 
 def _set_display(document: Document, change: GpuChange) -> None:

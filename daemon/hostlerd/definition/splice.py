@@ -7,11 +7,17 @@ may have changed it. What is not there any more, or is there again, is somebody 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable
+from xml.sax.saxutils import quoteattr
 
 from hostlerd.definition.elements import Element, canonical, fragment, identity, parse
 from hostlerd.model.edits import Change
+
+
+_NAME = re.compile(r"<[^\s/>]+")
+_PREFIX = re.compile(r"[<\s]([A-Za-z_][\w.-]*):[\w.-]+")
 
 
 class Document:
@@ -42,7 +48,10 @@ class Document:
 
     def source(self, element: Element) -> str:
         """The element as it is written."""
-        return self._text[element.start : element.end].decode()
+        return self.written(element.start, element.end)
+
+    def written(self, start: int, end: int) -> str:
+        return self._text[start:end].decode()
 
     def cut(self, path: str, element: Element) -> None:
         """Take out an element of the parent at `path`, with the white space in front of it."""
@@ -58,7 +67,7 @@ class Document:
                 parent=path,
                 index=index,
                 before=self._text[floor:start].decode(),
-                text=self._text[start : element.end].decode(),
+                text=self.written(start, element.start) + self._self_contained(path, element),
             )
         )
         self._replace(start, element.end, b"")
@@ -72,8 +81,7 @@ class Document:
         if path and (parent is None or parent.is_empty_tag):
             if parent is not None:
                 self.cut("", parent)
-            self.put("", f"<{path}>\n    {text}\n  </{path}>")
-            return
+            self.put("", f"<{path}>\n  </{path}>")
         siblings = self.children(path)
         last = max(
             (i for i, sibling in enumerate(siblings) if sibling.tag == after), default=len(siblings) - 1
@@ -122,6 +130,21 @@ class Document:
             for address in device.all("address")
             if address.get("type") == "pci"
         )
+
+    def _self_contained(self, path: str, element: Element) -> str:
+        """As it is written, with the prefixes it needs. libvirt's own XML declares them where they are used (its copy of
+        a node does: xmlCopyNode), other writers do at the root, from where they may go.
+        """
+        source, parent = self.source(element), self.parent(path)
+        outside = self.root.bound | (parent.bound if parent is not None else {})
+        missing = {
+            prefix: outside[prefix]
+            for prefix in _PREFIX.findall(source)
+            if prefix in outside and f"xmlns:{prefix}=" not in source
+        }
+        words = "".join(f" xmlns:{prefix}={quoteattr(uri)}" for prefix, uri in sorted(missing.items()))
+        name = _NAME.match(source)
+        return source if name is None else name[0] + words + source[name.end() :]
 
     def _behind(self, path: str, index: int) -> int:
         """The offset behind the element in front of number `index`."""
@@ -187,7 +210,8 @@ def as_written(changes: Iterable[Change], known: Iterable[str], text: str) -> tu
             more[device.tag] -= 1
             source = "\n    " + document.source(device)
             ours.append(Change(added=True, parent="devices", index=index, before="", text=source))
-    return (*(c for c in changes if not (c.added and c.parent == "devices")), *ours)
+    # The last one is taken back first: a port is needed as long as our device is on it.
+    return (*(c for c in changes if not (c.added and c.parent == "devices")), *reversed(ours))
 
 
 def _form(device: Element) -> str:
