@@ -35,6 +35,7 @@ class HostLane:
         self.passes = 0
         self.busy = False
         self._open_for = 0
+        self._wanted_of_libvirt = False
 
     @property
     def look_again_after(self) -> float:
@@ -49,8 +50,10 @@ class HostLane:
             plan = await self._rounds()
         finally:
             self.busy = False
-        if plan.of("libvirt"):
-            self._shared.look_at_domains.kick()
+        wanted = bool(plan.of("libvirt"))
+        if wanted or self._wanted_of_libvirt:
+            self._shared.look_at_domains.kick()  # also when that is not wanted any more: it may be waiting to do it
+        self._wanted_of_libvirt = wanted
         self._claims.end_pass()
         await self._shared.host.writer.aclose()
 
