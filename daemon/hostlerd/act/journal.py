@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from hostler.errors import BadInput, HostFailed, HostlerError
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import (
+    AttributeRecord,
     Claim,
     DeviceRecord,
     FileRecord,
@@ -35,7 +36,9 @@ from hostlerd.model.ledger import (
     Outstanding,
     PinRecord,
     Record,
+    StoppedRecord,
     Trouble,
+    UnloadedRecord,
 )
 from hostlerd.model.plan import Step
 
@@ -71,6 +74,9 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "group": _group,
     "pins": _pins,
     "file": lambda value: FileRecord(**value),
+    "attribute": lambda value: AttributeRecord(**{**value, "ours": tuple(value["ours"])}),
+    "stopped": lambda value: StoppedRecord(**value),
+    "unloaded": lambda value: UnloadedRecord(**{**value, "stack": tuple(value["stack"])}),
     "trouble": lambda value: Trouble(**value),
 }
 """What a word of the file is read by: JSON knows neither tuples nor numbers as keys."""
@@ -79,6 +85,9 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     GroupRecord: ("group", "groups", "unit"),
     PinRecord: ("pins", "pins", "uuid"),
     FileRecord: ("file", "files", "path"),
+    AttributeRecord: ("attribute", "attributes", "path"),
+    StoppedRecord: ("stopped", "stopped", "name"),
+    UnloadedRecord: ("unloaded", "unloaded", "module"),
 }
 """Record type to its word in the file, its field in the ledger and its key."""
 

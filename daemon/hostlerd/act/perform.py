@@ -10,13 +10,34 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hostler.errors import Wedged
-from hostlerd.act import devices, pins, rules, slices
+from hostlerd.act import attributes, clearing, devices, pins, rules, slices
 from hostlerd.act.journal import Journal
 from hostlerd.host import Host
-from hostlerd.model.plan import AllowCpus, LoadModule, Override, Pin, Probe, Step, Unbind, WriteRule
+from hostlerd.model.plan import (
+    AllowCpus,
+    CheckFree,
+    LoadModule,
+    Override,
+    Pin,
+    Probe,
+    SetAttribute,
+    StartAgain,
+    Step,
+    Stop,
+    Terminate,
+    Unbind,
+    UnloadModule,
+    WriteRule,
+)
 
 HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     LoadModule: devices.load_module,
+    UnloadModule: devices.unload_module,
+    Stop: clearing.stop,
+    StartAgain: clearing.start,
+    Terminate: clearing.terminate,
+    CheckFree: clearing.check_free,
+    SetAttribute: attributes.set_attribute,
     Override: devices.override,
     Unbind: devices.unbind,
     Probe: devices.probe,
@@ -24,7 +45,7 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     WriteRule: rules.write_rule,
     Pin: pins.pin,
 }
-WRITTEN_BY_PROCESS = (LoadModule, Override, Unbind, Probe)
+WRITTEN_BY_PROCESS = (LoadModule, UnloadModule, Override, Unbind, Probe, SetAttribute)
 
 
 async def perform(host: Host, journal: Journal, step: Step) -> None:
@@ -44,10 +65,14 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
         journal.end(number)
         raise
     journal.end(number)
+    if isinstance(step, StartAgain) and step.container is not None:
+        journal.settle(step.object)  # its engine is not asked what runs; starting it twice harms nobody
 
 
 def is_gone(host: Host, step: Step) -> bool:
     """Whether what the step was to change is not there any more: a card pulled out, a container that ended."""
     if isinstance(step, Override | Unbind | Probe):
         return devices.is_gone(host, step.object)
+    if isinstance(step, SetAttribute):
+        return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

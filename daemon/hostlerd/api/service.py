@@ -23,7 +23,8 @@ from hostlerd.model.edits import MODELS, Model
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
 from hostlerd.observe.domain_xml import parse_domain
-from hostlerd.observe.holders import holders
+from hostlerd.observe.grip import grips
+from hostlerd.observe.holders import look_for_holders, with_names
 from hostlerd.observe.names import device_names
 from hostlerd.reconcile import Reconciler
 from hostlerd.reconcile.gpu import ASKED, Asked, GpuRequest
@@ -134,7 +135,7 @@ class HostlerService:
             case "reload":
                 return {"changed": await self._reload()}
             case "retry":
-                return self._retry(params)
+                return await self._retry(params)
             case "gpu":
                 return await self._gpu(params)
             case _ if method == SIMULATE_METHOD and self._simulate is not None:
@@ -155,13 +156,16 @@ class HostlerService:
         observed, files = self._observed, self._host.files
         if observed is None:
             return []
-        found = await self._host.look(lambda: holders(files, observed.functions.values()), limit=LOOK_LIMIT)
+        functions = tuple(observed.functions.values())
+        found = await look_for_holders(self._host, functions, limit=LOOK_LIMIT)
+        busy = await self._host.look(lambda: grips(files, functions), limit=LOOK_LIMIT)
         return devices_json(
             observed.functions,
             owners=self._plan.owners,
             names=device_names(observed.functions.values()),
             companions=lambda address: companions(observed.functions, address),
-            holders=found,
+            holders=await with_names(self._host.engines, found),
+            grips=busy,
         )
 
     def _domains(self, params: Mapping[str, Any]) -> list[Json]:
@@ -229,9 +233,9 @@ class HostlerService:
         plan = await self._loop().what_if(parse_domain(xml))
         return [f"{r.reason}; {r.remedy}" for r in plan.refusals if r.claim is not None]
 
-    def _retry(self, params: Mapping[str, Any]) -> Json:
+    async def _retry(self, params: Mapping[str, Any]) -> Json:
         obj = _text(params, "object")
-        if not self._loop().retry(obj):
+        if not await self._loop().retry(obj):
             raise BadInput(f"{obj!r} is not degraded", remedy="`hostler status` lists what is")
         return {}
 

@@ -7,12 +7,16 @@ step and every refusal says why.
 
 from __future__ import annotations
 
+from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.handoff import decide_handoff
+from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import decide_isolation
 from hostlerd.decide.ownership import decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
 from hostlerd.decide.rule import decide_rule
+from hostlerd.decide.running import decide_running
+from hostlerd.decide.wishes import wishes
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Placement, Plan, Refusal
@@ -22,7 +26,10 @@ from hostlerd.model.settings import Settings
 def decide(observed: Observed, settings: Settings) -> Plan:
     own = decide_ownership(observed, settings)
     refused = {refusal.claim for refusal in own.refusals if refusal.claim is not None}
-    device_steps, devices = decide_handoff(observed, own)
+    homes = {a: p.driver for a, f in observed.functions.items() if (p := settings.device(f)) and p.driver}
+    handoff = decide_handoff(observed, own, homes)
+    attributes = decide_attributes(observed, wishes(observed, settings, own))
+    running = decide_running(observed, own)
     domains = [
         t for t in tenants(observed, settings) if t.definition.uuid not in refused or t.running is not None
     ]
@@ -34,9 +41,23 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     pins, unpinned = decide_pins(observed, domains, placements, housekeeping)
     rules, files = decide_rule(observed, settings)
     return Plan(
-        steps=(*rules, *device_steps, *masks, *pins, *decide_fallback(observed, settings, own)),
+        steps=(
+            *rules,
+            *own.clearing,
+            *attributes.steps,
+            *handoff.steps,
+            *attributes.returns,
+            *running.steps,
+            *masks,
+            *pins,
+            *decide_fallback(observed, settings, own),
+        ),
         refusals=(*own.refusals, *crowding, *impossible),
-        settled=(*devices, *units, *unpinned, *files),
+        questions=tuple(
+            dict.fromkeys((*own.questions, *handoff.questions, *attributes.questions, *running.questions))
+        ),
+        settled=(*handoff.settled, *attributes.settled, *running.settled, *units, *unpinned, *files),
+        learned=learned(observed, settings),
         owners=owners(observed, own),
         placements=tuple(placements.values()),
         housekeeping=housekeeping,

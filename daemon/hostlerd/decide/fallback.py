@@ -8,6 +8,7 @@ and free again, or policy does not ask for it any more; what its owner changed m
 from __future__ import annotations
 
 from hostlerd.decide.gpu import gpu_addresses, summary
+from hostlerd.decide.identity import stranger
 from hostlerd.decide.ownership import Ownership
 from hostlerd.model.domains import Definition
 from hostlerd.model.edits import GpuChange, in_force
@@ -28,7 +29,7 @@ def decide_fallback(observed: Observed, settings: Settings, own: Ownership) -> l
         if edit is not None and edit.by == "fallback":
             why = "policy asks for no fallback any more"
             if policy.fallback == "emulated":
-                if any(_lacking(observed, own, domain, address) for address in edit.lacks):
+                if any(_lacking(observed, settings, own, domain, address) for address in edit.lacks):
                     continue
                 why = f"{' '.join(edit.lacks)} is there and free again"
             steps.append(
@@ -42,14 +43,14 @@ def decide_fallback(observed: Observed, settings: Settings, own: Ownership) -> l
                 )
             )
         elif policy.fallback == "emulated":
-            cards = gpu_addresses(domain, observed.functions)
-            reasons = {a: why for a in cards if (why := _lacking(observed, own, domain, a))}
+            cards = gpu_addresses(domain, observed.functions, observed.known)
+            reasons = {a: why for a in cards if (why := _lacking(observed, settings, own, domain, a))}
             if reasons:
                 change = GpuChange(way="emulated", leave=frozenset(cards), model=policy.fallback_model)
                 steps.append(
                     EditDefinition(
                         object=domain.name,
-                        before=summary(domain, observed.functions),
+                        before=summary(domain, observed.functions, observed.known),
                         after=f"emulated {policy.fallback_model}",
                         why=f"{'; '.join(dict.fromkeys(reasons.values()))}, and policy has an emulated fallback",
                         uuid=domain.uuid,
@@ -60,10 +61,13 @@ def decide_fallback(observed: Observed, settings: Settings, own: Ownership) -> l
     return steps
 
 
-def _lacking(observed: Observed, own: Ownership, domain: Definition, address: str) -> str:
+def _lacking(observed: Observed, settings: Settings, own: Ownership, domain: Definition, address: str) -> str:
     """Why a start would fail for this function; empty where it would not."""
-    if address not in observed.functions:
+    function = observed.functions.get(address)
+    if function is None:
         return f"{address} is not on this host"
+    if stranger(observed, settings, function) is not None:
+        return f"{address} is another card now"
     if address in observed.ledger.troubles:
         return f"{address} is degraded"
     other = own.held_by_other(address, domain)

@@ -1,26 +1,34 @@
 """Which of a domain's hostdevs are its GPU, and what a device is meant by a word of the user's.
 
-Pure. What class a PCI function has only the host knows. Of a function that is not there it is not known: it counts as
-the GPU of a domain that has no other one.
+Pure. What class a PCI function has only the host knows. Of one that is not there it may be remembered; where it is not,
+it counts as the GPU of a domain that has no other one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from hostlerd.decide.closure import companions
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition, Gpu
 from hostlerd.model.edits import SliceChoice
+from hostlerd.model.identity import Known
 from hostlerd.model.settings import Settings
 
+NOTHING: Mapping[str, Known] = MappingProxyType({})
 
-def gpu_addresses(definition: Definition, functions: Mapping[str, Function]) -> tuple[str, ...]:
+
+def gpu_addresses(
+    definition: Definition, functions: Mapping[str, Function], known: Mapping[str, Known] = NOTHING
+) -> tuple[str, ...]:
     """The PCI hostdevs that are the domain's GPU: display functions, what is in their slots, and what is missing."""
     asked = definition.pci_addresses
+    missing = [a for a in asked if a not in functions]
     cards = [a for a in asked if a in functions and functions[a].is_display]
+    cards += [a for a in missing if a in known and known[a].is_display]
     if not cards:
-        cards = [a for a in asked if a not in functions]
+        cards = [a for a in missing if a not in known]
     slots = {_slot(address) for address in cards}
     return tuple(address for address in asked if _slot(address) in slots)
 
@@ -29,10 +37,12 @@ def _slot(address: str) -> str:
     return address.rpartition(".")[0]
 
 
-def summary(definition: Definition, functions: Mapping[str, Function]) -> str:
+def summary(
+    definition: Definition, functions: Mapping[str, Function], known: Mapping[str, Known] = NOTHING
+) -> str:
     """How it has its GPU, for people: ``passthrough 0000:01:00.0 0000:01:00.1``."""
     mdevs = [h.uuid for h in definition.hostdevs if h.kind == "mdev" and h.uuid is not None]
-    cards = gpu_addresses(definition, functions)
+    cards = gpu_addresses(definition, functions, known)
     if cards:
         return " ".join((Gpu.PASSTHROUGH, *cards))
     if mdevs and definition.gpu is Gpu.SLICE:
@@ -61,9 +71,11 @@ def find_device(
     ]
 
 
-def whole_card(address: str, functions: Mapping[str, Function]) -> tuple[str, ...]:
-    """The function and its companions, function 0 first."""
-    return tuple(sorted((address, *companions(functions, address))))
+def whole_card(address: str, functions: Mapping[str, Function], settings: Settings) -> tuple[str, ...]:
+    """The function and its companions as far as policy lets them go with it, function 0 first."""
+    policy = settings.device(functions[address])
+    alone = policy is not None and policy.companions == "none"
+    return tuple(sorted((address, *(() if alone else companions(functions, address)))))
 
 
 def find_slice(

@@ -7,14 +7,18 @@ domain that runs with the device, then claims by age, then what policy says of i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hostlerd.decide.closure import companions, leaves_group_viable, members, virtual_functions
+from hostlerd.decide.gate import blocking, decide_gate, on_a_driver
+from hostlerd.decide.identity import stranger
+from hostlerd.decide.leaving import Leave, leave
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import Owner, Refusal
+from hostlerd.model.plan import Owner, Refusal, Step
+from hostlerd.model.questions import Question
 from hostlerd.model.settings import Settings
 
 Place = Literal["vfio", "none"]
@@ -23,12 +27,18 @@ VFIO = "vfio-pci"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """A function that must be on VFIO (or without a driver), and for whom."""
+    """A function that must be on VFIO (or without a driver), and for whom.
+
+    `domain`: a domain has it, or is to have it; else it is idle. `waits`: nothing of it is moved in this pass.
+    """
 
     address: str
     place: Place
     why: str
     claim: str | None = None
+    domain: bool = False
+    leave: Leave = "unbind"
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +51,13 @@ class Holder:
 
 @dataclass(slots=True, kw_only=True)
 class Ownership:
-    """By address: what is wanted, and who holds it."""
+    """By address: what is wanted, and who holds it. `clearing`: what has to go before anything is moved."""
 
     wants: dict[str, Want] = field(default_factory=dict)
     holder: dict[str, Holder] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
+    clearing: list[Step] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
 
     def held_by_other(self, address: str, domain: Definition) -> str | None:
         """The name of whoever else has it."""
@@ -71,32 +83,51 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
         if not claim.prepared:
             _grant(own, observed, settings, claim.definition, asked)
         elif live is not None:
-            _keep(own, observed, live, [a for a in asked if a in live.pci_addresses])
+            _keep(own, observed, settings, live, [a for a in asked if a in live.pci_addresses])
         else:
-            _keep(own, observed, claim.definition, asked)
-    for address, process in observed.open.items():
+            _keep(own, observed, settings, claim.definition, asked)
+    for address, process in observed.kept.items():
         # A guest's, and libvirt has not said yet, or cannot say, whose.
         own.holder.setdefault(address, Holder(uuid="", name=process))
     _idle(own, observed, settings)
     return own
 
 
-def _keep(own: Ownership, observed: Observed, domain: Definition, addresses: Iterable[str]) -> None:
+def _keep(
+    own: Ownership, observed: Observed, settings: Settings, domain: Definition, addresses: Iterable[str]
+) -> None:
     """A domain that runs, or may: what was taken for the devices it still has stays taken; nothing is judged anew."""
-    for address in _needed(observed, addresses):
+    for address in _needed(observed, settings, addresses):
         if own.held_by_other(address, domain) is not None:
             continue
         own.hold(address, domain)
         if address in observed.ledger.devices:
-            own.wants[address] = Want(address=address, place="vfio", why=f"{domain.name} has it")
+            _want(
+                own,
+                observed,
+                settings,
+                Want(address=address, place="vfio", why=f"{domain.name} has it", domain=True),
+            )
 
 
-def _needed(observed: Observed, addresses: Iterable[str]) -> list[str]:
+def _companions(observed: Observed, settings: Settings, address: str) -> tuple[str, ...]:
+    """Those that go with it; where policy wants none, those of its own group all the same, which cannot stay."""
+    functions = observed.functions
+    policy = settings.device(functions[address])
+    everything = policy is None or policy.companions == "auto"
+    return tuple(
+        other
+        for other in companions(functions, address)
+        if everything or functions[other].group == functions[address].group
+    )
+
+
+def _needed(observed: Observed, settings: Settings, addresses: Iterable[str]) -> list[str]:
     """The devices, their companions, and the members that were taken along."""
     functions = observed.functions
     needed = dict.fromkeys(a for a in addresses if a in functions)
     for address in list(needed):
-        needed.update(dict.fromkeys(companions(functions, address)))
+        needed.update(dict.fromkeys(_companions(observed, settings, address)))
     needed.update(dict.fromkeys(m for m in members(functions, needed) if m in observed.ledger.devices))
     return list(needed)
 
@@ -134,12 +165,14 @@ def _grant(
                 f"{address} is in no IOMMU group, so VFIO cannot isolate it",
                 "switch the IOMMU on: VT-d or AMD-Vi in the firmware, intel_iommu=on on the kernel command line",
             )
+        elif (other_card := stranger(observed, settings, function)) is not None:
+            refusals.append(other_card.refusal(domain.uuid))
         else:
             policy = settings.device(function)
             allowed.update(policy.group if policy else ())
             take[address] = f"{domain.name} has it as a hostdev"
     for address in list(take):
-        for companion in companions(functions, address):
+        for companion in _companions(observed, settings, address):
             if own.held_by_other(companion, domain) is None and functions[companion].group is not None:
                 take.setdefault(companion, f"companion of {address} for {domain.name}")
     for address in members(functions, take):
@@ -198,9 +231,44 @@ def _grant(
     if refusals:
         own.refusals.extend(refusals)
         return
+    gate = decide_gate(observed, settings, domain, take, addresses)
+    if gate.refusals:
+        own.refusals.extend(gate.refusals)
+        return
+    own.clearing += gate.steps
+    own.questions += gate.questions
     for address, why in take.items():
         own.hold(address, domain)
-        own.wants[address] = Want(address=address, place="vfio", why=why, claim=domain.uuid)
+        own.wants[address] = Want(
+            address=address,
+            place="vfio",
+            why=why,
+            claim=domain.uuid,
+            domain=True,
+            leave=leave(functions[address], gate.policies.get(address)),
+            waits=bool(gate.steps or gate.questions),
+        )
+
+
+def _want(own: Ownership, observed: Observed, settings: Settings, want: Want) -> None:
+    """Nobody waits for it: where somebody has it open it stays where it is, and is looked at again later."""
+    function = observed.functions[want.address]
+    want = replace(want, leave=leave(function, settings.device(function)))
+    if on_a_driver(function):
+        holders = observed.holders.get(want.address)
+        if holders is None:
+            own.questions.append(Question(kind="holders", object=want.address))
+        elif busy := blocking(holders):
+            own.refusals.append(
+                Refusal(
+                    object=want.address,
+                    reason=f"{want.why}, and {busy[0].told} has {busy[0].node} open",
+                    remedy="it is taken when that has been closed",
+                    in_use=True,
+                )
+            )
+        want = replace(want, waits=holders is None or bool(blocking(holders)))
+    own.wants[want.address] = want
 
 
 def _module_works(observed: Observed) -> bool:
@@ -212,6 +280,9 @@ def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:
     for function in observed.functions.values():
         policy = settings.device(function)
         if policy is None or policy.when_idle == "host" or not function.is_endpoint:
+            continue
+        if (other_card := stranger(observed, settings, function)) is not None:
+            own.refusals.append(other_card.refusal())
             continue
         if policy.when_idle == "vfio" and function.group is None:
             own.refusals.append(
@@ -226,16 +297,15 @@ def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:
             continue  # without a driver it would be nobody's
         if not function.on_vfio and virtual_functions(observed.functions, function.address):
             continue  # it is not idle
-        along = companions(observed.functions, function.address) if policy.when_idle == "vfio" else ()
+        along = _companions(observed, settings, function.address) if policy.when_idle == "vfio" else ()
         for address in (function.address, *along):
             if (
                 address not in own.holder
                 and address not in own.wants
                 and _policy_allows(observed.functions[address], settings, policy.name)
             ):
-                own.wants[address] = Want(
-                    address=address, place=policy.when_idle, why=f"policy {policy.name!r} for idle devices"
-                )
+                why = f"policy {policy.name!r} for idle devices"
+                _want(own, observed, settings, Want(address=address, place=policy.when_idle, why=why))
 
 
 def _policy_allows(function: Function, settings: Settings, name: str) -> bool:

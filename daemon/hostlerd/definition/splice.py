@@ -15,7 +15,6 @@ from xml.sax.saxutils import quoteattr
 from hostlerd.definition.elements import Element, canonical, fragment, identity, parse
 from hostlerd.model.edits import Change
 
-
 _NAME = re.compile(r"<[^\s/>]+")
 _PREFIX = re.compile(r"[<\s]([A-Za-z_][\w.-]*):[\w.-]+")
 
@@ -132,8 +131,10 @@ class Document:
         )
 
     def _self_contained(self, path: str, element: Element) -> str:
-        """As it is written, with the prefixes it needs. libvirt's own XML declares them where they are used (its copy of
-        a node does: xmlCopyNode), other writers do at the root, from where they may go.
+        """As it is written, with the prefixes it needs.
+
+        libvirt's own XML declares them where they are used (its copy of a node does: xmlCopyNode), other writers do at
+        the root, from where they may go.
         """
         source, parent = self.source(element), self.parent(path)
         outside = self.root.bound | (parent.bound if parent is not None else {})

@@ -9,16 +9,23 @@ from hostlerd.model.cpus import Topology
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.edits import NO_EDITS, Edits
+from hostlerd.model.holders import Grip, Holder
+from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
+
+RUNS = ("active", "activating", "reloading")
+"""ActiveState of a unit that is there (org.freedesktop.systemd1(5))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none.
 
-    `open`: of the devices that would leave VFIO, those that a process has open, to that process for people.
-    `edits`: ours of domain definitions.
+    `known`: what is remembered of the card at an address. `edits`: ours of domain definitions.
+
+    What only questions bring (model/questions), each absent where it was not asked: `holders` and `grips` by address,
+    `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say).
     """
 
     topology: Topology
@@ -29,5 +36,18 @@ class Observed:
     drivers: frozenset[str] = frozenset()
     kernel: tuple[int, int] = (0, 0)
     rule: str | None = None
-    open: Mapping[str, str] = field(default_factory=dict)
+    holders: Mapping[str, tuple[Holder, ...]] = field(default_factory=dict)
+    grips: Mapping[str, Grip] = field(default_factory=dict)
+    attributes: Mapping[str, str | None] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    known: Mapping[str, Known] = field(default_factory=dict)
     edits: Edits = field(default_factory=lambda: NO_EDITS)
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """What a process has open on VFIO, to that process for people: a guest's, whatever libvirt lists."""
+        return {
+            address: f"{found[-1].command} (process {found[-1].pid})"
+            for address, found in self.holders.items()
+            if found and address in self.functions and self.functions[address].on_vfio
+        }

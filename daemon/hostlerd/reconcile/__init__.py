@@ -19,6 +19,7 @@ import trio
 from hostler.errors import HostlerError, Internal, Unreachable
 from hostlerd.act.definitions import Definitions
 from hostlerd.act.journal import Journal
+from hostlerd.act.memory import Memory
 from hostlerd.host import Host
 from hostlerd.log import about
 from hostlerd.model.domains import Definition
@@ -61,6 +62,7 @@ class Reconciler:
             tell=tell,
             publish=publish,
             definitions=Definitions(host),
+            memory=Memory(host),
         )
         self._claims = Claims(self._shared)
         self._host_lane = HostLane(self._shared, self._claims)
@@ -128,7 +130,8 @@ class Reconciler:
         observed = await self._shared.look()
         claim = Claim(definition=definition, since=self._shared.next_count())
         claims = {**observed.ledger.claims, definition.uuid: claim}
-        return self._shared.decide(replace(observed, ledger=replace(observed.ledger, claims=claims)))
+        asked = replace(observed, ledger=replace(observed.ledger, claims=claims))
+        return (await self._shared.answer(asked))[1]
 
     def apply(self, settings: Settings) -> None:
         """Another policy is in force."""
@@ -136,12 +139,18 @@ class Reconciler:
         self.look_at_host.kick()
         self.look_at_domains.kick()
 
-    def retry(self, obj: str) -> bool:
-        """Trust a degraded object again. False if it is not degraded."""
-        known = obj in self._shared.journal.ledger.troubles
-        if known:
+    async def retry(self, obj: str) -> bool:
+        """Trust a degraded object again, or a card that is not the one that was there. False if it is neither."""
+        degraded = obj in self._shared.journal.ledger.troubles
+        stranger = (
+            any(r.object == obj for r in self._shared.plan.refusals) and obj in self._shared.memory.known
+        )
+        if degraded:
             self._shared.journal.forgive(obj)
+        if stranger:
+            await self._shared.memory.forget(obj)
+        if degraded or stranger:
             self._shared.tell("retry", obj, "is trusted again")
             self.look_at_host.kick()
             self.look_at_domains.kick()
-        return known
+        return degraded or stranger

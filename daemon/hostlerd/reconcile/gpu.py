@@ -94,8 +94,8 @@ class GpuChanges:
         functions = self._functions()
         edit = in_force(self._shared.definitions.edits, definition.uuid)
         lacked = edit.lacks if edit is not None and edit.by == "fallback" else ()
-        leave = frozenset((*gpu_addresses(definition, functions), *lacked))
-        before = summary(definition, functions)
+        leave = frozenset((*gpu_addresses(definition, functions, self._shared.memory.known), *lacked))
+        before = summary(definition, functions, self._shared.memory.known)
         if request.way == "passthrough":
             cards = self._card(request.what, functions)
             change = GpuChange(way="passthrough", leave=leave, pci=cards, video=request.video)
@@ -131,7 +131,7 @@ class GpuChanges:
             word = parse_address(word)
         names = device_names(functions.values())
         found = find_device(word, functions, names, self._shared.settings)
-        cards = dict.fromkeys(whole_card(address, functions) for address in found)
+        cards = dict.fromkeys(whole_card(address, functions, self._shared.settings) for address in found)
         if not found:
             raise BadInput(
                 f"no device of this host is meant by {word!r}",

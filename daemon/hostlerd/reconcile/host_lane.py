@@ -12,19 +12,24 @@ from collections import Counter
 
 import trio
 
-from hostler.errors import Degraded, HostlerError, Wedged
+from hostler.errors import Degraded, HostlerError, InUse, Wedged
 from hostlerd.act.perform import is_gone, perform
 from hostlerd.decide.ownership import VFIO
-from hostlerd.model.plan import Override, Plan, Probe, Step, Unbind
+from hostlerd.model.observed import Observed
+from hostlerd.model.plan import LoadModule, Override, Plan, Probe, Step, Unbind
 from hostlerd.reconcile.claims import Claims
+from hostlerd.reconcile.rivals import Rivals
 from hostlerd.reconcile.shared import Shared
 
 log = logging.getLogger(__name__)
 
-ROUNDS = 6
-"""Of one pass. More are needed where something else changes the host as fast as we do, or where claim follows claim."""
+ROUNDS = 10
+"""Of one pass: what is in the way goes first, then devices move, then what was stopped for them comes back. More are
+needed where something else changes the host as fast as we do, or where claim follows claim."""
 AGAIN = (1.0, 3.0, 10.0, 30.0)
-"""Seconds between looks at a device that would leave VFIO and is open; then the next event has to do."""
+"""Seconds between looks at a device that would be moved and is open; then the next event has to do."""
+DRIVERCTL = "/etc/driverctl.d"
+"""A file for each device that driverctl puts on a driver (driverctl(8))."""
 OFTEN = 3
 """Times that the same step was taken in one pass: it does not last."""
 
@@ -36,11 +41,13 @@ class HostLane:
         self.busy = False
         self._open_for = 0
         self._wanted_of_libvirt = False
+        self._rivals = Rivals()
 
     @property
     def look_again_after(self) -> float:
         """Seconds. Nothing tells when a process lets go of a device, which as a rule it is about to do."""
-        return (math.inf, *AGAIN)[self._open_for] if self._open_for <= len(AGAIN) else math.inf
+        opened = (math.inf, *AGAIN)[self._open_for] if self._open_for <= len(AGAIN) else math.inf
+        return min(opened, self._rivals.next_due(trio.current_time()))
 
     async def one_pass(self) -> None:
         self.passes += 1
@@ -54,6 +61,7 @@ class HostLane:
         if wanted or self._wanted_of_libvirt:
             self._shared.look_at_domains.kick()  # also when that is not wanted any more: it may be waiting to do it
         self._wanted_of_libvirt = wanted
+        await self._shared.memory.learn(plan.learned)
         self._claims.end_pass()
         await self._shared.host.writer.aclose()
 
@@ -67,7 +75,8 @@ class HostLane:
             for key in plan.settled:
                 shared.journal.settle(key)
             refused = self._claims.refuse(plan)
-            steps = plan.of("host")
+            self._report_rivals(observed, plan)
+            steps = self._rivals.hold_back(plan.of("host"), trio.current_time())
             await self._perform(steps)
             again.update((step.object, step.kind, step.after) for step in steps)
             self._claims.satisfy(plan, asked)
@@ -76,7 +85,9 @@ class HostLane:
             if rounds == ROUNDS:
                 self._conflict({obj for (obj, _, _), times in again.items() if times >= OFTEN})
                 break
-        self._open_for = self._open_for + 1 if observed.open else 0
+        waiting = bool(observed.kept) or any(r.in_use and r.claim is None for r in plan.refusals)
+        self._open_for = self._open_for + 1 if waiting else 0
+        self._rivals.seen(plan, observed.functions, shared.journal.ledger.devices)
         shared.observed = shared.seen(observed)
         shared.plan = plan
         shared.publish(shared.observed, plan, self.passes)
@@ -88,8 +99,8 @@ class HostLane:
         for step in steps:
             if step.claim in failed or step.object in failed or journal.ledger.untouchable(step.object):
                 continue
-            if VFIO in failed and isinstance(step, Override | Unbind | Probe):
-                continue  # what follows the loading needs it; the next round decides anew
+            if isinstance(step, Override | Unbind | Probe) and (VFIO in failed or step.after in failed):
+                continue  # what follows the loading of its driver needs it; the next round decides anew
             if step.claim is not None and step.claim not in journal.ledger.claims:
                 continue  # given up meanwhile
             try:
@@ -99,7 +110,7 @@ class HostLane:
             except HostlerError as error:
                 if journal.is_unwritable(error):
                     raise  # nothing is wrong with the object; the pass is tried again
-                failed.add(step.object)
+                failed.update({step.object, *([step.driver] if isinstance(step, LoadModule) else [])} - {""})
                 self._failed(step, error, failed)
             else:
                 self._shared.tell_step(step)
@@ -110,11 +121,26 @@ class HostLane:
     def _failed(self, step: Step, error: HostlerError, failed: set[str]) -> None:
         log.warning("%s %s: %s", step.kind, step.object, error.sentence, extra={"device": step.object})
         gone = is_gone(self._shared.host, step)
-        if isinstance(error, Wedged) or (step.claim is None and not gone):
+        # That somebody has it open is no fault of the device's.
+        harmless = gone or isinstance(error, InUse)
+        if isinstance(error, Wedged) or (step.claim is None and not harmless):
             self._shared.degrade(step.object, error)
         if step.claim is not None:
             failed.add(step.claim)
             self._claims.fail(step.claim, error)
+
+    def _report_rivals(self, observed: Observed, plan: Plan) -> None:
+        for address, times in self._rivals.watch(plan, trio.current_time()).items():
+            driver = observed.functions[address].driver or "no driver"
+            by = " by driverctl" if self._shared.host.files.exists(f"{DRIVERCTL}/{address}") else ""
+            remedy = f"find out what rebinds it{by and f' (`driverctl unset-override {address}`)'}, "
+            self._shared.degrade(
+                address,
+                Degraded(
+                    f"{address} was taken {times} times within a minute and put on {driver}{by}",
+                    remedy=f"{remedy}then `hostler retry {address}`",
+                ),
+            )
 
     def _conflict(self, objects: set[str]) -> None:
         """What needed the same step again and again is being changed by somebody else. The rest gets another pass."""

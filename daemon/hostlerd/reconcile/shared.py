@@ -15,18 +15,17 @@ import trio
 from hostler.errors import HostlerError, Wedged
 from hostlerd.act.definitions import Definitions
 from hostlerd.act.journal import Journal
+from hostlerd.act.memory import Memory
 from hostlerd.decide import decide
 from hostlerd.host import Host
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.ledger import Trouble
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import Plan, Step, Unbind
+from hostlerd.model.plan import Plan, Step
+from hostlerd.model.questions import QUESTIONS
 from hostlerd.model.settings import Settings
-from hostlerd.observe.everything import observe_open
+from hostlerd.observe.answers import answered
 from hostlerd.reconcile.latch import Latch
-
-OPEN_LIMIT = 5.0
-"""Seconds one look at who has devices open may take."""
 
 Tell = Callable[[str, str, str], None]
 """(kind, object, text): one line of `hostler watch`."""
@@ -49,6 +48,7 @@ class Shared:
     tell: Tell
     publish: Publish
     definitions: Definitions
+    memory: Memory
     look_at_host: Latch = field(default_factory=Latch)
     look_at_domains: Latch = field(default_factory=Latch)
     asked: trio.Event = field(default_factory=trio.Event)
@@ -73,23 +73,22 @@ class Shared:
         self.asked = trio.Event()
 
     async def look(self) -> Observed:
-        return replace(await self.observe(self.journal, self.snapshot), edits=self.definitions.edits)
+        await self.memory.wait_loaded()
+        observed = await self.observe(self.journal, self.snapshot)
+        functions = self.memory.with_serials(observed.functions)
+        return replace(observed, known=self.memory.known, functions=functions, edits=self.definitions.edits)
 
     async def look_and_decide(self) -> tuple[Observed, Plan]:
-        """What would leave VFIO is looked at once more: what a process has open there stays, whoever runs."""
-        observed = await self.look()
+        """Until all that the decision asks for is answered (model/questions)."""
+        return await self.answer(await self.look())
+
+    async def answer(self, observed: Observed) -> tuple[Observed, Plan]:
         plan = self.decide(observed)
-        leaving = [
-            observed.functions[step.object]
-            for step in plan.steps
-            if isinstance(step, Unbind) and observed.functions[step.object].on_vfio
-        ]
-        if leaving:
-            files = self.host.files
-            found = await self.host.look(lambda: observe_open(files, leaving), limit=OPEN_LIMIT)
-            if found:
-                observed = replace(observed, open=found)
-                plan = self.decide(observed)
+        for _ in range(QUESTIONS):
+            if not plan.questions:
+                break
+            observed = await answered(self.host, observed, plan.questions)
+            plan = self.decide(observed)
         return observed, plan
 
     def decide(self, observed: Observed) -> Plan:

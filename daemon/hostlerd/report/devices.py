@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from hostlerd.model.devices import Function, Holder
+from hostlerd.model.devices import Function
+from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.plan import Owner
 
 Json = dict[str, Any]
 HOST = Owner(kind="host")
+NOTHING: Mapping[str, Grip] = {}
 
 
 def devices_json(
@@ -19,11 +21,17 @@ def devices_json(
     names: Mapping[str, str],
     companions: Callable[[str], Sequence[str]],
     holders: Iterable[Holder],
+    grips: Mapping[str, Grip] = NOTHING,
 ) -> list[Json]:
-    """One object a function, by address. Ids are text as sysfs has it; null where it is not known."""
+    """One object a function, by address. Ids are text as sysfs has it; null where it is not known.
+
+    `busy`: sentences about what keeps it busy and is no process; of functions without a grip there are none.
+    """
     held: dict[str, list[Json]] = {}
     for holder in holders:
         held.setdefault(holder.address, []).append(_holder(holder))
+    # A file on one card is a reference to the module of all that the driver has.
+    open_drivers = {functions[address].driver for address in held if address in functions}
     members: dict[int, list[str]] = {}
     for function in functions.values():
         if function.group is not None:
@@ -43,9 +51,14 @@ def devices_json(
             "boot_vga": function.boot_vga,
             "owner": _owner(owners.get(function.address, HOST)),
             "holders": held.get(function.address, []),
+            "busy": _busy(grips.get(function.address), explained=function.driver in open_drivers),
         }
         for function in functions.values()
     ]
+
+
+def _busy(grip: Grip | None, *, explained: bool) -> list[str]:
+    return [] if grip is None else list(grip.told(explained=explained))
 
 
 def _of(members: Mapping[int, list[str]], function: Function) -> list[str]:
@@ -68,4 +81,8 @@ def _holder(holder: Holder) -> Json:
         "unit": holder.unit,
         "container": holder.container,
         "node": holder.node,
+        "session": holder.session,
+        "engine": holder.engine,
+        "container_name": holder.container_name,
+        "how": holder.how,
     }

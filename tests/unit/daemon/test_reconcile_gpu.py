@@ -198,7 +198,7 @@ async def test_a_definition_that_libvirt_refuses_is_degraded_and_tried_again_whe
         assert "validate" in one.journal.ledger.troubles["win11"].reason
         assert defined(host).pci_addresses == (card,)
         host.kernel.lift("define-fails", "win11")
-        assert one.reconciler.retry("win11")
+        assert await one.reconciler.retry("win11")
         await trio.sleep(LONG)
         assert defined(host).gpu == "emulated"
 

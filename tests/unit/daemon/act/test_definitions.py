@@ -1,4 +1,4 @@
-"""Edits on the simulated libvirt: kept before they are made, whole or not at all after a kill, taken back in any case."""
+"""Edits on the simulated libvirt: kept before they are made, whole or not at all, taken back."""
 
 from __future__ import annotations
 

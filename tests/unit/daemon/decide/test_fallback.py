@@ -10,10 +10,11 @@ from tests.unit.daemon.decide.cards import AUDIO, GPU, NIC, WIN11, WORK, card, c
 from hostlerd.decide import decide
 from hostlerd.model.domains import Definition, Gpu, Running, Snapshot
 from hostlerd.model.edits import Edit
+from hostlerd.model.identity import Known
 from hostlerd.model.ledger import Ledger, Trouble
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import EditDefinition
-from hostlerd.model.settings import DomainPolicy, Settings
+from hostlerd.model.settings import DevicePolicy, DomainPolicy, Match, Settings
 
 POLICY = Settings(overrides={"win11": DomainPolicy(fallback="emulated", fallback_model="qxl")})
 WANTS = domain(WIN11, GPU, AUDIO, gpu=Gpu.PASSTHROUGH)
@@ -38,6 +39,13 @@ def edits(seen: Observed, settings: Settings = POLICY) -> list[EditDefinition]:
 
 
 OTHER = (Running(live=domain(WORK, GPU), definition=None),)
+
+
+def test_another_card_at_its_address_is_not_its_card() -> None:
+    settings = replace(POLICY, devices=(DevicePolicy(name="gaming", match=Match(address=GPU)),))
+    seen = replace(host(WANTS), known={GPU: Known(identity="10de:2684:030000")})
+    (step,) = edits(seen, settings)
+    assert step.why.startswith(f"{GPU} is another card now")
 
 
 @pytest.mark.parametrize(

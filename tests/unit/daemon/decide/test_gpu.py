@@ -8,6 +8,7 @@ from tests.unit.daemon.decide.cards import AUDIO, BRIDGE, GPU, NIC, USB, WIN11, 
 from hostlerd.decide.gpu import find_device, find_slice, gpu_addresses, summary, whole_card
 from hostlerd.model.domains import Gpu, Hostdev
 from hostlerd.model.edits import SliceChoice
+from hostlerd.model.identity import Known
 from hostlerd.model.settings import DevicePolicy, Match, Settings
 
 NAMES = {GPU: "AMD Navi 31 [Radeon RX 7900 XTX]", NIC: "Intel I225-V", AUDIO: "AMD Navi 31 HDMI Audio"}
@@ -36,6 +37,14 @@ UUID = "6695eb01-f6a4-8304-79aa-0000000000aa"
 )
 def test_the_gpu_among_the_hostdevs(hostdevs: tuple[str, ...], gpu: tuple[str, ...]) -> None:
     assert gpu_addresses(domain(WIN11, *hostdevs), card()) == gpu
+
+
+def test_what_is_gone_may_be_remembered() -> None:
+    nic, gpu = Known(identity="8086:15f3:020000"), Known(identity="1002:744c:030000")
+    wants = domain(WIN11, GPU, GONE)
+    assert gpu_addresses(domain(WIN11, GONE), card(), {GONE: nic}) == ()
+    assert gpu_addresses(wants, card(), {GONE: nic}) == (GPU,)
+    assert gpu_addresses(wants, card(), {GONE: gpu}) == (GPU, GONE)
 
 
 def test_summaries() -> None:
@@ -74,9 +83,11 @@ def test_a_device_is_meant_by_address_name_of_its_section_or_part_of_its_name() 
 
 
 def test_a_card_goes_whole_function_0_first() -> None:
-    assert whole_card(AUDIO, card()) == (GPU, AUDIO, USB)
-    assert whole_card(NIC, card()) == (NIC,)
-    assert BRIDGE not in whole_card(GPU, card())
+    assert whole_card(AUDIO, card(), Settings()) == (GPU, AUDIO, USB)
+    assert whole_card(NIC, card(), Settings()) == (NIC,)
+    alone = Settings(devices=(DevicePolicy(name="x", match=Match(address=GPU), companions="none"),))
+    assert whole_card(GPU, card(), alone) == (GPU,)
+    assert BRIDGE not in whole_card(GPU, card(), Settings())
 
 
 def test_slices() -> None:

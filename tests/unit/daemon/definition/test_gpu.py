@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.daemon.observe.recorded import shared
@@ -98,7 +97,10 @@ def test_every_way_means_what_it_says_and_twice_is_once() -> None:
             assert again.text == document.text, (name, way)
 
 
-HOSTDEV = "<hostdev mode='subsystem' type='pci' managed='yes'><source><address bus='0x01' slot='0x00' function='0x0'/></source><rom file='a'/></hostdev>"
+HOSTDEV = (
+    "<hostdev mode='subsystem' type='pci' managed='yes'>"
+    "<source><address bus='0x01' slot='0x00' function='0x0'/></source><rom file='a'/></hostdev>"
+)
 
 
 def test_a_card_that_is_there_keeps_what_its_owner_wrote() -> None:

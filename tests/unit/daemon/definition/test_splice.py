@@ -121,7 +121,8 @@ def test_what_libvirt_added_along_goes_too() -> None:
     known = others(document)
     written = (
         "<domain><devices><disk/><controller type='pci' index='1'/><controller type='pci' index='2'/>"
-        "<video><model type='virtio' heads='1'/><address type='pci' bus='0x01'/></video><audio id='1'/></devices></domain>"
+        "<video><model type='virtio' heads='1'/><address type='pci' bus='0x01'/></video>"
+        "<audio id='1'/></devices></domain>"
     )
     changes = as_written(document.changes, known, written)
     back = Document(written)
