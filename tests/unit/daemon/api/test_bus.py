@@ -19,7 +19,7 @@ from hostler.errors import Claimed, HostFailed, NotAuthorised
 from hostlerd.api import Peer, Published
 from hostlerd.api.bus import DEVICE, DOMAIN, MANAGER, METHODS, serve
 from hostlerd.api.interfaces import load
-from hostlerd.host.bus import PROPERTIES, Bus, CallFailed, Codec, Message
+from hostlerd.host.bus import PROPERTIES, Bus, CallFailed, Codec, Message, Variant
 
 XML = Path(__file__).parents[4] / "dbus"
 NAME = "org.hostler1"
@@ -181,6 +181,17 @@ async def test_every_method_answers_as_its_signature_says(private_bus: Any, code
         {"object": "x"},
         {"domain": "x", "way": "x", "what": "x"},
     ]
+
+
+async def test_options_of_a_request_are_its_parameters(private_bus: Any, codec: Codec) -> None:
+    service = FakeService()
+    options = {"dry_run": Variant("b", True), "model": Variant("s", "qxl")}
+    async with face(private_bus.address, codec, service) as client:
+        (answer,) = await client.get(ROOT, MANAGER, "SetGpu", "sssa{sv}", "win11", "emulated", "", options)
+    assert json.loads(answer) == {"changed": True}
+    ((_, method, params),) = service.calls
+    assert method == "gpu"
+    assert params == {"domain": "win11", "way": "emulated", "what": "", "dry_run": True, "model": "qxl"}
 
 
 # -- properties and objects -------------------------------------------------------------------------------------------
