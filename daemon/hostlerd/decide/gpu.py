@@ -23,6 +23,8 @@ def gpu_addresses(
     definition: Definition, functions: Mapping[str, Function], known: Mapping[str, Known] = NOTHING
 ) -> tuple[str, ...]:
     """The PCI hostdevs that are the domain's GPU: display functions, what is in their slots, and what is missing."""
+    if definition.gpu is not Gpu.PASSTHROUGH:
+        return ()  # what it has, it has as network interface or disk
     asked = definition.pci_addresses
     missing = [a for a in asked if a not in functions]
     cards = [a for a in asked if a in functions and functions[a].is_display]

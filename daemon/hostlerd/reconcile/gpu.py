@@ -70,6 +70,7 @@ class GpuChanges:
                 "definition", definition.name, f"{outcome.before} -> {outcome.after}: asked for"
             )
             self._shared.look_at_domains.kick()
+            self._shared.look_at_host.kick()  # what is published has the edits, too
         return definition, outcome
 
     def _find(self, name: str) -> tuple[Definition, bool]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import trio
 
-from hostler.errors import HostFailed, HostlerError
+from hostler.errors import BadInput, HostFailed, HostlerError, Refused
 from hostlerd.act.definitions import Wish
 from hostlerd.act.perform import perform
 from hostlerd.model.domains import Snapshot
@@ -131,12 +131,18 @@ class LibvirtLane:
                         after=step.after or "",
                         lacks=step.lacks,
                     )
-                    await self._shared.definitions.edit(wish)
-            except HostFailed as error:
+                    outcome = await self._shared.definitions.edit(wish)
+                    if not outcome.changed:
+                        raise HostFailed(f"nothing in the definition of {step.object} is its GPU")
+            except Refused as error:
+                log.info("%s: %s", step.object, error.sentence)  # somebody was faster
+            except (HostFailed, BadInput) as error:
                 log.warning("%s: %s", step.object, error.sentence, extra={"domain": step.object})
                 self._shared.degrade(step.object, error)
             else:
                 done = True
                 self._shared.tell_step(step)
                 log.info("definition of %s: %s", step.object, step.after, extra={"domain": step.object})
+        if done:
+            self._shared.look_at_host.kick()  # what is published has the edits, too
         return done

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from threading import Event, Thread
+from typing import Self
 
 from . import service, snapshot
 from .domains import Domain
@@ -115,7 +116,7 @@ class KillWhen:
         self._thread = Thread(target=self._watch, daemon=True)
         self.fired = False
 
-    def __enter__(self) -> "KillWhen":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -36,13 +36,14 @@ UUID = "6695eb01-f6a4-8304-79aa-0000000000aa"
     ],
 )
 def test_the_gpu_among_the_hostdevs(hostdevs: tuple[str, ...], gpu: tuple[str, ...]) -> None:
-    assert gpu_addresses(domain(WIN11, *hostdevs), card()) == gpu
+    assert gpu_addresses(domain(WIN11, *hostdevs, gpu=Gpu.PASSTHROUGH), card()) == gpu
+    assert gpu_addresses(domain(WIN11, *hostdevs, gpu=Gpu.EMULATED), card()) == ()  # interfaces and disks
 
 
 def test_what_is_gone_may_be_remembered() -> None:
     nic, gpu = Known(identity="8086:15f3:020000"), Known(identity="1002:744c:030000")
-    wants = domain(WIN11, GPU, GONE)
-    assert gpu_addresses(domain(WIN11, GONE), card(), {GONE: nic}) == ()
+    wants = domain(WIN11, GPU, GONE, gpu=Gpu.PASSTHROUGH)
+    assert gpu_addresses(domain(WIN11, GONE, gpu=Gpu.PASSTHROUGH), card(), {GONE: nic}) == ()
     assert gpu_addresses(wants, card(), {GONE: nic}) == (GPU,)
     assert gpu_addresses(wants, card(), {GONE: gpu}) == (GPU, GONE)
 
