@@ -79,7 +79,8 @@ class Definitions:
         """Read what was kept. Raises TimedOut; a file that makes no sense is said and left where it is."""
         if not self._loaded:
             files = self._host.files
-            self._edits = await self._host.look(lambda: _load(files), limit=READ_LIMIT)
+            found = await self._host.look(lambda: _load(files), limit=READ_LIMIT)
+            self._edits = found or self._edits
             self._loaded = True
 
     async def edit(self, wish: Wish, *, dry_run: bool = False, live: bool = False) -> Outcome:

@@ -11,6 +11,7 @@ from hostler.errors import HostFailed
 from hostlerd.host import Hypervisor
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.domains import Definition, Running
+from hostlerd.model.usb import UsbDevice
 
 
 class Hypervisors:
@@ -58,6 +59,12 @@ class Hypervisors:
 
     async def unplug(self, uuid: str, device: str) -> None:
         await self._connection(uuid).unplug(uuid, device)
+
+    async def attach_usb(self, uuid: str, device: UsbDevice) -> Definition:
+        return await self._connection(uuid).attach_usb(uuid, device)
+
+    async def detach_usb(self, uuid: str, device: UsbDevice) -> Definition:
+        return await self._connection(uuid).detach_usb(uuid, device)
 
     def _connection(self, uuid: str) -> Hypervisor:
         """Raises HostFailed for a domain that no connection listed."""

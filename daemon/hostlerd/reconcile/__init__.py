@@ -136,6 +136,7 @@ class Reconciler:
     def apply(self, settings: Settings) -> None:
         """Another policy is in force."""
         self._shared.settings = settings
+        self._libvirt_lane.try_again()
         self.look_at_host.kick()
         self.look_at_domains.kick()
 

@@ -1,54 +1,70 @@
-"""The libvirt lane: a snapshot of the domains, then the pins and definitions that differ, until none does.
+"""The libvirt lane: a snapshot of the domains, then its steps (pins, USB devices, definitions), until none is left.
 
-May wait as long as somebody's hook runs; nothing of the host waits for it. A definition is edited only when the wish
-for it has lasted: a card that is rescanned, or a domain that is restarted, comes back in a moment.
+May wait as long as somebody's hook runs; nothing of the host waits for it.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from dataclasses import replace
 
 import trio
 
-from hostler.errors import BadInput, HostFailed, HostlerError, Refused
-from hostlerd.act.definitions import Wish
-from hostlerd.act.perform import perform
+from hostler.errors import HostFailed, HostlerError
+from hostlerd.act.perform import is_gone, perform
 from hostlerd.model.domains import Snapshot
-from hostlerd.model.plan import EditDefinition, Pin, Plan
+from hostlerd.model.plan import AttachUsb, DetachUsb, EditDefinition, Pin, Step
 from hostlerd.reconcile.claims import Claims
+from hostlerd.reconcile.lasting_edits import LastingEdits
 from hostlerd.reconcile.shared import Shared
 
 log = logging.getLogger(__name__)
 
 ROUNDS = 4
-LASTING = 3.0
-"""Seconds a definition must have been wanted otherwise before it is edited."""
+TRIES = 3
+"""Of giving or taking one USB device. A try that fails has QEMU open the device and let go, and these are events, too:
+without an end each would be the reason for the next."""
+OFTEN, WHILE = 10, 60.0
+"""Times that what is in one USB port is given to a domain within so many seconds. There are devices that start anew,
+with another number, whenever they are opened."""
 
 
 class LibvirtLane:
     def __init__(self, shared: Shared, claims: Claims) -> None:
         self._shared, self._claims = shared, claims
-        self._wanted: dict[tuple[str, str | None], float] = {}
-        self._unseen: frozenset[str] = frozenset()
+        self._edits = LastingEdits(shared)
+        self._failed: Counter[str] = Counter()
+        self._given: dict[str, list[float]] = {}
+        self._held_back = False
+        self._told: set[str] = set()
 
     @property
     def look_again_after(self) -> float:
-        """Seconds until an edit that is wanted has been so for long enough."""
-        if not self._wanted:
-            return math.inf
-        return max(0.0, min(self._wanted.values()) + LASTING - trio.current_time())
+        """Seconds; no event tells that enough time has passed."""
+        return min(WHILE / 2 if self._held_back else math.inf, self._edits.look_again_after)
+
+    def try_again(self) -> None:
+        """Also what failed, or was done, too often."""
+        self._failed.clear()
+        self._given.clear()
 
     async def one_pass(self) -> None:
         shared = self._shared
+        self._held_back = False
+        refused: set[str] = set()
         for _ in range(ROUNDS):
             await self._take_snapshot()
+            await self._edits.settle(shared.snapshot)
             if shared.observed is None:
                 return  # the host lane kicks this one when it has looked
             plan = shared.decide(shared.seen(shared.observed))
-            pinned = await self._pin([step for step in plan.steps if isinstance(step, Pin)])
-            if not (await self._edit(plan) or pinned):
+            steps = tuple(step for step in plan.of("libvirt") if not isinstance(step, EditDefinition))
+            keys = {_key(step) for step in steps}
+            self._failed = Counter({key: times for key, times in self._failed.items() if key in keys})
+            performed = await self._perform(steps, refused)
+            if not (await self._edits.make(plan) or performed):
                 break
 
     async def _take_snapshot(self) -> None:
@@ -60,12 +76,10 @@ class LibvirtLane:
         except HostlerError:
             shared.snapshot = replace(shared.snapshot, known=False)
             raise
-        seen = frozenset(d.uuid for d in running) | frozenset(d.uuid for d in inactive)
         running = tuple(domain for domain in running if shared.released.get(domain.uuid, 0) < taken)
         shared.snapshot = Snapshot(known=True, taken=taken, running=running, inactive=inactive)
         shared.released = {uuid: when for uuid, when in shared.released.items() if when >= taken}
         self._end_claims(taken, frozenset(domain.uuid for domain in running))
-        await self._settle_edits(seen, [domain.uuid for domain in inactive])
         if (before.known, before.running, before.inactive) != (True, running, inactive):
             shared.look_at_host.kick()
 
@@ -75,74 +89,61 @@ class LibvirtLane:
             if claim.since < taken and claim.uuid not in active and claim.uuid not in self._claims.waiting():
                 self._claims.end(claim.uuid, "does not run any more")
 
-    async def _settle_edits(self, seen: frozenset[str], inactive: list[str]) -> None:
-        """What was begun before a kill, what somebody took back by hand, what is defined no more.
-
-        A domain that starts between the two questions is in neither answer: one that is missing counts at the second
-        look.
-        """
-        definitions = self._shared.definitions
-        await definitions.wait_loaded()
-        unseen = frozenset(definitions.edits) - seen
-        for uuid in unseen & self._unseen:
-            await definitions.forget(uuid)
-        self._unseen = unseen
-        await definitions.settle(inactive)
-
-    async def _pin(self, steps: list[Pin]) -> bool:
-        """True if any was set. A domain that refuses pins is not degraded for it: it may be on its way out."""
-        refused: set[str] = set()
+    async def _perform(self, steps: tuple[Step, ...], refused: set[str]) -> bool:
+        """True if any was done. Nothing is degraded for a refusal: the domain may be on its way out."""
         done = False
         for step in steps:
-            if step.uuid in refused:
+            key = _key(step)
+            if key in refused or self._failed[key] >= TRIES or self._too_often(step):
                 continue
             try:
                 await perform(self._shared.host, self._shared.journal, step)
             except HostFailed as error:
-                refused.add(step.uuid)
-                log.warning("%s: %s", step.object, error.sentence, extra={"domain": step.object})
-                self._shared.tell("failed", step.object, error.sentence)
+                refused.add(key)
+                self._refused(step, error)
             else:
                 done = True
                 self._shared.tell_step(step)
+                log.info("%s %s: %s", step.kind, step.object, step.after or "none")
         return done
 
-    async def _edit(self, plan: Plan) -> bool:
-        """Make the edits that have been wanted for long enough. True if any was made."""
-        steps = [step for step in plan.steps if isinstance(step, EditDefinition)]
-        now, done = trio.current_time(), False
-        since = {key: self._wanted.get(key, now) for step in steps for key in [(step.uuid, step.after)]}
-        self._wanted = since
-        for step in steps:
-            key = (step.uuid, step.after)
-            if now - since[key] < LASTING:
-                continue
-            del self._wanted[key]
-            try:
-                if step.change is None:
-                    await self._shared.definitions.take_back(step.uuid)
-                else:
-                    wish = Wish(
-                        uuid=step.uuid,
-                        name=step.object,
-                        change=step.change,
-                        by="fallback",
-                        before=step.before or "",
-                        after=step.after or "",
-                        lacks=step.lacks,
-                    )
-                    outcome = await self._shared.definitions.edit(wish)
-                    if not outcome.changed:
-                        raise HostFailed(f"nothing in the definition of {step.object} is its GPU")
-            except Refused as error:
-                log.info("%s: %s", step.object, error.sentence)  # somebody was faster
-            except (HostFailed, BadInput) as error:
-                log.warning("%s: %s", step.object, error.sentence, extra={"domain": step.object})
-                self._shared.degrade(step.object, error)
-            else:
-                done = True
-                self._shared.tell_step(step)
-                log.info("definition of %s: %s", step.object, step.after, extra={"domain": step.object})
-        if done:
-            self._shared.look_at_host.kick()  # what is published has the edits, too
-        return done
+    def _too_often(self, step: Step) -> bool:
+        if not isinstance(step, AttachUsb):
+            return False
+        place, now = f"{step.uuid} {step.device.port}", trio.current_time()
+        times = self._given.setdefault(place, [])
+        times[:] = [moment for moment in times if moment > now - WHILE]
+        if len(times) < OFTEN:
+            times.append(now)
+            self._told.discard(place)
+            return False
+        self._held_back = True
+        if place not in self._told:
+            self._told.add(place)
+            text = f"comes and goes: {OFTEN} times in {WHILE:.0f} s; {step.after} gets it again in a while"
+            log.warning("%s %s", step.object, text, extra={"device": step.object})
+            self._shared.tell("failed", step.object, text)
+        return True
+
+    def _refused(self, step: Step, error: HostFailed) -> None:
+        if is_gone(self._shared.host, step):
+            log.info("%s: %s", step.object, error.sentence, extra={"device": step.object})
+            return
+        text = error.sentence
+        if isinstance(step, AttachUsb | DetachUsb):
+            self._failed[_key(step)] += 1
+            if self._failed[_key(step)] == TRIES:
+                text += "; not tried again until it is plugged in again, or the policy is reloaded"
+        log.warning("%s: %s", step.object, text, extra={"domain": step.object})
+        self._shared.tell("failed", step.object, text)
+
+
+def _key(step: Step) -> str:
+    """What a refusal is about: all pins of a domain; a USB device from being plugged in to being pulled out."""
+    match step:
+        case Pin():
+            return step.uuid
+        case AttachUsb() | DetachUsb():
+            return f"{step.kind} {step.uuid} {step.device.mark}"
+        case _:
+            return step.object
