@@ -82,7 +82,7 @@ def render_one(domain: Domain, style: Style = PLAIN) -> str:
     lines += _entries(cells, "NUMA cells")
     lines.append(_entry("hugepages", clean(domain.get("hugepages"))))
     lines.append(_entry("GPU", clean(domain.get("gpu"))))
-    lines += _entries(_edit(map_of(domain.get("edit"))), "")
+    lines += _entries(_edit(map_of(domain.get("edit")), clean(domain.get("name"))), "")
     lines += _entries([_hostdev(hostdev) for hostdev in rows_of(domain.get("hostdevs"))], "hostdevs")
     return "\n".join(lines)
 
@@ -95,7 +95,7 @@ def _entries(texts: Sequence[str], label: str) -> list[str]:
     return [_entry("" if number else label, text) for number, text in enumerate(texts)]
 
 
-def _edit(edit: Mapping[str, object]) -> list[str]:
+def _edit(edit: Mapping[str, object], name: str) -> list[str]:
     """What hostler changed in the definition, and how it ends."""
     if not edit:
         return []
@@ -104,7 +104,7 @@ def _edit(edit: Mapping[str, object]) -> list[str]:
         return [
             f"fallback in force ({change}) until {' '.join(texts_of(edit.get('waits_for')))} is there and free"
         ]
-    return [f"changed by hostler ({change}); `hostler gpu NAME undo` takes it back"]
+    return [f"changed by hostler ({change}); `hostler gpu {name} undo` takes it back"]
 
 
 def _topology(topology: Mapping[str, object]) -> str:
