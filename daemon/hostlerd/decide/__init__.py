@@ -8,6 +8,7 @@ step and every refusal says why.
 from __future__ import annotations
 
 from hostlerd.decide.attributes import decide_attributes
+from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import decide_isolation
@@ -51,6 +52,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *running.steps,
             *masks,
             *pins,
+            *decide_fallback(observed, settings, own),
             *usb,
         ),
         refusals=(*own.refusals, *usb_refusals, *crowding, *impossible),

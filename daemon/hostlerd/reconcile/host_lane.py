@@ -40,6 +40,7 @@ class HostLane:
         self.passes = 0
         self.busy = False
         self._open_for = 0
+        self._wanted_of_libvirt = False
         self._rivals = Rivals()
 
     @property
@@ -56,8 +57,10 @@ class HostLane:
             plan = await self._rounds()
         finally:
             self.busy = False
-        if plan.of("libvirt"):
-            self._shared.look_at_domains.kick()
+        wanted = bool(plan.of("libvirt"))
+        if wanted or self._wanted_of_libvirt:
+            self._shared.look_at_domains.kick()  # also when that is not wanted any more: it may be waiting to do it
+        self._wanted_of_libvirt = wanted
         await self._shared.memory.learn(plan.learned)
         self._claims.end_pass()
         await self._shared.host.writer.aclose()
