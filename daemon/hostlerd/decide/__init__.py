@@ -60,7 +60,13 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *decide_fallback(observed, settings, own),
             *usb,
         ),
-        refusals=(*own.refusals, *usb_refusals, *_not_offered(observed, settings, own), *crowding, *impossible),
+        refusals=(
+            *own.refusals,
+            *usb_refusals,
+            *_not_offered(observed, settings, own),
+            *crowding,
+            *impossible,
+        ),
         questions=tuple(
             dict.fromkeys(
                 (

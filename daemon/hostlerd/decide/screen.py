@@ -67,7 +67,9 @@ def decide_screens(observed: Observed, own: Ownership) -> Screens:
             and memory(observed.attributes[path]) == record.memory
         )
         if observed.platform[record.device] != "" or not fits:
-            found.settled.append(record.device)  # it has its driver or is gone, or the screen is another's now
+            found.settled.append(
+                record.device
+            )  # it has its driver or is gone, or the screen is another's now
             continue
         found.steps.append(
             Framebuffer(

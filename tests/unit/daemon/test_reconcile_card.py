@@ -89,7 +89,14 @@ def shown(host: SimulatedHost) -> dict[str, str]:
 
 def nothing_left(one: Stable) -> None:
     ledger = one.journal.ledger
-    left = (ledger.devices, ledger.attributes, ledger.framebuffers, ledger.bars, ledger.removed, ledger.recoveries)
+    left = (
+        ledger.devices,
+        ledger.attributes,
+        ledger.framebuffers,
+        ledger.bars,
+        ledger.removed,
+        ledger.recoveries,
+    )
     assert left == ({}, {}, {}, {}, {}, {})
     assert not ledger.troubles
 
