@@ -28,5 +28,7 @@ READ_METHODS = ("hello", "status", "devices", "cpus", "domains", "plan", "subscr
 CHANGE_METHODS = ("prepare", "release", "hook", "reload", "retry")
 """`prepare` {"name", "xml"} -> {"devices": [...]} | `release` {"name", "xml"} -> {} | `hook` {"name", "operation",
 "sub_operation"} -> {} | `reload` {} -> {"changed": bool} | `retry` {"object"} -> {}"""
+METADATA_NAMESPACE = "urn:hostler:domain:1"
+"""Of our elements in a domain's <metadata>."""
 SIMULATE_METHOD = "simulate"
 """Only a simulated host's daemon has it: {"action", ...} drives its libvirt, its slots and its faults."""

@@ -32,10 +32,13 @@ from hostlerd.model.ledger import (
     FileRecord,
     GroupRecord,
     Ledger,
+    MdevRecord,
     Outstanding,
     PinRecord,
     Record,
     Trouble,
+    VfsRecord,
+    VgpuRecord,
 )
 from hostlerd.model.plan import Step
 
@@ -71,6 +74,9 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "group": _group,
     "pins": _pins,
     "file": lambda value: FileRecord(**value),
+    "vfs": lambda value: VfsRecord(**value),
+    "mdev": lambda value: MdevRecord(**value),
+    "vgpu": lambda value: VgpuRecord(**value),
     "trouble": lambda value: Trouble(**value),
 }
 """What a word of the file is read by: JSON knows neither tuples nor numbers as keys."""
@@ -79,6 +85,9 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     GroupRecord: ("group", "groups", "unit"),
     PinRecord: ("pins", "pins", "uuid"),
     FileRecord: ("file", "files", "path"),
+    VfsRecord: ("vfs", "vfs", "key"),
+    MdevRecord: ("mdev", "mdevs", "uuid"),
+    VgpuRecord: ("vgpu", "vgpus", "key"),
 }
 """Record type to its word in the file, its field in the ledger and its key."""
 

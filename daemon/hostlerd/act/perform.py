@@ -10,10 +10,24 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hostler.errors import Wedged
-from hostlerd.act import devices, pins, rules, slices
+from hostlerd.act import device_slices, devices, pins, rules, slices
 from hostlerd.act.journal import Journal
 from hostlerd.host import Host
-from hostlerd.model.plan import AllowCpus, LoadModule, Override, Pin, Probe, Step, Unbind, WriteRule
+from hostlerd.model.plan import (
+    AllowCpus,
+    CreateMdev,
+    LoadModule,
+    Override,
+    Pin,
+    Probe,
+    RemoveMdev,
+    SetAutoprobe,
+    SetVfs,
+    SetVgpuType,
+    Step,
+    Unbind,
+    WriteRule,
+)
 
 HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     LoadModule: devices.load_module,
@@ -23,8 +37,23 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     AllowCpus: slices.allow_cpus,
     WriteRule: rules.write_rule,
     Pin: pins.pin,
+    SetAutoprobe: device_slices.set_autoprobe,
+    SetVfs: device_slices.set_vfs,
+    CreateMdev: device_slices.create_mdev,
+    RemoveMdev: device_slices.remove_mdev,
+    SetVgpuType: device_slices.set_vgpu_type,
 }
-WRITTEN_BY_PROCESS = (LoadModule, Override, Unbind, Probe)
+WRITTEN_BY_PROCESS = (
+    LoadModule,
+    Override,
+    Unbind,
+    Probe,
+    SetAutoprobe,
+    SetVfs,
+    CreateMdev,
+    RemoveMdev,
+    SetVgpuType,
+)
 
 
 async def perform(host: Host, journal: Journal, step: Step) -> None:
@@ -48,6 +77,8 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
 
 def is_gone(host: Host, step: Step) -> bool:
     """Whether what the step was to change is not there any more: a card pulled out, a container that ended."""
-    if isinstance(step, Override | Unbind | Probe):
+    if isinstance(step, Override | Unbind | Probe | SetAutoprobe | SetVfs | SetVgpuType):
         return devices.is_gone(host, step.object)
+    if isinstance(step, RemoveMdev):
+        return device_slices.is_gone(host, step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

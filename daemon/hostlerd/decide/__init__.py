@@ -12,6 +12,7 @@ from hostlerd.decide.isolation import decide_isolation
 from hostlerd.decide.ownership import decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
 from hostlerd.decide.rule import decide_rule
+from hostlerd.decide.slices import decide_slices
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Placement, Plan, Refusal
@@ -22,6 +23,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     own = decide_ownership(observed, settings)
     refused = {refusal.claim for refusal in own.refusals if refusal.claim is not None}
     device_steps, devices = decide_handoff(observed, own)
+    slices = decide_slices(observed, settings, own, devices)
     domains = [
         t for t in tenants(observed, settings) if t.definition.uuid not in refused or t.running is not None
     ]
@@ -33,9 +35,9 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     pins, unpinned = decide_pins(observed, domains, placements, housekeeping)
     rules, files = decide_rule(observed, settings)
     return Plan(
-        steps=(*rules, *device_steps, *masks, *pins),
-        refusals=(*own.refusals, *crowding, *impossible),
-        settled=(*devices, *units, *unpinned, *files),
+        steps=(*rules, *slices.make, *device_steps, *slices.unmake, *masks, *pins),
+        refusals=(*own.refusals, *slices.refusals, *crowding, *impossible),
+        settled=(*devices, *slices.settled, *units, *unpinned, *files),
         owners=owners(observed, own),
         placements=tuple(placements.values()),
         housekeeping=housekeeping,

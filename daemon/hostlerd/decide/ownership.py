@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hostlerd.decide.closure import companions, leaves_group_viable, members, virtual_functions
+from hostlerd.decide.slice_claims import SliceClaim, SliceWants
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition
 from hostlerd.model.observed import Observed
@@ -41,9 +42,10 @@ class Holder:
 
 @dataclass(slots=True, kw_only=True)
 class Ownership:
-    """By address: what is wanted, and who holds it."""
+    """By address: what is wanted, and who holds it. Mediated devices are held by their UUID."""
 
     wants: dict[str, Want] = field(default_factory=dict)
+    slices: SliceWants = field(default_factory=SliceWants)
     holder: dict[str, Holder] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
 
@@ -62,9 +64,9 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
     starting = {claim.uuid for claim in observed.ledger.claims.values() if not claim.prepared}
     running = {d.uuid: d.live for d in observed.snapshot.running if d.uuid not in starting}
     for domain in running.values():
-        for address in domain.pci_addresses:
-            if address not in own.holder:
-                own.hold(address, domain)
+        for thing in (*domain.pci_addresses, *domain.mdev_uuids):
+            if thing not in own.holder:
+                own.hold(thing, domain)
     for claim in sorted(observed.ledger.claims.values(), key=lambda c: c.since):
         live = running.get(claim.uuid)
         asked = claim.definition.pci_addresses
@@ -74,6 +76,9 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
             _keep(own, observed, live, [a for a in asked if a in live.pci_addresses])
         else:
             _keep(own, observed, claim.definition, asked)
+            for uuid in claim.definition.mdev_uuids:
+                if own.held_by_other(uuid, claim.definition) is None:
+                    own.hold(uuid, claim.definition)
     for address, process in observed.open.items():
         # A guest's, and libvirt has not said yet, or cannot say, whose.
         own.holder.setdefault(address, Holder(uuid="", name=process))
@@ -114,7 +119,11 @@ def _grant(
     functions = observed.functions
     take: dict[str, str] = {}
     allowed: set[str] = set()
-    for address in dict.fromkeys(addresses):
+    slices = SliceClaim(
+        observed, settings, domain, own.slices, lambda thing: own.held_by_other(thing, domain), addresses
+    )
+    refusals.extend(slices.refusals)
+    for address in slices.ordinary:
         function = functions.get(address)
         if function is None:
             refuse(
@@ -198,6 +207,9 @@ def _grant(
     if refusals:
         own.refusals.extend(refusals)
         return
+    own.slices.add(slices.wants)
+    for thing in slices.held:
+        own.hold(thing, domain)
     for address, why in take.items():
         own.hold(address, domain)
         own.wants[address] = Want(address=address, place="vfio", why=why, claim=domain.uuid)
@@ -257,4 +269,12 @@ def owners(observed: Observed, own: Ownership) -> dict[str, Owner]:
             result[address] = Owner(kind="idle")
         else:
             result[address] = Owner(kind="host", who=function.driver or "")
+    for uuid in observed.slices.mdevs:
+        trouble = observed.ledger.troubles.get(uuid)
+        if trouble is not None:
+            result[uuid] = Owner(kind="degraded", who=trouble.reason)
+        elif uuid in own.holder:
+            result[uuid] = Owner(kind="domain", who=own.holder[uuid].name)
+        else:
+            result[uuid] = Owner(kind="idle")
     return result

@@ -63,7 +63,56 @@ class FileRecord:
     path: str
 
 
-Record = DeviceRecord | GroupRecord | PinRecord | FileRecord
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VfsRecord:
+    """A PF had no VFs when we made `ours`. `autoprobe`: text of sriov_drivers_autoprobe, None where we let it be."""
+
+    address: str
+    ours: int
+    autoprobe: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Not the address alone: what is settled is settled whatever its kind, and a PF may have a record as a device."""
+        return vfs_key(self.address)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MdevRecord:
+    """There was no mediated device of this UUID. `persistent`: it stays when nobody wants it any more."""
+
+    uuid: str
+    parent: str
+    type: str
+    persistent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VgpuRecord:
+    """An NVIDIA VF had no vGPU; `ours`: the type's number that we gave it.
+
+    `name`: that type's name, which the host does not tell once there is nothing left to give.
+    """
+
+    address: str
+    ours: int
+    name: str = ""
+    persistent: bool = False
+
+    @property
+    def key(self) -> str:
+        return vgpu_key(self.address)
+
+
+def vfs_key(address: str) -> str:
+    return f"{address}/sriov_numvfs"
+
+
+def vgpu_key(address: str) -> str:
+    return f"{address}/nvidia/current_vgpu_type"
+
+
+Record = DeviceRecord | GroupRecord | PinRecord | FileRecord | VfsRecord | MdevRecord | VgpuRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +165,9 @@ class Ledger:
     groups: Mapping[str, GroupRecord] = field(default_factory=dict)
     pins: Mapping[str, PinRecord] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
+    vfs: Mapping[str, VfsRecord] = field(default_factory=dict)
+    mdevs: Mapping[str, MdevRecord] = field(default_factory=dict)
+    vgpus: Mapping[str, VgpuRecord] = field(default_factory=dict)
     claims: Mapping[str, Claim] = field(default_factory=dict)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     outstanding: Mapping[int, Outstanding] = field(default_factory=dict)

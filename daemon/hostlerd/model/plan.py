@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from hostlerd.model.cpuset import CpuSet
-from hostlerd.model.ledger import DeviceRecord, FileRecord, GroupRecord, PinRecord
+from hostlerd.model.ledger import (
+    DeviceRecord,
+    FileRecord,
+    GroupRecord,
+    MdevRecord,
+    PinRecord,
+    VfsRecord,
+    VgpuRecord,
+)
 
 Lane = Literal["host", "libvirt"]
 """Who performs a step: the host's own pass, or the pass that talks to libvirt, which may have to wait for a hook."""
@@ -95,7 +103,64 @@ class Pin(Step):
     record: PinRecord | None = None
 
 
-HOST_STEPS = (LoadModule, Override, Unbind, Probe, AllowCpus, WriteRule)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAutoprobe(Step):
+    """Whether drivers may take a PF's VFs: write `text` to sriov_drivers_autoprobe."""
+
+    kind: ClassVar[str] = "autoprobe"
+    text: str
+    record: VfsRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetVfs(Step):
+    """Make a PF's VFs, all at once, or take all away: the kernel cannot add to some (sriov_numvfs_store)."""
+
+    kind: ClassVar[str] = "virtual-functions"
+    count: int
+    record: VfsRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateMdev(Step):
+    """Make a mediated device (`object` is its UUID) and give it its attributes."""
+
+    kind: ClassVar[str] = "mdev"
+    parent: str
+    type: str
+    attrs: tuple[tuple[str, str], ...] = ()
+    record: MdevRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveMdev(Step):
+    """Take a mediated device away."""
+
+    kind: ClassVar[str] = "mdev"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetVgpuType(Step):
+    """Give an NVIDIA VF a vGPU of the type with this number, or with 0 take it away."""
+
+    kind: ClassVar[str] = "vgpu-type"
+    number: int
+    record: VgpuRecord | None = None
+
+
+HOST_STEPS = (
+    LoadModule,
+    Override,
+    Unbind,
+    Probe,
+    AllowCpus,
+    WriteRule,
+    SetAutoprobe,
+    SetVfs,
+    CreateMdev,
+    RemoveMdev,
+    SetVgpuType,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

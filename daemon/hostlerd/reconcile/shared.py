@@ -19,9 +19,9 @@ from hostlerd.host import Host
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.ledger import Trouble
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import Plan, Step, Unbind
+from hostlerd.model.plan import Plan, Step
 from hostlerd.model.settings import Settings
-from hostlerd.observe.everything import observe_open
+from hostlerd.observe.leaving import leaving_of, observe_leaving
 from hostlerd.reconcile.latch import Latch
 
 OPEN_LIMIT = 5.0
@@ -77,14 +77,10 @@ class Shared:
         """What would leave VFIO is looked at once more: what a process has open there stays, whoever runs."""
         observed = await self.look()
         plan = self.decide(observed)
-        leaving = [
-            observed.functions[step.object]
-            for step in plan.steps
-            if isinstance(step, Unbind) and observed.functions[step.object].on_vfio
-        ]
+        leaving = leaving_of(plan, observed)
         if leaving:
             files = self.host.files
-            found = await self.host.look(lambda: observe_open(files, leaving), limit=OPEN_LIMIT)
+            found = await self.host.look(lambda: observe_leaving(files, leaving), limit=OPEN_LIMIT)
             if found:
                 observed = replace(observed, open=found)
                 plan = self.decide(observed)

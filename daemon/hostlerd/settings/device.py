@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 from hostlerd.model.devices import parse_address
 from hostlerd.model.settings import DevicePolicy, Match
 from hostlerd.settings.places import DEVICE, MATCH, PLACES
+from hostlerd.settings.slices import read_vfs
 from hostlerd.toml_table import Place, Table
 
 
@@ -24,6 +25,7 @@ def read_device(table: Table, *, number: int) -> DevicePolicy:
         "when_idle": table.choice("when_idle", get_args(hints["when_idle"])),
         "group": table.texts("group", parse_address),
         "holders": table.choice("holders", get_args(hints["holders"])),
+        **read_vfs(table),
     }
     return DevicePolicy(
         name=table.text("name", filled) or f"device {number}",

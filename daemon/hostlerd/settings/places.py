@@ -6,9 +6,11 @@ from __future__ import annotations
 
 HOUSEKEEPING = ("cpus", "at_least")
 DOMAIN = ("cpus", "prefer", "profile", "rebalance")
-DEVICE = ("name", "match", "when_idle", "group", "holders")
+DEVICE = ("name", "match", "when_idle", "group", "holders", "vfs", "keep_vfs")
+SLICE = ("name", "type", "uuid", "vf", "parent", "domain", "persistent")
 MATCH = ("address", "vendor", "device", "subsystem", "serial", "slot", "path")
 PLACES = {
+    **dict.fromkeys(SLICE, "a [[slice]]"),
     **dict.fromkeys(MATCH, "the match of a [[device]]: match = { ... }"),
     **dict.fromkeys(DEVICE, "a [[device]]"),
     **dict.fromkeys(DOMAIN, '[domains], or [domain."name or UUID"]'),

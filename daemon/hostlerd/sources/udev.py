@@ -7,8 +7,8 @@ import trio
 from hostlerd.host import Kick
 from hostlerd.host.udev import Uevents
 
-SUBSYSTEMS = ("pci", "cpu")
-"""PCI functions that come, go, are bound and unbound; CPUs that go on- and off-line."""
+SUBSYSTEMS = ("pci", "mdev", "cpu")
+"""PCI functions and mediated devices that come, go, are bound and unbound; CPUs that go on- and off-line."""
 
 
 async def run(kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -20,7 +20,8 @@ NO_OVERRIDE = "(null)\n"
 class FunctionSpec:
     """`bridge`: address of the bridge above it, None on the root bus. `class_code`: 24 bits. `group`: IOMMU group.
 
-    `boot_vga`: None for what is no VGA controller (the file is absent). `physfn`: address of the PF of a VF.
+    `boot_vga`: None for what is no VGA controller (the file is absent). `physfn`: address of the PF of a VF. `vf_device`:
+    device id of its VFs, its own if None. `vgpu_types`: number, name and MiB of the vGPUs its VFs can be.
     """
 
     address: str
@@ -35,6 +36,11 @@ class FunctionSpec:
     boot_vga: bool | None = None
     physfn: str | None = None
     total_vfs: int = 0
+    vf_offset: int = 1
+    vf_stride: int = 1
+    vf_device: int | None = None
+    vgpu_types: tuple[tuple[int, str, int], ...] = ()
+    vgpu_memory: int = 0
     label: str | None = None
 
     @property
@@ -94,6 +100,8 @@ def show(tree: Tree, spec: FunctionSpec, folder: str) -> None:
         files |= {
             "sriov_totalvfs": f"{spec.total_vfs}\n",
             "sriov_numvfs": "0\n",
+            "sriov_offset": f"{spec.vf_offset}\n",
+            "sriov_stride": f"{spec.vf_stride}\n",
             "sriov_drivers_autoprobe": "1\n",
         }
     for name, content in files.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from hostler.wire import METADATA_NAMESPACE
+
 NO_PINS: Mapping[int, str] = MappingProxyType({})
 
 
@@ -18,10 +20,26 @@ def hostdev(address: str, *, managed: bool = True) -> str:
     )
 
 
+def mdev(uuid: str) -> str:
+    """A `<hostdev>` for a mediated device."""
+    return (
+        "<hostdev mode='subsystem' type='mdev' model='vfio-pci' managed='no'><source>"
+        f"<address uuid='{uuid}'/></source></hostdev>"
+    )
+
+
+def metadata(*slices: str) -> str:
+    """`slices`: attributes of hostler:slice elements."""
+    elements = "".join(f"<hostler:slice {attributes}/>" for attributes in slices)
+    return f"<metadata><hostler:domain xmlns:hostler='{METADATA_NAMESPACE}'>{elements}</hostler:domain></metadata>"
+
+
 def domain(
     name: str,
     *,
     hostdevs: Sequence[str] = (),
+    mdevs: Sequence[str] = (),
+    slices: Sequence[str] = (),
     managed: bool = True,
     cores: int = 2,
     threads: int = 2,
@@ -29,12 +47,16 @@ def domain(
     iothreads: int = 0,
     memory_mib: int = 4096,
 ) -> str:
-    """A q35 guest with `cores` times `threads` vCPUs. `hostdevs`: addresses. `pins`: vCPU to CPU list, explicit."""
+    """A q35 guest with `cores` times `threads` vCPUs. `hostdevs`: addresses. `pins`: vCPU to CPU list, explicit.
+
+    `mdevs`: UUIDs. `slices`: as for `metadata`.
+    """
     count = cores * threads
     tune = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>" for vcpu, cpus in pins.items())
     devices = "".join(hostdev(address, managed=managed) for address in hostdevs)
+    devices += "".join(mdev(uuid) for uuid in mdevs)
     return (
-        f"<domain type='kvm'><name>{name}</name><memory unit='MiB'>{memory_mib}</memory><vcpu>{count}</vcpu>"
+        f"<domain type='kvm'><name>{name}</name>{metadata(*slices) if slices else ''}<memory unit='MiB'>{memory_mib}</memory><vcpu>{count}</vcpu>"
         + (f"<iothreads>{iothreads}</iothreads>" if iothreads else "")
         + (f"<cputune>{tune}</cputune>" if tune else "")
         + "<os><type arch='x86_64' machine='q35'>hvm</type></os>"

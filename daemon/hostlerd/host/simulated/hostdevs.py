@@ -46,7 +46,7 @@ class Hostdevs:
                 for hostdev in hostdevs:
                     if hostdev.managed:
                         await self._detach(domain, hostdev.address, done)
-                    elif self._kernel.pci.devices[hostdev.address].driver != "vfio-pci":
+                    elif not self._is_on_vfio(hostdev.address):
                         raise HostFailed(
                             f"Requested operation is not valid: Unmanaged PCI device {hostdev.address} must be "
                             "manually detached from the host"
@@ -55,6 +55,24 @@ class Hostdevs:
                 await self._give_back(domain, done)
                 raise
             self.active |= {hostdev.address: domain.name for hostdev in hostdevs}
+
+    def _is_on_vfio(self, address: str) -> bool:
+        """virPCIDeviceGetCurrentDriverNameAndType: vfio-pci by name, others by their vfio-dev (libvirt 10.0)."""
+        known = self._kernel.pci.devices[address].driver == "vfio-pci"
+        return known or self._kernel.tree.exists(f"/sys/bus/pci/devices/{address}/vfio-dev")
+
+    def prepare_mdevs(self, domain: Domain, uuids: list[str]) -> None:
+        """virHostdevPrepareMediatedDevices: virMediatedDeviceNew, virMediatedDeviceListMarkDevices."""
+        for uuid in uuids:
+            path = f"/sys/bus/mdev/devices/{uuid}"
+            if not self._kernel.tree.exists(path):
+                raise HostFailed(f"device not found: mediated device '{uuid}' not found")
+            if uuid in self.active:
+                raise HostFailed(
+                    f"Requested operation is not valid: mediated device {path} is in use by driver QEMU, domain "
+                    f"{self.active[uuid]}"
+                )
+        self.active |= dict.fromkeys(uuids, domain.name)
 
     def _check_free(self, domain: Domain, address: str) -> None:
         """virHostdevIsPCINodeDeviceUsed: the device itself by anybody, its group by another domain."""
@@ -72,7 +90,7 @@ class Hostdevs:
 
     async def _detach(self, domain: Domain, address: str, done: list[str]) -> None:
         """virPCIDeviceBindToStub: nothing to do where vfio-pci has it already, and then nothing to undo either."""
-        if self._kernel.pci.devices[address].driver == "vfio-pci":
+        if self._is_on_vfio(address):
             return
         self._kernel.modprobe(["vfio-pci"])  # virPCIProbeDriver
         done.append(address)
@@ -116,6 +134,19 @@ class Hostdevs:
         if self._kernel.pci.devices[address].driver is not None:
             steps.append((f"{folder}/driver/unbind", address))
         return [*steps, ("/sys/bus/pci/drivers_probe", address)]
+
+    def open_mdevs(self, domain: Domain, uuids: list[str]) -> None:
+        """QEMU opens the groups of its mediated devices (vfio_realize, sysfsdev)."""
+        for uuid in uuids:
+            mdev = self._kernel.mdevs.devices.get(uuid)
+            try:
+                if mdev is None:
+                    raise monitor_closed(domain, f"vfio {uuid}: no such host device: No such file or directory")
+                self._kernel.pci.open_group(mdev.group, domain.name)
+            except OSError as error:
+                raise monitor_closed(
+                    domain, f"vfio {uuid}: failed to open the group: {error.strerror}"
+                ) from error
 
     def open_groups(self, domain: Domain, hostdevs: list[PciHostdev]) -> None:
         """QEMU opens the groups; it ends with its own words where a group is not viable (vfio_container_connect)."""

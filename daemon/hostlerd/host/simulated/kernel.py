@@ -20,9 +20,11 @@ from hostlerd.host.simulated.cgroups import ROOT, Cgroups
 from hostlerd.host.simulated.drivers import KNOWN, Driver
 from hostlerd.host.simulated.faults import Faults, number
 from hostlerd.host.simulated.functions import FunctionSpec
+from hostlerd.host.simulated.mdevs import CREATE, DEVICE, Mdevs
 from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
 from hostlerd.host.simulated.tree import Tree
+from hostlerd.host.simulated.vgpus import Vgpus
 from hostlerd.model.cpuset import CpuSet
 
 _DEVICE = re.compile(r"/sys/devices/pci.*/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/(.+)")
@@ -48,12 +50,17 @@ class Kernel:
     pci: Pci = field(init=False)
     cgroups: Cgroups = field(init=False)
     processes: Processes = field(init=False)
+    mdevs: Mdevs = field(init=False)
+    vgpus: Vgpus = field(init=False)
     kicks: list[Kick] = field(default_factory=list[Kick])
 
     def __post_init__(self) -> None:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
         self.cgroups = Cgroups(self.tree, self.cpus, unified=self.unified)
         self.processes = Processes(self.tree)
+        self.mdevs = Mdevs(self.tree, self.pci, self._emit)
+        self.vgpus = Vgpus(self.tree, self.pci)
+        self.pci.bound, self.pci.let_go, self.pci.closed = self.vgpus.bound, self.vgpus.let_go, self.mdevs.go_on
 
     def boot(self, *, release: str = "6.1.0-sim", drivers: Iterable[Driver] = KNOWN) -> None:
         self.tree.put("/proc/sys/kernel/osrelease", f"{release}\n")
@@ -111,6 +118,15 @@ class Kernel:
             self.tree.put(real, f"{int(self.pci.autoprobe)}\n")
         elif (match := _DEVICE.fullmatch(real)) and match[2] in ("driver_override", "remove", "sriov_numvfs"):
             self._device(match[1], match[2], text)
+        elif match := CREATE.fullmatch(real):
+            self.mdevs.create(match[1], match[2], text)
+        elif match := DEVICE.fullmatch(real):
+            if match[2] == "remove":
+                self.mdevs.remove(match[1], text)
+            else:
+                self.mdevs.write(match[1], match[2], text)
+        elif (match := _DEVICE.fullmatch(real)) and match[2] == "nvidia/current_vgpu_type":
+            self.vgpus.write(match[1], text)
         elif real.startswith(ROOT + "/"):
             folder, _, name = real.removeprefix(ROOT).rpartition("/")
             self.cgroups.write(folder, name, text)
@@ -242,6 +258,8 @@ class Kernel:
         return {
             "tree": self.tree.dump(),
             "pci": self.pci.dump(),
+            "mdevs": self.mdevs.dump(),
+            "vgpus": self.vgpus.dump(),
             "faults": self.faults.dump(),
             "hung": self.tree.hung,
             "open": [[pid, paths] for pid, paths in self.processes.open.items()],
@@ -253,6 +271,8 @@ class Kernel:
     def load(self, dumped: dict[str, Any]) -> None:
         self.tree.load(dumped["tree"])
         self.pci.load(dumped["pci"])
+        self.mdevs.load(dumped["mdevs"])
+        self.vgpus.load(dumped["vgpus"])
         self.faults.load(dumped["faults"])
         self.tree.hung = list(dumped["hung"])
         self.processes.open = dict(dumped["open"])
