@@ -119,7 +119,9 @@ async def remove_mdev(host: Host, step: RemoveMdev) -> None:
 
 async def set_vgpu_type(host: Host, step: SetVgpuType) -> None:
     path = f"{DEVICES}/{step.object}/nvidia/current_vgpu_type"
-    what = f"the vGPU of {step.object} cannot be " + (f"made of type {step.number}" if step.number else "taken away")
+    what = f"the vGPU of {step.object} cannot be " + (
+        f"made of type {step.number}" if step.number else "taken away"
+    )
     try:
         await host.writer.write(path, f"{step.number}\n", limit=LIMIT)
         now = (await host.look(lambda: host.files.read(path), limit=READ_LIMIT)).strip()

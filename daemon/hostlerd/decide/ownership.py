@@ -120,7 +120,12 @@ def _grant(
     take: dict[str, str] = {}
     allowed: set[str] = set()
     slices = SliceClaim(
-        observed, settings, domain, own.slices, lambda thing: own.held_by_other(thing, domain), addresses
+        observed=observed,
+        settings=settings,
+        domain=domain,
+        before=own.slices,
+        held_by_other=lambda thing: own.held_by_other(thing, domain),
+        addresses=addresses,
     )
     refusals.extend(slices.refusals)
     for address in slices.ordinary:

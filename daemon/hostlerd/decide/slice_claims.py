@@ -84,6 +84,7 @@ class SliceClaim:
 
     def __init__(
         self,
+        *,
         observed: Observed,
         settings: Settings,
         domain: Definition,
@@ -201,7 +202,8 @@ class SliceClaim:
         elif sriov.count:
             self._refuse(
                 address,
-                f"there is no {address}: {parent} has {sriov.count} virtual functions, and the kernel cannot add to them",
+                f"there is no {address}: {parent} has {sriov.count} virtual functions, and the kernel cannot "
+                "add to them",
                 f"stop what uses them and set vfs = {max(count, index + 1)} in the [[device]] section of {parent}",
             )
         elif not count:
@@ -242,8 +244,8 @@ class SliceClaim:
         if any(h.address == address and h.managed for h in self._domain.hostdevs):
             self._refuse(
                 address,
-                f"{address} is a virtual function of NVIDIA's driver and must stay on it, and with managed='yes' libvirt "
-                "takes it away",
+                f"{address} is a virtual function of NVIDIA's driver and must stay on it, and with managed='yes' "
+                "libvirt takes it away",
                 f"write managed='no' in the <hostdev> of {address}",
             )
             return
@@ -280,7 +282,8 @@ class SliceClaim:
                     name=kind.name,
                     why=f"{self._domain.name} has it as a hostdev",
                     claim=self._domain.uuid,
-                    persistent=(spec.persistent if spec else False) or (policy.persistent if policy else False),
+                    persistent=(spec.persistent if spec else False)
+                    or (policy.persistent if policy else False),
                 )
 
     def _creatable(self, slot: VgpuSlot, number: int) -> bool:
@@ -308,10 +311,10 @@ class SliceClaim:
         if wish is None:
             self._refuse(
                 uuid,
-                f"{self._domain.name} asks for the mediated device {uuid}; there is none, and nothing says of which type "
-                "it should be",
-                f"say so in the domain's metadata (`hostler gpu {self._domain.name} slice TYPE`), in a [[slice]] section "
-                f"or with mdevctl; on this host: {self._capacity.listing(self._observed.slices.types)}",
+                f"{self._domain.name} asks for the mediated device {uuid}; there is none, and nothing says of which "
+                "type it should be",
+                f"say so in the domain's metadata (`hostler gpu {self._domain.name} slice TYPE`), in a [[slice]] "
+                f"section or with mdevctl; on this host: {self._capacity.listing(self._observed.slices.types)}",
             )
             return
         kind = self._pick(uuid, wish)
@@ -385,8 +388,4 @@ class SliceClaim:
 
 
 def _is_nvidia_vf(function: Function) -> bool:
-    return (
-        function.physfn is not None
-        and function.vendor == NVIDIA
-        and function.driver == NVIDIA_DRIVER
-    )
+    return function.physfn is not None and function.vendor == NVIDIA and function.driver == NVIDIA_DRIVER

@@ -67,7 +67,12 @@ def _idle_vfs(steps: SliceSteps, observed: Observed, settings: Settings, own: Ow
                     remedy=f"set vfs to {sriov.total} or less",
                 )
             )
-        elif address not in own.holder and address not in own.wants and function.driver and not function.on_vfio:
+        elif (
+            address not in own.holder
+            and address not in own.wants
+            and function.driver
+            and not function.on_vfio
+        ):
             own.slices.vfs[address] = WantedVfs(
                 address=address, count=policy.vfs, why=f"policy {policy.name!r} keeps them"
             )
@@ -81,7 +86,10 @@ def _make_vfs(steps: SliceSteps, observed: Observed, wanted: WantedVfs) -> None:
     record = observed.ledger.vfs.get(vfs_key(address))
     if record is None:
         # NVIDIA's VFs are of use on its driver alone, which is to find them.
-        hands_off = observed.functions[address].driver == NVIDIA_DRIVER or sriov.autoprobe.strip() in ("", "0")
+        hands_off = observed.functions[address].driver == NVIDIA_DRIVER or sriov.autoprobe.strip() in (
+            "",
+            "0",
+        )
         record = VfsRecord(
             address=address, ours=wanted.count, autoprobe=None if hands_off else sriov.autoprobe
         )
@@ -125,9 +133,7 @@ def _return_vfs(
     if sriov.count == record.ours:
         if vfs_in_use(observed, own, address, settled):
             return
-        steps.unmake.append(
-            SetVfs(object=address, before=str(sriov.count), after="0", count=0, why=UNWANTED)
-        )
+        steps.unmake.append(SetVfs(object=address, before=str(sriov.count), after="0", count=0, why=UNWANTED))
     back = _autoprobe_back(sriov, record)
     if back is not None:
         steps.unmake.append(back)
@@ -235,7 +241,9 @@ def _vgpus(steps: SliceSteps, observed: Observed, own: Ownership) -> None:
         slot = slots.get(address)
         if slot is None:
             if address not in observed.functions or observed.functions[address].readable:
-                steps.settled.append(record.key)  # it is gone, or on another driver, which takes the vGPU along
+                steps.settled.append(
+                    record.key
+                )  # it is gone, or on another driver, which takes the vGPU along
         elif slot.current != record.ours or record.persistent:
             steps.settled.append(record.key)
         else:

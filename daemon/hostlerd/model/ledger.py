@@ -73,7 +73,7 @@ class VfsRecord:
 
     @property
     def key(self) -> str:
-        """Not the address alone: what is settled is settled whatever its kind, and a PF may have a record as a device."""
+        """Not the address alone: what is settled is settled whatever its kind, and a PF may have a device record."""
         return vfs_key(self.address)
 
 

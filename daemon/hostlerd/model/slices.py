@@ -29,7 +29,9 @@ class Sriov:
         """pci_iov_virtfn_bus, pci_iov_virtfn_devfn."""
         domain, bus, rest = self.address.split(":")
         slot, function = rest.split(".")
-        routing = (int(bus, 16) << 8) + (int(slot, 16) << 3) + int(function) + self.offset + self.stride * index
+        routing = (
+            (int(bus, 16) << 8) + (int(slot, 16) << 3) + int(function) + self.offset + self.stride * index
+        )
         return f"{domain}:{routing >> 8:02x}:{routing >> 3 & 0x1F:02x}.{routing & 7}"
 
     @property
@@ -67,7 +69,7 @@ class Mdev:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MdevDefinition:
-    """mdevctl's. `auto`: mdevctl makes it whenever its parent comes. `attrs`: what is written to it once it is there."""
+    """mdevctl's. `auto`: mdevctl makes it whenever its parent comes. `attrs`: written to it once it is there."""
 
     uuid: str
     parent: str

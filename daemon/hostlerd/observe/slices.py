@@ -50,9 +50,13 @@ def observe_slices(
             if slot is not None:
                 vgpus[function.address] = slot
     types = tuple(
-        kind for parent in sorted(names(files, PARENTS)) for kind in _types(files, parent, unreadable, progress)
+        kind
+        for parent in sorted(names(files, PARENTS))
+        for kind in _types(files, parent, unreadable, progress)
     )
-    mdevs = {uuid.lower(): _mdev(files, uuid) for uuid in sorted(names(files, MDEVS)) if _UUID.fullmatch(uuid)}
+    mdevs = {
+        uuid.lower(): _mdev(files, uuid) for uuid in sorted(names(files, MDEVS)) if _UUID.fullmatch(uuid)
+    }
     return Slices(
         sriov=sriov,
         types=types,
@@ -100,9 +104,7 @@ def _vgpu_types(table: str) -> Iterator[VgpuType]:
             yield VgpuType(id=word, name=name.strip())
 
 
-def _types(
-    files: Files, parent: str, unreadable: frozenset[str], progress: Progress
-) -> Iterator[MdevType]:
+def _types(files: Files, parent: str, unreadable: frozenset[str], progress: Progress) -> Iterator[MdevType]:
     folder = f"{PARENTS}/{parent}/mdev_supported_types"
     for kind in sorted(names(files, folder)):
         if parent in unreadable:

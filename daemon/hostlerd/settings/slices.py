@@ -22,7 +22,9 @@ def read_vfs(table: Table) -> dict[str, Any]:
     vfs = table.get("vfs", int)
     keep = table.get("keep_vfs", bool)
     if vfs is not None and not 0 <= vfs <= MOST_VFS:
-        table.under("vfs").fail(f"vfs cannot be {vfs}", remedy="how many the device can have is in sriov_totalvfs")
+        table.under("vfs").fail(
+            f"vfs cannot be {vfs}", remedy="how many the device can have is in sriov_totalvfs"
+        )
     if keep and not vfs:
         table.under("keep_vfs").fail("keep_vfs is true, and there is no vfs", remedy="say how many: vfs = 4")
     if vfs and table.values.get("when_idle", "host") != "host":
@@ -40,12 +42,15 @@ def read_slice(table: Table, before: Sequence[SlicePolicy]) -> SlicePolicy:
     domain = table.text("domain", _domain)
     name = table.text("name", _filled) or f"slice {len(before) + 1}"
     if type_ is None:
-        table.fail(f'[[slice]] "{name}" has no type', remedy="`hostler devices` lists the types of each device")
+        table.fail(
+            f'[[slice]] "{name}" has no type', remedy="`hostler devices` lists the types of each device"
+        )
     if uuid is not None and vf is not None:
         table.under("vf").fail("a slice is a mediated device (uuid) or a virtual function (vf), not both")
     if uuid is None and vf is None and domain is None:
         table.fail(
-            f'[[slice]] "{name}" does not say whose it is', remedy="add one of uuid, vf and domain, or two of them"
+            f'[[slice]] "{name}" does not say whose it is',
+            remedy="add one of uuid, vf and domain, or two of them",
         )
     found = SlicePolicy(
         name=name,
@@ -59,7 +64,11 @@ def read_slice(table: Table, before: Sequence[SlicePolicy]) -> SlicePolicy:
     for other in before:
         if other.name == name:
             table.under("name").fail(f'two [[slice]] sections are named "{name}"')
-        if (uuid or vf or domain) and (other.uuid, other.vf) == (uuid, vf) and (uuid or vf or other.domain == domain):
+        if (
+            (uuid or vf or domain)
+            and (other.uuid, other.vf) == (uuid, vf)
+            and (uuid or vf or other.domain == domain)
+        ):
             table.fail(f'the [[slice]] sections "{other.name}" and "{name}" are about the same slice')
     return found
 

@@ -49,7 +49,7 @@ async def define(host: SimulatedHost, name: str, **more: Any) -> None:
 
 def gone(one: Stable) -> None:
     ledger = one.journal.ledger
-    assert not (ledger.vfs or ledger.mdevs or ledger.vgpus or ledger.devices or ledger.troubles)
+    assert (ledger.vfs, ledger.mdevs, ledger.vgpus, ledger.devices, ledger.troubles) == ({}, {}, {}, {}, {})
 
 
 # Virtual functions
@@ -89,7 +89,7 @@ async def test_vfs_stay_until_the_last_of_their_domains_has_gone(
             await host.hypervisor.start("c")
         with pytest.raises(HostFailed, match=f"{VF1} belongs to domain a"):
             await host.hypervisor.start("d")
-        with pytest.raises(HostFailed, match="cannot add to them.*set vfs = 3"):
+        with pytest.raises(HostFailed, match=r"cannot add to them.*set vfs = 3"):
             await host.hypervisor.start("e")
         await host.hypervisor.destroy("a")
         await one.settle()
@@ -200,7 +200,7 @@ async def test_vfs_that_the_driver_refuses_to_make(tmp_path: Path, autojump_cloc
     async with stable(host, tmp_path / "journal", drive()) as one:
         host.kernel.faults.cause("write-fails", f"/sys/bus/pci/devices/{PF}/sriov_numvfs", "ENOSPC")
         await define(host, "a", hostdevs=[VF1])
-        with pytest.raises(HostFailed, match="2 virtual functions of 0000:05:00.0 cannot be made"):
+        with pytest.raises(HostFailed, match=r"2 virtual functions of 0000:05:00\.0 cannot be made"):
             await host.hypervisor.start("a")
         await one.settle()
         assert state(host) == before
@@ -275,7 +275,7 @@ async def test_policy_keeps_a_slice_for_its_domain(tmp_path: Path, autojump_cloc
     policy = SlicePolicy(name="desk", type="mbochs-small", uuid=A, domain="a")
     async with stable(host, tmp_path / "journal", Settings(slices=(policy,))):
         await define(host, "b", mdevs=[A])
-        with pytest.raises(HostFailed, match="policy 'desk' keeps .* for domain a"):
+        with pytest.raises(HostFailed, match=r"policy 'desk' keeps .* for domain a"):
             await host.hypervisor.start("b")
 
 
@@ -404,9 +404,7 @@ async def test_what_a_process_has_open_is_not_removed(tmp_path: Path, autojump_c
         await define(host, "a", mdevs=[A], slices=[spec(A)])
         await host.hypervisor.start("a")
         group = host.kernel.mdevs.devices[A].group
-        host.kernel.processes.start(
-            pid=77, command="qemu", uid=0, cgroup="/", paths=[f"/dev/vfio/{group}"]
-        )
+        host.kernel.processes.start(pid=77, command="qemu", uid=0, cgroup="/", paths=[f"/dev/vfio/{group}"])
         await host.hypervisor.destroy("a")
         await one.settle()
         assert host.show()["mdevs"] == {A: "mbochs-small"}

@@ -64,7 +64,9 @@ def pci_hostdevs(text: str) -> list[PciHostdev]:
 
 def mdevs(text: str) -> list[str]:
     """UUIDs of <hostdev type='mdev'>."""
-    found = [element.find("source/address") for element in _parse(text).findall("devices/hostdev[@type='mdev']")]
+    found = [
+        element.find("source/address") for element in _parse(text).findall("devices/hostdev[@type='mdev']")
+    ]
     return [address.get("uuid", "").lower() for address in found if address is not None]
 
 

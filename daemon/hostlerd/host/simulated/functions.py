@@ -20,8 +20,8 @@ NO_OVERRIDE = "(null)\n"
 class FunctionSpec:
     """`bridge`: address of the bridge above it, None on the root bus. `class_code`: 24 bits. `group`: IOMMU group.
 
-    `boot_vga`: None for what is no VGA controller (the file is absent). `physfn`: address of the PF of a VF. `vf_device`:
-    device id of its VFs, its own if None. `vgpu_types`: number, name and MiB of the vGPUs its VFs can be.
+    `boot_vga`: None for what is no VGA controller (the file is absent). `physfn`: address of the PF of a VF.
+    `vf_device`: device id of its VFs, its own if None. `vgpu_types`: number, name and MiB of the vGPUs its VFs can be.
     """
 
     address: str

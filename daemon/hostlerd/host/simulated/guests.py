@@ -54,9 +54,10 @@ def domain(
     count = cores * threads
     tune = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>" for vcpu, cpus in pins.items())
     devices = "".join(hostdev(address, managed=managed) for address in hostdevs)
+    more = metadata(*slices) if slices else ""
     devices += "".join(mdev(uuid) for uuid in mdevs)
     return (
-        f"<domain type='kvm'><name>{name}</name>{metadata(*slices) if slices else ''}<memory unit='MiB'>{memory_mib}</memory><vcpu>{count}</vcpu>"
+        f"<domain type='kvm'><name>{name}</name>{more}<memory unit='MiB'>{memory_mib}</memory><vcpu>{count}</vcpu>"
         + (f"<iothreads>{iothreads}</iothreads>" if iothreads else "")
         + (f"<cputune>{tune}</cputune>" if tune else "")
         + "<os><type arch='x86_64' machine='q35'>hvm</type></os>"

@@ -173,7 +173,7 @@ class SimulatedHost:
         |---|---|---|
         | show | | devices, domains, CPUs of slices, hooks run |
         | record | path | all its files go into a new folder, a recorded host |
-        | define | xml, or name, devices?, mdevs?, managed?, cores?, threads?, iothreads?, pins?; autostart? | virsh define |
+        | define | xml, or name, devices?, mdevs?, managed?, cores?, threads?, iothreads?, pins?, autostart? | define |
         | undefine, start, stop | name | virsh undefine, start, destroy |
         | create | as define | virsh create: a transient domain |
         | power-off | name | the guest ends by itself, whether libvirtd is there or not |

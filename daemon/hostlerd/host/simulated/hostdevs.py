@@ -141,7 +141,9 @@ class Hostdevs:
             mdev = self._kernel.mdevs.devices.get(uuid)
             try:
                 if mdev is None:
-                    raise monitor_closed(domain, f"vfio {uuid}: no such host device: No such file or directory")
+                    raise monitor_closed(
+                        domain, f"vfio {uuid}: no such host device: No such file or directory"
+                    )
                 self._kernel.pci.open_group(mdev.group, domain.name)
             except OSError as error:
                 raise monitor_closed(

@@ -341,10 +341,16 @@ SLICES = HostSpec(
             name="mbochs",
             types=(
                 TypeSpec(
-                    id="mbochs-large", name="large", description="virtual display, 64 MB video memory", takes=64
+                    id="mbochs-large",
+                    name="large",
+                    description="virtual display, 64 MB video memory",
+                    takes=64,
                 ),
                 TypeSpec(
-                    id="mbochs-medium", name="medium", description="virtual display, 16 MB video memory", takes=16
+                    id="mbochs-medium",
+                    name="medium",
+                    description="virtual display, 16 MB video memory",
+                    takes=16,
                 ),
                 TypeSpec(
                     id="mbochs-small",
@@ -359,8 +365,8 @@ SLICES = HostSpec(
     ),
     release="6.12.0-sim",
 )
-"""What can be cut in slices: an integrated GPU and the kernel's sample (mediated devices), an NVMe drive with SR-IOV, and
-a card of NVIDIA's whose VFs become vGPUs."""
+"""What can be cut in slices: an integrated GPU and the kernel's sample (mediated devices), an NVMe drive with SR-IOV,
+and a card of NVIDIA's whose VFs become vGPUs."""
 
 BUILT_IN = {
     spec.name: spec

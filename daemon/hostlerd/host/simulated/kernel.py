@@ -60,7 +60,11 @@ class Kernel:
         self.processes = Processes(self.tree)
         self.mdevs = Mdevs(self.tree, self.pci, self._emit)
         self.vgpus = Vgpus(self.tree, self.pci)
-        self.pci.bound, self.pci.let_go, self.pci.closed = self.vgpus.bound, self.vgpus.let_go, self.mdevs.go_on
+        self.pci.bound, self.pci.let_go, self.pci.closed = (
+            self.vgpus.bound,
+            self.vgpus.let_go,
+            self.mdevs.go_on,
+        )
 
     def boot(self, *, release: str = "6.1.0-sim", drivers: Iterable[Driver] = KNOWN) -> None:
         self.tree.put("/proc/sys/kernel/osrelease", f"{release}\n")

@@ -101,7 +101,9 @@ class Mdevs:
             raise fail(errno.EEXIST, path)
         if self.available(parent, kind) < 1:
             raise fail(errno.ENOSPC, path)
-        taken = {d.spec.group or 0 for d in self.pci.devices.values()} | {m.group for m in self.devices.values()}
+        taken = {d.spec.group or 0 for d in self.pci.devices.values()} | {
+            m.group for m in self.devices.values()
+        }
         number = max((m.number for m in self.devices.values()), default=99) + 1
         mdev = self.devices[uuid] = Mdev(
             parent=parent.name, type=type_id, group=max(taken, default=0) + 1, number=number
@@ -194,10 +196,11 @@ class Mdevs:
 
     def load(self, dumped: dict[str, Any]) -> None:
         """One that waited to be removed waits for nobody now, and goes when its group is closed."""
-        self.known = {
-            p["name"]: ParentSpec(**{**p, "types": tuple(TypeSpec(**t) for t in p["types"])})
-            for p in dumped["known"]
-        }
+        self.known = {}
+        for parent in dumped["known"]:
+            row: dict[str, Any] = dict(parent)
+            row["types"] = tuple(TypeSpec(**kind) for kind in row["types"])
+            self.known[row["name"]] = ParentSpec(**row)
         self.devices = {
             uuid: Mdev(parent, kind, group, number, Ticket(uuid) if waits else None)
             for uuid, (parent, kind, group, number, waits) in dumped["devices"].items()

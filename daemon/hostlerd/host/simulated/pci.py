@@ -90,7 +90,7 @@ class Pci:
     owners: dict[int, str] = field(default_factory=dict[int, str])
     autoprobe: bool = True
     bound: Callable[[str], None] = lambda _address: None
-    """Told when a driver has taken a device; `let_go`: when one is about to be without; `closed`: a group was closed."""
+    """Told when a driver has taken a device; `let_go`: when one is about to be without; `closed`: of a closed group."""
     let_go: Callable[[str], None] = lambda _address: None
     closed: Callable[[], None] = lambda: None
     release: tuple[int, int] = (6, 1)
@@ -351,7 +351,7 @@ class Pci:
                 device.stuck = True
                 self.tree.locked.add(path)
                 waits = Ticket(device.spec.address)
-                blocked.ticket.then.append(lambda: self._go_on_taking(device, path, waits))
+                blocked.ticket.then.append(partial(self._go_on_taking, device, path, waits))
                 raise Blocked(waits) from blocked
 
     def _go_on_taking(self, device: Device, path: str, waits: Ticket) -> None:
@@ -599,8 +599,9 @@ class Pci:
         self.registered = {name: [Id(**row) for row in rows] for name, rows in dumped["registered"].items()}
         self.devices = {}
         for d in dumped["devices"]:
-            kinds = tuple((number, name, size) for number, name, size in d["spec"]["vgpu_types"])
-            spec = FunctionSpec(**{**d["spec"], "vgpu_types": kinds})
+            row: dict[str, Any] = dict(d["spec"])
+            row["vgpu_types"] = tuple(tuple(kind) for kind in row["vgpu_types"])
+            spec = FunctionSpec(**row)
             self.devices[spec.address] = Device(
                 spec=spec, folder=d["folder"], driver=d["driver"], stuck=d["stuck"], going=d["going"]
             )

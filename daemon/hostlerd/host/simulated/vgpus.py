@@ -82,7 +82,9 @@ class Vgpus:
             folder = f"{self.pci.devices[address].folder}/nvidia"
             self.tree.put(f"{folder}/current_vgpu_type", f"{number}\n")
             rows = [f"{id_:<5} : {name}\n" for id_, name, _ in self._creatable(address)]
-            self.tree.put(f"{folder}/creatable_vgpu_types", "".join(["ID    : vGPU Name\n", *rows]) if rows else "")
+            self.tree.put(
+                f"{folder}/creatable_vgpu_types", "".join(["ID    : vGPU Name\n", *rows]) if rows else ""
+            )
 
     # --- to and from JSON
 
