@@ -19,10 +19,12 @@ from hostlerd.api import Service
 from hostlerd.api import bus as bus_face
 from hostlerd.api.authorize import Authorizer
 from hostlerd.host.bus import Bus
+from hostlerd.host.engines import LiveEngines
 from hostlerd.host.files import RootFiles
 from hostlerd.host.hypervisors import Hypervisors
 from hostlerd.host.libvirt import Libvirt
 from hostlerd.host.notify import Notify
+from hostlerd.host.processes import LiveProcesses
 from hostlerd.host.systemd import SystemdUnits
 from hostlerd.host.threads import in_thread
 from hostlerd.host.writer import LiveWriter
@@ -45,7 +47,9 @@ class LiveHost:
     def __init__(self, bus: Bus, uris: Sequence[str]) -> None:
         self.files = RootFiles("/")
         self.units = SystemdUnits(bus)
+        self.engines = LiveEngines(activate=self.units.activate)
         self.writer = LiveWriter(adopt=self._adopt)
+        self.processes = LiveProcesses()
         self.connections = tuple(Libvirt(uri, parse=parse_domain) for uri in uris)
         self.hypervisor = Hypervisors(self.connections)
 

@@ -27,6 +27,7 @@ from hostlerd.model.observed import Observed
 from hostlerd.model.settings import Settings
 from hostlerd.observe.cpus import observe_cpus
 from hostlerd.observe.domain_xml import MAX_XML, parse_domain
+from hostlerd.observe.grip import grips
 from hostlerd.observe.groups import observe_groups
 from hostlerd.observe.holders import holders
 from hostlerd.observe.names import device_names
@@ -103,6 +104,7 @@ def _devices(files: Files) -> list[dict[str, Any]]:
         names=device_names(observed.functions.values()),
         companions=lambda address: companions(observed.functions, address),
         holders=holders(files, observed.functions.values()),
+        grips=grips(files, observed.functions.values()),
     )
 
 

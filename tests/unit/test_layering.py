@@ -32,6 +32,8 @@ ROOMS: dict[str, frozenset[str]] = {
             "hostlerd.act",
             "hostlerd.model",
             "hostlerd.host",
+            # Reading back is looking, and right before a write that may hang one looks once more.
+            "hostlerd.observe",
             "hostlerd.log",
             "hostler.wire",
             "hostler.errors",

@@ -1,4 +1,4 @@
-"""Making slices of devices and taking them away: autoprobe, virtual-functions, mdev, vgpu-type.
+"""Making slices of devices and taking them away: virtual-functions, mdev, vgpu-type.
 
 Every write goes through the writer process: sriov_numvfs takes the device's lock and runs its driver, `remove` waits
 for who has the mediated device open (vfio_unregister_group_dev), and a vGPU's type is a call into NVIDIA's firmware.
@@ -14,7 +14,7 @@ import re
 from hostler.errors import HostFailed
 from hostlerd.act.devices import DEVICES
 from hostlerd.host import Host
-from hostlerd.model.plan import CreateMdev, RemoveMdev, SetAutoprobe, SetVfs, SetVgpuType
+from hostlerd.model.plan import CreateMdev, RemoveMdev, SetVfs, SetVgpuType
 
 PARENTS = "/sys/class/mdev_bus"
 MDEVS = "/sys/bus/mdev/devices"
@@ -54,18 +54,6 @@ def _vfs(host: Host, address: str) -> int:
         return sum(1 for name in host.files.listdir(f"{DEVICES}/{address}") if _VIRTFN.fullmatch(name))
     except OSError:
         return 0
-
-
-async def set_autoprobe(host: Host, step: SetAutoprobe) -> None:
-    path = f"{DEVICES}/{step.object}/sriov_drivers_autoprobe"
-    what = f"sriov_drivers_autoprobe of {step.object} cannot be set"
-    try:
-        await host.writer.write(path, step.text, limit=LIMIT)
-        now = await host.look(lambda: host.files.read(path), limit=READ_LIMIT)
-    except OSError as error:
-        raise _failed(step.object, what, error) from error
-    if now.strip() != step.text.strip():
-        raise HostFailed(f"{what}: it is {now.strip()} after {step.text.strip()} was written")
 
 
 async def set_vfs(host: Host, step: SetVfs) -> None:

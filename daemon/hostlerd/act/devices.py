@@ -1,4 +1,4 @@
-"""Handing PCI functions over: load-module, override, unbind, probe.
+"""Handing PCI functions over: load-module, unload-module, override, unbind, probe.
 
 Every write goes through the writer process, because each takes the device's lock, which a driver's remove() may hold
 for
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 
-from hostler.errors import HostFailed
+from hostler.errors import HostFailed, InUse
 from hostlerd.host import Host
-from hostlerd.model.plan import LoadModule, Override, Probe, Unbind
+from hostlerd.model.plan import LoadModule, Override, Probe, Unbind, UnloadModule
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
@@ -48,11 +48,29 @@ def _failed(host: Host, address: str, what: str, error: OSError) -> HostFailed:
 
 async def load_module(host: Host, step: LoadModule) -> None:
     status = await host.writer.run(["/sbin/modprobe", step.object], limit=MODULE_LIMIT)
-    if status != 0 or not host.files.exists(f"{DRIVERS}/{step.object}"):
+    missing = bool(step.driver) and not host.files.exists(f"{DRIVERS}/{step.driver}")
+    if status != 0 or missing:
         raise HostFailed(
             f"the module {step.object} cannot be loaded (modprobe exit status {status})",
             remedy=f"install the kernel's {step.object} module, or see `modprobe -v {step.object}`",
             data={"object": step.object},
+        )
+
+
+async def unload_module(host: Host, step: UnloadModule) -> None:
+    """Those of its modules that are loaded: modprobe -r fails for one that is not.
+
+    Its exit status is the gate: the kernel refuses to unload what has users, and has done nothing then.
+    """
+    loaded = [name for name in step.modules if host.files.exists(f"/sys/module/{name}/initstate")]
+    status = await host.writer.run(["/sbin/modprobe", "-r", *loaded], limit=MODULE_LIMIT) if loaded else 0
+    left = [name for name in step.modules if host.files.exists(f"/sys/module/{name}/initstate")]
+    if status or left:
+        raise InUse(
+            f"the driver cannot be unloaded: {' and '.join(left) or step.object} is in use "
+            f"(modprobe exit status {status})",
+            remedy="`hostler devices` shows who has the card open; see `lsmod` for what else uses the module",
+            data={"object": step.object, "holders": left},
         )
 
 

@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from hostler.errors import BadInput, HostFailed, HostlerError
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import (
+    AttributeRecord,
     Claim,
     DeviceRecord,
     FileRecord,
@@ -36,9 +37,11 @@ from hostlerd.model.ledger import (
     Outstanding,
     PinRecord,
     Record,
+    StoppedRecord,
     Trouble,
     VfsRecord,
     VgpuRecord,
+    UnloadedRecord,
 )
 from hostlerd.model.plan import Step
 
@@ -77,6 +80,9 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "vfs": lambda value: VfsRecord(**value),
     "mdev": lambda value: MdevRecord(**value),
     "vgpu": lambda value: VgpuRecord(**value),
+    "attribute": lambda value: AttributeRecord(**{**value, "ours": tuple(value["ours"])}),
+    "stopped": lambda value: StoppedRecord(**value),
+    "unloaded": lambda value: UnloadedRecord(**{**value, "stack": tuple(value["stack"])}),
     "trouble": lambda value: Trouble(**value),
 }
 """What a word of the file is read by: JSON knows neither tuples nor numbers as keys."""
@@ -88,6 +94,9 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     VfsRecord: ("vfs", "vfs", "key"),
     MdevRecord: ("mdev", "mdevs", "uuid"),
     VgpuRecord: ("vgpu", "vgpus", "key"),
+    AttributeRecord: ("attribute", "attributes", "path"),
+    StoppedRecord: ("stopped", "stopped", "name"),
+    UnloadedRecord: ("unloaded", "unloaded", "module"),
 }
 """Record type to its word in the file, its field in the ledger and its key."""
 

@@ -10,34 +10,44 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hostler.errors import Wedged
-from hostlerd.act import device_slices, devices, pins, rules, slices
+from hostlerd.act import attributes, clearing, device_slices, devices, pins, rules, slices
 from hostlerd.act.journal import Journal
 from hostlerd.host import Host
 from hostlerd.model.plan import (
     AllowCpus,
+    CheckFree,
     CreateMdev,
     LoadModule,
     Override,
     Pin,
     Probe,
     RemoveMdev,
-    SetAutoprobe,
+    SetAttribute,
     SetVfs,
     SetVgpuType,
+    StartAgain,
     Step,
+    Stop,
+    Terminate,
     Unbind,
+    UnloadModule,
     WriteRule,
 )
 
 HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     LoadModule: devices.load_module,
+    UnloadModule: devices.unload_module,
+    Stop: clearing.stop,
+    StartAgain: clearing.start,
+    Terminate: clearing.terminate,
+    CheckFree: clearing.check_free,
+    SetAttribute: attributes.set_attribute,
     Override: devices.override,
     Unbind: devices.unbind,
     Probe: devices.probe,
     AllowCpus: slices.allow_cpus,
     WriteRule: rules.write_rule,
     Pin: pins.pin,
-    SetAutoprobe: device_slices.set_autoprobe,
     SetVfs: device_slices.set_vfs,
     CreateMdev: device_slices.create_mdev,
     RemoveMdev: device_slices.remove_mdev,
@@ -45,10 +55,11 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
 }
 WRITTEN_BY_PROCESS = (
     LoadModule,
+    UnloadModule,
     Override,
     Unbind,
     Probe,
-    SetAutoprobe,
+    SetAttribute,
     SetVfs,
     CreateMdev,
     RemoveMdev,
@@ -73,12 +84,16 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
         journal.end(number)
         raise
     journal.end(number)
+    if isinstance(step, StartAgain) and step.container is not None:
+        journal.settle(step.object)  # its engine is not asked what runs; starting it twice harms nobody
 
 
 def is_gone(host: Host, step: Step) -> bool:
     """Whether what the step was to change is not there any more: a card pulled out, a container that ended."""
-    if isinstance(step, Override | Unbind | Probe | SetAutoprobe | SetVfs | SetVgpuType):
+    if isinstance(step, Override | Unbind | Probe | SetVfs | SetVgpuType):
         return devices.is_gone(host, step.object)
     if isinstance(step, RemoveMdev):
         return device_slices.is_gone(host, step.object)
+    if isinstance(step, SetAttribute):
+        return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

@@ -22,7 +22,8 @@ from hostlerd.host import Host
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
 from hostlerd.observe.domain_xml import parse_domain
-from hostlerd.observe.holders import holders
+from hostlerd.observe.grip import grips
+from hostlerd.observe.holders import look_for_holders, with_names
 from hostlerd.observe.names import device_names
 from hostlerd.reconcile import Reconciler
 from hostlerd.report.cpus import cpus_json
@@ -150,13 +151,16 @@ class HostlerService:
         observed, files = self._observed, self._host.files
         if observed is None:
             return []
-        found = await self._host.look(lambda: holders(files, observed.functions.values()), limit=LOOK_LIMIT)
+        functions = tuple(observed.functions.values())
+        found = await look_for_holders(self._host, functions, limit=LOOK_LIMIT)
+        busy = await self._host.look(lambda: grips(files, functions), limit=LOOK_LIMIT)
         return devices_json(
             observed.functions,
             owners=self._plan.owners,
             names=device_names(observed.functions.values()),
             companions=lambda address: companions(observed.functions, address),
-            holders=found,
+            holders=await with_names(self._host.engines, found),
+            grips=busy,
         )
 
     def _domains(self, params: Mapping[str, Any]) -> list[Json]:

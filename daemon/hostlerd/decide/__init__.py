@@ -7,12 +7,15 @@ step and every refusal says why.
 
 from __future__ import annotations
 
+from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.isolation import decide_isolation
 from hostlerd.decide.ownership import decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
 from hostlerd.decide.rule import decide_rule
+from hostlerd.decide.running import decide_running
 from hostlerd.decide.slices import decide_slices
+from hostlerd.decide.wishes import wishes
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Placement, Plan, Refusal
@@ -22,8 +25,11 @@ from hostlerd.model.settings import Settings
 def decide(observed: Observed, settings: Settings) -> Plan:
     own = decide_ownership(observed, settings)
     refused = {refusal.claim for refusal in own.refusals if refusal.claim is not None}
-    device_steps, devices = decide_handoff(observed, own)
-    slices = decide_slices(observed, settings, own, devices)
+    homes = {a: p.driver for a, f in observed.functions.items() if (p := settings.device(f)) and p.driver}
+    handoff = decide_handoff(observed, own, homes)
+    slices = decide_slices(observed, settings, own, handoff.settled)
+    attributes = decide_attributes(observed, (*slices.wishes, *wishes(observed, settings, own)))
+    running = decide_running(observed, own)
     domains = [
         t for t in tenants(observed, settings) if t.definition.uuid not in refused or t.running is not None
     ]
@@ -35,9 +41,39 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     pins, unpinned = decide_pins(observed, domains, placements, housekeeping)
     rules, files = decide_rule(observed, settings)
     return Plan(
-        steps=(*rules, *slices.make, *device_steps, *slices.unmake, *masks, *pins),
+        steps=(
+            *rules,
+            *own.clearing,
+            *attributes.steps,
+            *slices.make,
+            *handoff.steps,
+            *slices.unmake,
+            *attributes.returns,
+            *running.steps,
+            *masks,
+            *pins,
+        ),
         refusals=(*own.refusals, *slices.refusals, *crowding, *impossible),
-        settled=(*devices, *slices.settled, *units, *unpinned, *files),
+        questions=tuple(
+            dict.fromkeys(
+                (
+                    *own.questions,
+                    *handoff.questions,
+                    *slices.questions,
+                    *attributes.questions,
+                    *running.questions,
+                )
+            )
+        ),
+        settled=(
+            *handoff.settled,
+            *slices.settled,
+            *attributes.settled,
+            *running.settled,
+            *units,
+            *unpinned,
+            *files,
+        ),
         owners=owners(observed, own),
         placements=tuple(placements.values()),
         housekeeping=housekeeping,

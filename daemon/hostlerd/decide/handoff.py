@@ -1,20 +1,23 @@
 """The steps that bring each PCI function to who should have it.
 
-Pure. Order, over all devices of a plan: override all, unbind all, probe all. With the override first, nothing else can
-grab a device between its unbind and its probe; unbinding all before probing any makes every group viable at once. On
-the
-way back the override is aimed at the home driver and cleared last, for the same reason.
+Pure. Order, over all devices of a plan: override all, look once more who has one open, unbind all (or unload the
+driver), probe all. With the override first, nothing else can grab a device between its unbind and its probe; unbinding
+all before probing any makes every group viable at once. On the way back the override is aimed at the home driver and
+cleared last, for the same reason; a driver whose module has gone meanwhile is loaded before the probe.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from hostlerd.decide.gate import on_a_driver
 from hostlerd.decide.ownership import VFIO, Ownership, Want
 from hostlerd.model.devices import Function
-from hostlerd.model.ledger import DeviceRecord
+from hostlerd.model.ledger import DeviceRecord, UnloadedRecord
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import LoadModule, Override, Probe, Step, Unbind
+from hostlerd.model.plan import CheckFree, LoadModule, Override, Probe, Step, Unbind, UnloadModule
+from hostlerd.model.questions import Question
 
 NO_DRIVER = "none"
 """No driver has this name, so no driver matches (Documentation/ABI/testing/sysfs-bus-pci, driver_override)."""
@@ -25,40 +28,124 @@ class _Phases:
 
     def __init__(self) -> None:
         self.override: list[Step] = []
+        self.check: list[Step] = []
         self.unbind: list[Step] = []
+        self.load: list[Step] = []
         self.probe: list[Step] = []
         self.clear: list[Step] = []
 
     def all(self) -> list[Step]:
-        return [*self.override, *self.unbind, *self.probe, *self.clear]
+        return [*self.override, *self.check, *self.unbind, *self.load, *self.probe, *self.clear]
 
 
-def decide_handoff(observed: Observed, own: Ownership) -> tuple[list[Step], list[str]]:
-    """Steps, and the addresses whose record can be closed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handoff:
+    """`settled`: the addresses whose record can be closed."""
+
+    steps: list[Step]
+    settled: list[str]
+    questions: list[Question]
+
+
+def decide_handoff(observed: Observed, own: Ownership, homes: Mapping[str, str]) -> Handoff:
+    """`homes`: the driver to return to, where policy names one."""
+    questions: list[Question] = []
     back, there = _Phases(), _Phases()
     settled: list[str] = []
     for address, record in sorted(observed.ledger.devices.items()):
         if address in own.wants or address in own.holder or observed.ledger.untouchable(address):
+            continue
+        on_vfio = address in observed.functions and observed.functions[address].on_vfio
+        if on_vfio and address not in observed.holders:
+            questions.append(Question(kind="holders", object=address))
             continue
         function = observed.functions.get(address)
         if function is None or identity(function) != record.identity:
             settled.append(
                 address
             )  # it is gone, or the address is another card's now: nothing left to put back
-        elif not _return(back, function, record):
+        elif not _return(back, observed, function, record, homes.get(address)):
             settled.append(address)
     for address, want in sorted(own.wants.items()):
         function = observed.functions.get(address)
-        if function is not None and not observed.ledger.untouchable(address):
+        if function is not None and not want.waits and not observed.ledger.untouchable(address):
             _take(there, observed, function, want)
+    _unload(there, observed, own)
+    _check(there, observed, own)
+    # After the unbinds: a driver whose module finds nothing to drive may not load at all (NVIDIA's).
+    back.load = _load_homes(back, observed)
     steps = back.all()
     taking = there.all()
     if VFIO not in observed.drivers and any(isinstance(step, Probe) and step.to_vfio for step in taking):
         claim = next((step.claim for step in taking if step.claim), None)
         steps.append(
-            LoadModule(object=VFIO, before=None, after="loaded", why="devices go to VFIO", claim=claim)
+            LoadModule(
+                object=VFIO, before=None, after="loaded", why="devices go to VFIO", claim=claim, driver=VFIO
+            )
         )
-    return steps + taking, settled
+    return Handoff(steps=steps + taking, settled=settled, questions=questions)
+
+
+def _unload(phases: _Phases, observed: Observed, own: Ownership) -> None:
+    """In place of the unbinds of one driver, its unloading, which is refused where it would have hung."""
+    unbinds: list[Step] = []
+    unloads: dict[str, Step] = {}
+    for step in phases.unbind:
+        function = observed.functions[step.object]
+        if own.wants[step.object].leave != "unload" or function.module is None:
+            unbinds.append(step)
+        elif function.module not in unloads:
+            grip = observed.grips.get(step.object)
+            modules = tuple(module.name for module in grip.modules) if grip else (function.module,)
+            unloads[function.module] = UnloadModule(
+                object=function.module,
+                before="loaded",
+                after=None,
+                why=f"{function.driver} may never return from an unbind, but says at once if it cannot be unloaded",
+                claim=step.claim,
+                modules=modules,
+                record=UnloadedRecord(module=function.module, device=step.object, stack=modules),
+            )
+    phases.unbind = [*unloads.values(), *unbinds]
+
+
+def _check(phases: _Phases, observed: Observed, own: Ownership) -> None:
+    """One look for each claim (and one for all that is idle) before its devices leave their drivers."""
+    leaving: dict[str | None, list[str]] = {}
+    for step in phases.override:
+        if on_a_driver(observed.functions[step.object]):
+            leaving.setdefault(own.wants[step.object].claim, []).append(step.object)
+    phases.check = [
+        CheckFree(
+            object=addresses[0],
+            before=None,
+            after="free",
+            why="a driver's remove() waits for whoever has its device open",
+            claim=claim,
+            functions=tuple(observed.functions[address] for address in addresses),
+        )
+        for claim, addresses in leaving.items()
+    ]
+
+
+def _load_homes(phases: _Phases, observed: Observed) -> list[Step]:
+    """Drivers that the devices on their way back need and that are not there: by their module, else by the alias."""
+    steps: dict[str, Step] = {}
+    for step in phases.probe:
+        record = observed.ledger.devices[step.object]
+        if step.after is None or step.after in observed.drivers:
+            continue
+        module = record.module or observed.functions[step.object].modalias or step.after
+        if not observed.ledger.untouchable(module):
+            steps[module] = LoadModule(
+                object=module,
+                before=None,
+                after="loaded",
+                why=f"{step.object} goes back to {step.after}",
+                driver=step.after,
+                device=step.object,
+            )
+    return list(steps.values())
 
 
 def identity(function: Function) -> str:
@@ -84,6 +171,7 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -
             driver=function.driver,
             override=None if by_rule else function.override,
             any_driver=by_rule,
+            module=(function.module or "") if not by_rule else "",
             ours=target,
             identity=identity(function),
         )
@@ -138,10 +226,18 @@ def _adopt(function: Function, want: Want) -> Override:
     return Override(object=function.address, before=VFIO, after=VFIO, why=want.why, record=record)
 
 
-def _return(phases: _Phases, function: Function, record: DeviceRecord) -> bool:
+def _return(
+    phases: _Phases, observed: Observed, function: Function, record: DeviceRecord, wanted: str | None
+) -> bool:
     """Add the steps back; False where there is none to take, because it is as it was or no longer ours to change."""
     why = "nobody claims it any more"
-    home, ours = record.driver, record.ours.split()
+    home, ours = wanted or record.driver, record.ours.split()
+    if (
+        home is not None
+        and home not in observed.drivers
+        and observed.ledger.untouchable(record.module or home)
+    ):
+        home = None  # it cannot be loaded, which status says; whatever else takes the card is better than nothing
     held = function.on_vfio or (function.driver is None and (home is not None or record.any_driver))
     aim = home if home is not None else (None if record.any_driver else record.override)
     override = function.override
@@ -153,7 +249,7 @@ def _return(phases: _Phases, function: Function, record: DeviceRecord) -> bool:
             phases.unbind.append(Unbind(object=function.address, before=function.driver, after=None, why=why))
         if home is not None:
             phases.probe.append(Probe(object=function.address, before=None, after=home, why=why))
-        elif record.any_driver:
+        elif record.any_driver or record.driver is not None:
             # Probed once: whether anything wants it cannot be known, so no driver afterwards is an answer, too.
             done = replace(record, any_driver=False)
             phases.probe.append(Probe(object=function.address, before=None, after=None, why=why, record=done))

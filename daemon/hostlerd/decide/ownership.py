@@ -7,15 +7,18 @@ domain that runs with the device, then claims by age, then what policy says of i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hostlerd.decide.closure import companions, leaves_group_viable, members, virtual_functions
+from hostlerd.decide.gate import blocking, decide_gate, on_a_driver
+from hostlerd.decide.leaving import Leave, leave
 from hostlerd.decide.slice_claims import SliceClaim, SliceWants
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import Owner, Refusal
+from hostlerd.model.plan import Owner, Refusal, Step
+from hostlerd.model.questions import Question
 from hostlerd.model.settings import Settings
 
 Place = Literal["vfio", "none"]
@@ -24,12 +27,18 @@ VFIO = "vfio-pci"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """A function that must be on VFIO (or without a driver), and for whom."""
+    """A function that must be on VFIO (or without a driver), and for whom.
+
+    `domain`: a domain has it, or is to have it; else it is idle. `waits`: nothing of it is moved in this pass.
+    """
 
     address: str
     place: Place
     why: str
     claim: str | None = None
+    domain: bool = False
+    leave: Leave = "unbind"
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +51,16 @@ class Holder:
 
 @dataclass(slots=True, kw_only=True)
 class Ownership:
-    """By address: what is wanted, and who holds it. Mediated devices are held by their UUID."""
+    """By address: what is wanted, and who holds it (mediated devices by UUID). `clearing`: what has to go before anything
+    is moved.
+    """
 
     wants: dict[str, Want] = field(default_factory=dict)
     slices: SliceWants = field(default_factory=SliceWants)
     holder: dict[str, Holder] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
+    clearing: list[Step] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
 
     def held_by_other(self, address: str, domain: Definition) -> str | None:
         """The name of whoever else has it."""
@@ -73,27 +86,34 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
         if not claim.prepared:
             _grant(own, observed, settings, claim.definition, asked)
         elif live is not None:
-            _keep(own, observed, live, [a for a in asked if a in live.pci_addresses])
+            _keep(own, observed, settings, live, [a for a in asked if a in live.pci_addresses])
         else:
-            _keep(own, observed, claim.definition, asked)
+            _keep(own, observed, settings, claim.definition, asked)
             for uuid in claim.definition.mdev_uuids:
                 if own.held_by_other(uuid, claim.definition) is None:
                     own.hold(uuid, claim.definition)
-    for address, process in observed.open.items():
+    for address, process in observed.kept.items():
         # A guest's, and libvirt has not said yet, or cannot say, whose.
         own.holder.setdefault(address, Holder(uuid="", name=process))
     _idle(own, observed, settings)
     return own
 
 
-def _keep(own: Ownership, observed: Observed, domain: Definition, addresses: Iterable[str]) -> None:
+def _keep(
+    own: Ownership, observed: Observed, settings: Settings, domain: Definition, addresses: Iterable[str]
+) -> None:
     """A domain that runs, or may: what was taken for the devices it still has stays taken; nothing is judged anew."""
     for address in _needed(observed, addresses):
         if own.held_by_other(address, domain) is not None:
             continue
         own.hold(address, domain)
         if address in observed.ledger.devices:
-            own.wants[address] = Want(address=address, place="vfio", why=f"{domain.name} has it")
+            _want(
+                own,
+                observed,
+                settings,
+                Want(address=address, place="vfio", why=f"{domain.name} has it", domain=True),
+            )
 
 
 def _needed(observed: Observed, addresses: Iterable[str]) -> list[str]:
@@ -212,12 +232,47 @@ def _grant(
     if refusals:
         own.refusals.extend(refusals)
         return
+    gate = decide_gate(observed, settings, domain, take, addresses)
+    if gate.refusals:
+        own.refusals.extend(gate.refusals)
+        return
+    own.clearing += gate.steps
+    own.questions += gate.questions
     own.slices.add(slices.wants)
     for thing in slices.held:
         own.hold(thing, domain)
     for address, why in take.items():
         own.hold(address, domain)
-        own.wants[address] = Want(address=address, place="vfio", why=why, claim=domain.uuid)
+        own.wants[address] = Want(
+            address=address,
+            place="vfio",
+            why=why,
+            claim=domain.uuid,
+            domain=True,
+            leave=leave(functions[address], gate.policies.get(address)),
+            waits=bool(gate.steps or gate.questions),
+        )
+
+
+def _want(own: Ownership, observed: Observed, settings: Settings, want: Want) -> None:
+    """Nobody waits for it: where somebody has it open it stays where it is, and is looked at again later."""
+    function = observed.functions[want.address]
+    want = replace(want, leave=leave(function, settings.device(function)))
+    if on_a_driver(function):
+        holders = observed.holders.get(want.address)
+        if holders is None:
+            own.questions.append(Question(kind="holders", object=want.address))
+        elif busy := blocking(holders):
+            own.refusals.append(
+                Refusal(
+                    object=want.address,
+                    reason=f"{want.why}, and {busy[0].told} has {busy[0].node} open",
+                    remedy="it is taken when that has been closed",
+                    in_use=True,
+                )
+            )
+        want = replace(want, waits=holders is None or bool(blocking(holders)))
+    own.wants[want.address] = want
 
 
 def _module_works(observed: Observed) -> bool:
@@ -250,9 +305,8 @@ def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:
                 and address not in own.wants
                 and _policy_allows(observed.functions[address], settings, policy.name)
             ):
-                own.wants[address] = Want(
-                    address=address, place=policy.when_idle, why=f"policy {policy.name!r} for idle devices"
-                )
+                why = f"policy {policy.name!r} for idle devices"
+                _want(own, observed, settings, Want(address=address, place=policy.when_idle, why=why))
 
 
 def _policy_allows(function: Function, settings: Settings, name: str) -> bool:

@@ -8,28 +8,37 @@ a process has open stays until it is let go, because the kernel would wait for t
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from hostlerd.decide.attributes import Wish
 from hostlerd.decide.closure import virtual_functions
 from hostlerd.decide.ownership import Ownership
 from hostlerd.decide.slice_claims import NVIDIA_DRIVER, WantedVfs
-from hostlerd.model.ledger import MdevRecord, VfsRecord, VgpuRecord, vfs_key, vgpu_key
+from hostlerd.model.ledger import MdevRecord, VfsRecord, VgpuRecord, vgpu_key
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import CreateMdev, Refusal, RemoveMdev, SetAutoprobe, SetVfs, SetVgpuType, Step
+from hostlerd.model.plan import CreateMdev, Refusal, RemoveMdev, SetVfs, SetVgpuType, Step
+from hostlerd.model.questions import Question
 from hostlerd.model.settings import Settings
-from hostlerd.model.slices import Sriov
 
 UNWANTED = "nobody claims it any more"
 
 
 @dataclass(slots=True, kw_only=True)
 class SliceSteps:
-    """`settled`: records that can be closed."""
+    """`settled`: records that can be closed. `wishes`: for the files of PFs whose VFs are ours."""
 
     make: list[Step] = field(default_factory=list[Step])
     unmake: list[Step] = field(default_factory=list[Step])
+    wishes: list[Wish] = field(default_factory=list[Wish])
     settled: list[str] = field(default_factory=list[str])
     refusals: list[Refusal] = field(default_factory=list[Refusal])
+    questions: list[Question] = field(default_factory=list[Question])
+
+    def is_free(self, observed: Observed, *things: str) -> bool:
+        """Nobody has any of these open; False, too, while that has yet to be asked."""
+        unknown = [thing for thing in things if thing not in observed.holders]
+        self.questions += [Question(kind="holders", object=thing) for thing in unknown]
+        return not unknown and not any(_guests(observed, thing) for thing in things)
 
 
 def decide_slices(
@@ -45,6 +54,11 @@ def decide_slices(
     for record in observed.ledger.vfs.values():
         _return_vfs(steps, observed, own, record, settled)
     return steps
+
+
+def _guests(observed: Observed, thing: str) -> bool:
+    """Through VFIO: what else has a node of NVIDIA's driver open (its own services) has no vGPU."""
+    return any(holder.node.startswith("/dev/vfio/") for holder in observed.holders[thing])
 
 
 # Virtual functions
@@ -83,29 +97,7 @@ def _make_vfs(steps: SliceSteps, observed: Observed, wanted: WantedVfs) -> None:
     sriov = observed.slices.sriov.get(address)
     if sriov is None or sriov.count or observed.ledger.untouchable(address):
         return
-    record = observed.ledger.vfs.get(vfs_key(address))
-    if record is None:
-        # NVIDIA's VFs are of use on its driver alone, which is to find them.
-        hands_off = observed.functions[address].driver == NVIDIA_DRIVER or sriov.autoprobe.strip() in (
-            "",
-            "0",
-        )
-        record = VfsRecord(
-            address=address, ours=wanted.count, autoprobe=None if hands_off else sriov.autoprobe
-        )
-    record = replace(record, ours=wanted.count)
-    if record.autoprobe is not None and sriov.autoprobe.strip() != "0":
-        steps.make.append(
-            SetAutoprobe(
-                object=address,
-                before=sriov.autoprobe.strip(),
-                after="0",
-                text="0\n",
-                why="no driver of the host is to take the virtual functions",
-                claim=wanted.claim,
-                record=record,
-            )
-        )
+    _no_driver(steps, observed, address, wanted.claim)
     steps.make.append(
         SetVfs(
             object=address,
@@ -114,9 +106,25 @@ def _make_vfs(steps: SliceSteps, observed: Observed, wanted: WantedVfs) -> None:
             count=wanted.count,
             why=wanted.why,
             claim=wanted.claim,
-            record=record,
+            record=VfsRecord(address=address, ours=wanted.count),
         )
     )
+
+
+def _no_driver(steps: SliceSteps, observed: Observed, address: str, claim: str | None = None) -> None:
+    """As long as they are there: udev loads a driver for VFs long after they were made, and it would take them all.
+
+    NVIDIA's VFs are of use on its driver alone, which is to find them.
+    """
+    if observed.functions[address].driver != NVIDIA_DRIVER:
+        steps.wishes.append(
+            Wish(
+                path=f"/sys/bus/pci/devices/{address}/sriov_drivers_autoprobe",
+                value="0",
+                why="no driver of the host is to take the virtual functions",
+                claim=claim,
+            )
+        )
 
 
 def _return_vfs(
@@ -124,33 +132,21 @@ def _return_vfs(
 ) -> None:
     address = record.address
     sriov = observed.slices.sriov.get(address)
-    if observed.ledger.untouchable(address) or address in own.slices.vfs:
-        return
-    if sriov is None:
+    if sriov is None or observed.ledger.untouchable(address):
         if address not in observed.functions:
             steps.settled.append(record.key)  # the card is gone, and its VFs with it
         return
-    if sriov.count == record.ours:
-        if vfs_in_use(observed, own, address, settled):
-            return
-        steps.unmake.append(SetVfs(object=address, before=str(sriov.count), after="0", count=0, why=UNWANTED))
-    back = _autoprobe_back(sriov, record)
-    if back is not None:
-        steps.unmake.append(back)
+    if address in own.slices.vfs:
+        if sriov.count:
+            _no_driver(steps, observed, address)
     elif sriov.count != record.ours:
         steps.settled.append(record.key)  # as it was, or another number by now: somebody else's
-
-
-def _autoprobe_back(sriov: Sriov, record: VfsRecord) -> SetAutoprobe | None:
-    if record.autoprobe is None or sriov.autoprobe == record.autoprobe or sriov.autoprobe.strip() != "0":
-        return None
-    return SetAutoprobe(
-        object=record.address,
-        before="0",
-        after=record.autoprobe.strip(),
-        text=record.autoprobe,
-        why=UNWANTED,
-    )
+    elif vfs_in_use(observed, own, address, settled) or not steps.is_free(
+        observed, *virtual_functions(observed.functions, address)
+    ):
+        _no_driver(steps, observed, address)
+    else:
+        steps.unmake.append(SetVfs(object=address, before=str(sriov.count), after="0", count=0, why=UNWANTED))
 
 
 def vfs_in_use(observed: Observed, own: Ownership, address: str, settled: Collection[str]) -> list[str]:
@@ -204,7 +200,7 @@ def _mdevs(steps: SliceSteps, observed: Observed, own: Ownership) -> None:
         mdev = there.get(uuid)
         if mdev is None or record.persistent or (mdev.type, mdev.parent) != (record.type, record.parent):
             steps.settled.append(uuid)  # gone, to stay, or another one of the same name
-        else:
+        elif steps.is_free(observed, uuid):
             steps.unmake.append(
                 RemoveMdev(object=uuid, before=f"{record.type} on {record.parent}", after=None, why=UNWANTED)
             )
@@ -246,7 +242,7 @@ def _vgpus(steps: SliceSteps, observed: Observed, own: Ownership) -> None:
                 )  # it is gone, or on another driver, which takes the vGPU along
         elif slot.current != record.ours or record.persistent:
             steps.settled.append(record.key)
-        else:
+        elif steps.is_free(observed, address):
             steps.unmake.append(_vgpu_gone(address, slot.current))
 
 

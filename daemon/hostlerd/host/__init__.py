@@ -7,13 +7,17 @@ host (a directory or tar file; `Files` alone) and the simulated host, which answ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.domains import Definition, Running
+from hostlerd.model.holders import Container
 
 T = TypeVar("T")
+
+DeviceNumber: TypeAlias = "tuple[Literal['c', 'b'], int, int]"
+"""Character or block device, major, minor: what a node is, whatever it is called."""
 
 
 class Files(Protocol):
@@ -34,6 +38,25 @@ class Files(Protocol):
 
     def exists(self, path: str) -> bool:
         """Follows links; a broken link does not exist."""
+        ...
+
+    def folders(self, path: str) -> list[str]:
+        """The folders in a folder, without links to any."""
+        ...
+
+    def links(self, path: str) -> Mapping[str, str]:
+        """Name to target of the links in a folder, all at once; those that go away meanwhile are left out."""
+        ...
+
+    def device(self, path: str) -> DeviceNumber | None:
+        """What the node at `path` is, links followed; None for what is no node, and in a recording. Raises no OSError.
+
+        Asks the file system it is on, which may not answer (a network that is away).
+        """
+        ...
+
+    def lines_with(self, path: str, words: Sequence[str]) -> list[str]:
+        """The lines of a file that have one of these words in them, however long it is."""
         ...
 
 
@@ -76,6 +99,46 @@ class Units(Protocol):
         """SetUnitProperties(runtime). Raises hostler.errors.HostFailed with systemd's words."""
         ...
 
+    async def states(self, units: Sequence[str]) -> Mapping[str, str]:
+        """ActiveState of each; one that there is not is left out. Raises HostFailed, Unreachable."""
+        ...
+
+    async def stop_unit(self, unit: str, *, limit: float) -> None:
+        """Returns when it is inactive or failed. Raises HostFailed when it is not within `limit` seconds."""
+        ...
+
+    async def start_unit(self, unit: str) -> None:
+        """Start it, whatever limit of starts it has run into; returns when it is active. Raises HostFailed."""
+        ...
+
+
+class Processes(Protocol):
+    async def terminate(self, pid: int, start: int | None, *, limit: float) -> bool:
+        """SIGTERM, and SIGKILL after `limit` seconds, to the process that began at `start` (clock ticks after boot).
+
+        False if it is there `limit` seconds after that. Raises HostFailed where it may not be ended.
+        """
+        ...
+
+
+class Engines(Protocol):
+    """Container engines: each asked in its own way, each bounded."""
+
+    async def names(self, containers: Iterable[Container]) -> Mapping[Container, str]:
+        """What the engines call them. One that does not answer, or is not there, tells nothing."""
+        ...
+
+    async def stop(self, container: Container, *, seconds: float) -> None:
+        """Ask it to end, and kill it after `seconds`. One that is stopped is fine.
+
+        Raises hostler.errors.HostFailed with the engine's words, Unreachable and TimedOut.
+        """
+        ...
+
+    async def start(self, container: Container) -> None:
+        """Raises like `stop`."""
+        ...
+
 
 class Hypervisor(Protocol):
     """libvirt: one call at a time, each bounded. All raise hostler.errors.Unreachable or HostFailed."""
@@ -96,7 +159,7 @@ class Hypervisor(Protocol):
 
 
 class Host(Protocol):
-    """The four of them, and a way to look that cannot hang the loop."""
+    """All of them, and a way to look that cannot hang the loop."""
 
     async def look(self, read: Callable[[], T], *, limit: float) -> T:
         """Run a reading function: in a thread that may be abandoned where reading may block.
@@ -113,6 +176,12 @@ class Host(Protocol):
 
     @property
     def units(self) -> Units: ...
+
+    @property
+    def processes(self) -> Processes: ...
+
+    @property
+    def engines(self) -> Engines: ...
 
     @property
     def hypervisor(self) -> Hypervisor: ...

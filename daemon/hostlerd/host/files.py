@@ -17,10 +17,11 @@ import os
 import stat
 import tarfile
 import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, cast
 
 from hostler.errors import BadInput
-from hostlerd.host import Files
+from hostlerd.host import DeviceNumber, Files
 
 MAX_TEXT = 1 << 20
 """Bytes of one file that `read` returns."""
@@ -31,6 +32,7 @@ MAX_LINKS = 40
 """As the kernel's MAXSYMLINKS."""
 
 _CHUNK = 1 << 14
+_BIG_CHUNK = 1 << 17
 _PAGE = 1 << 12
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -98,6 +100,46 @@ class RootFiles:
             return False
         return True
 
+    def folders(self, path: str) -> list[str]:
+        with os.scandir(path if self._live else self._resolve(path)) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+    def links(self, path: str) -> Mapping[str, str]:
+        """By a descriptor of the folder: in /proc every lookup from the top costs more than the link's own."""
+        folder = os.open(
+            path if self._live else self._resolve(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        )
+        found: dict[str, str] = {}
+        try:
+            for name in os.listdir(folder):
+                try:
+                    found[name] = os.readlink(name, dir_fd=folder)
+                except OSError:  # no link, or closed meanwhile
+                    continue
+        finally:
+            os.close(folder)
+        return found
+
+    def device(self, path: str) -> DeviceNumber | None:
+        if not self._live:
+            return None
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        if stat.S_ISCHR(found.st_mode):
+            return "c", os.major(found.st_rdev), os.minor(found.st_rdev)
+        if stat.S_ISBLK(found.st_mode):
+            return "b", os.major(found.st_rdev), os.minor(found.st_rdev)
+        return None
+
+    def lines_with(self, path: str, words: Sequence[str]) -> list[str]:
+        fd = os.open(path if self._live else self._resolve(path), _OPEN)
+        try:
+            return _lines_with(iter(lambda: os.read(fd, _BIG_CHUNK), b""), words)
+        finally:
+            os.close(fd)
+
     def _resolve(self, path: str, *, follow: bool = True) -> str:
         """Where `path` is in the file system, links resolved inside the root.
 
@@ -132,6 +174,29 @@ class RootFiles:
                 real = self._root
             todo.extend(target.split("/")[::-1])
         return real
+
+
+def _lines_with(chunks: Iterator[bytes], words: Sequence[str]) -> list[str]:
+    wanted = [word.encode() for word in words]
+    found: list[str] = []
+    rest = b""
+    for chunk in chunks:
+        whole, newline, after = (rest + chunk).rpartition(b"\n")
+        found += _chosen(whole, wanted) if newline else []
+        rest = after
+    return found + _chosen(rest, wanted)
+
+
+def _chosen(text: bytes, wanted: Iterable[bytes]) -> list[str]:
+    """Lines with one of these in them, found from the words: most of a long text is never looked at line by line."""
+    lines = set[tuple[int, int]]()
+    for word in wanted:
+        at = text.find(word)
+        while at >= 0:
+            end = text.find(b"\n", at)
+            lines.add((text.rfind(b"\n", 0, at) + 1, end if end >= 0 else len(text)))
+            at = text.find(word, end) if end >= 0 else -1
+    return [text[start:end].decode(errors="replace") for start, end in sorted(lines)]
 
 
 class _Info(tarfile.TarInfo):
@@ -214,10 +279,7 @@ class TarFiles:
         return entry.decode(errors="replace")
 
     def listdir(self, path: str) -> list[str]:
-        entry = self._find(path)
-        if not isinstance(entry, dict):
-            raise _os_error(errno.ENOTDIR, path)
-        return list(entry)
+        return list(self._folder(path))
 
     def readlink(self, path: str) -> str:
         folder, _, name = path.rpartition("/")
@@ -235,6 +297,24 @@ class TarFiles:
         except OSError:
             return False
         return True
+
+    def folders(self, path: str) -> list[str]:
+        return [name for name, entry in self._folder(path).items() if isinstance(entry, dict)]
+
+    def links(self, path: str) -> Mapping[str, str]:
+        return {name: entry for name, entry in self._folder(path).items() if isinstance(entry, str)}
+
+    def device(self, path: str) -> DeviceNumber | None:  # noqa: ARG002 - a tar file's nodes are left out
+        return None
+
+    def lines_with(self, path: str, words: Sequence[str]) -> list[str]:
+        return [line for line in self.read(path).splitlines() if any(word in line for word in words)]
+
+    def _folder(self, path: str) -> _Tree:
+        entry = self._find(path)
+        if not isinstance(entry, dict):
+            raise _os_error(errno.ENOTDIR, path)
+        return entry
 
     def _find(self, path: str) -> _Tree | bytes:
         todo = path.split("/")[::-1]

@@ -1,4 +1,5 @@
-"""systemd through its D-Bus API: AllowedCPUs of units, and scopes for processes that must not die with the daemon.
+"""systemd through its D-Bus API: AllowedCPUs of units, stopping and starting them, and scopes for processes that must
+not die with the daemon.
 
 Rules: every call has a limit; what systemd refuses is told in its own words. Interfaces and property types are those of
 org.freedesktop.systemd1(5).
@@ -27,6 +28,7 @@ RUNTIME = True
 
 READ_LIMIT, WRITE_LIMIT, MOVE_LIMIT = 5.0, 10.0, 1.0
 """Seconds. systemd answers in a millisecond, but a daemon-reload takes it away for seconds."""
+START_LIMIT = 20.0
 MOVE_PAUSE = 0.005
 
 _GONE = frozenset({NO_SUCH_UNIT, STANDARD_ERROR + "UnknownObject"})
@@ -89,6 +91,70 @@ class SystemdUnits:
                 data={"object": unit},
             ) from error
 
+    async def states(self, units: Sequence[str]) -> Mapping[str, str]:
+        """ActiveState of each unit that is loaded. Raises Unreachable, HostFailed."""
+        found: dict[str, str] = {}
+        for unit in units:
+            try:
+                path = await self._path(unit)
+                (state,) = await self._bus.call(
+                    SYSTEMD, path, PROPERTIES, "Get", "ss", f"{SYSTEMD}.Unit", "ActiveState", limit=READ_LIMIT
+                )
+            except CallFailed as failed:
+                if failed.name not in _GONE:
+                    raise HostFailed(
+                        f"systemd does not tell the state of {unit}: {failed.message}", data={"object": unit}
+                    ) from failed
+            except TimedOut as error:
+                raise HostFailed(error.message, data={"object": unit}) from error
+            else:
+                found[unit] = str(state)
+        return found
+
+    async def stop_unit(self, unit: str, *, limit: float) -> None:
+        """StopUnit, and wait until it is down. Its own TimeoutStopSec may be longer than `limit` seconds."""
+        await self._job("StopUnit", unit)
+        await self._wait_state(unit, ("inactive", "failed", ""), limit=limit, what="has not stopped")
+
+    async def start_unit(self, unit: str) -> None:
+        """ResetFailedUnit first: a unit that was stopped and started too often is refused (StartLimitBurst=)."""
+        try:
+            await self._ask("ResetFailedUnit", "s", unit)
+        except (CallFailed, TimedOut, Unreachable) as error:
+            log.debug("the failures of %s are not forgotten: %s", unit, error.message)
+        await self._job("StartUnit", unit)
+        await self._wait_state(unit, ("active",), limit=START_LIMIT, what="has not started")
+
+    async def _job(self, member: str, unit: str) -> None:
+        try:
+            await self._bus.call(SYSTEMD, PATH, MANAGER, member, "ss", unit, "replace", limit=WRITE_LIMIT)
+        except CallFailed as failed:
+            if member == "StopUnit" and failed.name in _GONE:
+                return
+            raise HostFailed(
+                f"systemd does not do {member} of {unit}: {failed.message}", data={"object": unit}
+            ) from failed
+        except (TimedOut, Unreachable) as error:
+            raise HostFailed(
+                f"systemd does not do {member} of {unit}: {error.message}", data={"object": unit}
+            ) from error
+
+    async def _wait_state(self, unit: str, wanted: Sequence[str], *, limit: float, what: str) -> None:
+        """Jobs end in milliseconds as a rule: asking again, ever more slowly, is simpler than being told."""
+        pause, state = 0.01, ""
+        with trio.move_on_after(limit):
+            while True:
+                state = (await self.states([unit])).get(unit, "")
+                if state in wanted:
+                    return
+                await trio.sleep(pause)
+                pause = min(2 * pause, 0.25)
+        raise HostFailed(
+            f"{unit} {what} within {limit:g} s; it is {state or 'not there'}",
+            remedy=f"see `systemctl status {unit}`",
+            data={"object": unit},
+        )
+
     async def start_scope(self, name: str, pids: Sequence[int], description: str) -> bool:
         """Move processes of ours into the new scope `name`, which stopping the daemon's unit does not touch.
 
@@ -122,6 +188,15 @@ class SystemdUnits:
             log.info("%s is not made: systemd did not move the processes within %g s", name, MOVE_LIMIT)
         return False
 
+    async def activate(self, unit: str) -> None:
+        """Have systemd start a unit; its job is queued when this returns. Raises HostFailed with systemd's words."""
+        try:
+            await self._bus.call(SYSTEMD, PATH, MANAGER, "StartUnit", "ss", unit, "replace", limit=READ_LIMIT)
+        except (CallFailed, TimedOut, Unreachable) as error:
+            raise HostFailed(
+                f"systemd does not start {unit}: {error.message}", data={"object": unit}
+            ) from error
+
     async def _wait_moved(self, name: str, pids: Sequence[int]) -> None:
         """StartTransientUnit only queues a job. It takes milliseconds, so asking again is simpler than being told."""
         path = await self._path(name)
@@ -133,7 +208,5 @@ class SystemdUnits:
         return str(await self._ask("GetUnit", "s", unit))
 
     async def _ask(self, member: str, signature: str, argument: Any) -> Any:
-        (answer,) = await self._bus.call(
-            SYSTEMD, PATH, MANAGER, member, signature, argument, limit=READ_LIMIT
-        )
-        return answer
+        answer = await self._bus.call(SYSTEMD, PATH, MANAGER, member, signature, argument, limit=READ_LIMIT)
+        return answer[0] if answer else None

@@ -26,6 +26,9 @@ def parse_address(text: str) -> str:
 class Function:
     """One PCI function. `class_code` has 24 bits; `override` is None where none is set.
 
+    `path`: the way from the root over the slots, which no renumbering of buses changes: ``0000:00/01.0/00.0``.
+    `module`: of its driver, None where that is built in.
+
     `readable` is False where its attributes must not be read (a write on it is outstanding, or it is degraded): then
     `override` is not known and `driver` comes from the link alone.
     """
@@ -45,6 +48,10 @@ class Function:
     on_vfio: bool = False
     physfn: str | None = None
     slot_label: str | None = None
+    path: str | None = None
+    serial: str | None = None
+    module: str | None = None
+    modalias: str | None = None
     readable: bool = True
 
     @property
@@ -69,16 +76,3 @@ class Function:
     def is_endpoint(self) -> bool:
         """Not a bridge of any kind; bridges do not count for a group (VFIO, vfio_dev_viable)."""
         return not self.bridge and self.base_class != BRIDGE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """A process that has a node of the device open. `unit`, `container`: from its cgroup."""
-
-    address: str
-    pid: int
-    command: str
-    user: str
-    unit: str | None
-    container: str | None
-    node: str

@@ -15,7 +15,7 @@ from hostlerd.model.domains import Definition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRecord:
-    """`driver`: None if it had none. `any_driver`: it was new, whatever takes it is right.
+    """`driver`: None if it had none; `module`: that it is in. `any_driver`: it was new, whatever takes it is right.
 
     `ours`: what we override to; all that we ever did, with spaces between, as policy may have changed meanwhile.
     """
@@ -24,6 +24,7 @@ class DeviceRecord:
     driver: str | None
     override: str | None
     any_driver: bool = False
+    module: str = ""
     ours: str = "vfio-pci"
     identity: str = ""
 
@@ -64,12 +65,43 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeRecord:
+    """A file of the kernel with one value. `before`: its text when we first changed it; `ours`: all we ever wrote."""
+
+    path: str
+    before: str
+    ours: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoppedRecord:
+    """Something that ran, was stopped for a device and is to run again when that is home.
+
+    `name`: a unit of systemd, or a container's id with its `engine`. `owner`: uid of a rootless engine's user.
+    """
+
+    name: str
+    device: str
+    claim: str
+    engine: str = ""
+    owner: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnloadedRecord:
+    """A driver's module that was unloaded for a device, with those that used it, in the order in which they went."""
+
+    module: str
+    device: str
+    stack: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VfsRecord:
-    """A PF had no VFs when we made `ours`. `autoprobe`: text of sriov_drivers_autoprobe, None where we let it be."""
+    """A PF had no VFs when we made `ours`."""
 
     address: str
     ours: int
-    autoprobe: str | None = None
 
     @property
     def key(self) -> str:
@@ -112,7 +144,18 @@ def vgpu_key(address: str) -> str:
     return f"{address}/nvidia/current_vgpu_type"
 
 
-Record = DeviceRecord | GroupRecord | PinRecord | FileRecord | VfsRecord | MdevRecord | VgpuRecord
+Record = (
+    DeviceRecord
+    | GroupRecord
+    | PinRecord
+    | FileRecord
+    | AttributeRecord
+    | StoppedRecord
+    | UnloadedRecord
+    | VfsRecord
+    | MdevRecord
+    | VgpuRecord
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +211,9 @@ class Ledger:
     vfs: Mapping[str, VfsRecord] = field(default_factory=dict)
     mdevs: Mapping[str, MdevRecord] = field(default_factory=dict)
     vgpus: Mapping[str, VgpuRecord] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeRecord] = field(default_factory=dict)
+    stopped: Mapping[str, StoppedRecord] = field(default_factory=dict)
+    unloaded: Mapping[str, UnloadedRecord] = field(default_factory=dict)
     claims: Mapping[str, Claim] = field(default_factory=dict)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     outstanding: Mapping[int, Outstanding] = field(default_factory=dict)

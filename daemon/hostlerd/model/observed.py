@@ -8,17 +8,21 @@ from dataclasses import dataclass, field
 from hostlerd.model.cpus import Topology
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Snapshot
+from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
 from hostlerd.model.slices import Slices
+
+RUNS = ("active", "activating", "reloading")
+"""ActiveState of a unit that is there (org.freedesktop.systemd1(5))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none.
 
-    `open`: of the devices that would leave VFIO, and of the mediated devices that would be removed (by
-    UUID), those that a process has open, to that process for people.
+    What only questions bring (model/questions), each absent where it was not asked: `holders` by address
+    (of a mediated device by UUID), `grips` by address, `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say).
     """
 
     topology: Topology
@@ -30,4 +34,18 @@ class Observed:
     drivers: frozenset[str] = frozenset()
     kernel: tuple[int, int] = (0, 0)
     rule: str | None = None
-    open: Mapping[str, str] = field(default_factory=dict)
+    holders: Mapping[str, tuple[Holder, ...]] = field(default_factory=dict)
+    grips: Mapping[str, Grip] = field(default_factory=dict)
+    attributes: Mapping[str, str | None] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """What a process has open through VFIO, to that process for people: a guest's, whatever libvirt lists."""
+        found: dict[str, str] = {}
+        for address, holders in self.holders.items():
+            function = self.functions.get(address)
+            guests = [holder for holder in holders if holder.node.startswith("/dev/vfio/")]
+            if guests and (address in self.slices.mdevs or (function is not None and function.on_vfio)):
+                found[address] = f"{guests[0].command} (process {guests[0].pid})"
+        return found

@@ -6,15 +6,21 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.devices import Function
+from hostlerd.model.holders import Container
 from hostlerd.model.ledger import (
+    AttributeRecord,
     DeviceRecord,
     FileRecord,
     GroupRecord,
     MdevRecord,
     PinRecord,
+    StoppedRecord,
+    UnloadedRecord,
     VfsRecord,
     VgpuRecord,
 )
+from hostlerd.model.questions import Question
 
 Lane = Literal["host", "libvirt"]
 """Who performs a step: the host's own pass, or the pass that talks to libvirt, which may have to wait for a hook."""
@@ -39,9 +45,70 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadModule(Step):
-    """`object`: the module. Not undone: an idle module harms nobody, unloading one may."""
+    """`object`: the module, or an alias of it; `driver`: the PCI driver that must be there then, if it is one.
+
+    Not undone: an idle module harms nobody, unloading one may.
+    """
 
     kind: ClassVar[str] = "load-module"
+    driver: str = ""
+    device: str = ""
+    """The function that is waiting for it on its way home."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnloadModule(Step):
+    """Leave a driver whose unbind may never return: where `modules` (`object` the last of them) cannot be unloaded, the
+    kernel says so at once and nothing has happened (delete_module, EWOULDBLOCK).
+    """
+
+    kind: ClassVar[str] = "unload-module"
+    modules: tuple[str, ...]
+    record: UnloadedRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckFree(Step):
+    """Look once more, right before they are taken from their drivers, that nobody has one of `functions` open."""
+
+    kind: ClassVar[str] = "check-free"
+    functions: tuple[Function, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAttribute(Step):
+    """Write one value to the kernel file `object`."""
+
+    kind: ClassVar[str] = "attribute"
+    record: AttributeRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop(Step):
+    """Stop a unit, or a container, for a device; it has `limit` seconds."""
+
+    kind: ClassVar[str] = "stop"
+    limit: float
+    container: Container | None = None
+    record: StoppedRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartAgain(Step):
+    """Start what was stopped for a device that is home again."""
+
+    kind: ClassVar[str] = "start"
+    container: Container | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminate(Step):
+    """SIGTERM, and SIGKILL after `limit` seconds, to the process `pid` that began at `start`. Cannot be undone."""
+
+    kind: ClassVar[str] = "terminate"
+    pid: int
+    start: int | None
+    limit: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,15 +171,6 @@ class Pin(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetAutoprobe(Step):
-    """Whether drivers may take a PF's VFs: write `text` to sriov_drivers_autoprobe."""
-
-    kind: ClassVar[str] = "autoprobe"
-    text: str
-    record: VfsRecord | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SetVfs(Step):
     """Make a PF's VFs, all at once, or take all away: the kernel cannot add to some (sriov_numvfs_store)."""
 
@@ -148,21 +206,6 @@ class SetVgpuType(Step):
     record: VgpuRecord | None = None
 
 
-HOST_STEPS = (
-    LoadModule,
-    Override,
-    Unbind,
-    Probe,
-    AllowCpus,
-    WriteRule,
-    SetAutoprobe,
-    SetVfs,
-    CreateMdev,
-    RemoveMdev,
-    SetVgpuType,
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """`claim`: the domain whose start it refuses, if it is one."""
@@ -172,6 +215,8 @@ class Refusal:
     remedy: str
     claim: str | None = None
     claimed_by: str | None = None
+    in_use: bool = False
+    """It is a matter of who has it open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +247,9 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`settled`: objects with a record that are as they were, so that their record can be closed.
+    """`questions`: what has to be looked at before this is the whole plan (model/questions).
+
+    `settled`: objects with a record that are as they were, so that their record can be closed.
 
     `housekeeping`, `dedicated`: the CPUs the host keeps and the ones domains own; of those, its own slices are kept off
     `isolated` (all but those of domains with the profile "none").
@@ -210,6 +257,7 @@ class Plan:
 
     steps: tuple[Step, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    questions: tuple[Question, ...] = ()
     settled: tuple[str, ...] = ()
     owners: dict[str, Owner] = field(default_factory=dict)
     placements: tuple[Placement, ...] = ()

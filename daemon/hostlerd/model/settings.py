@@ -40,8 +40,6 @@ class Match:
     path: str | None = None
 
     def matches(self, function: Function) -> bool:
-        if self.serial is not None or self.path is not None:
-            return False  # not read from the host yet: never guessed
         subsystem = function.subsystem_vendor << 16 | function.subsystem_device
         return (
             (self.address is None or self.address == function.address)
@@ -49,18 +47,30 @@ class Match:
             and (self.device is None or self.device == function.device)
             and (self.subsystem is None or self.subsystem in (subsystem, function.subsystem_device))
             and (self.slot is None or self.slot == function.slot_label)
+            and (self.serial is None or self.serial == function.serial)
+            and (self.path is None or self.path == function.path)
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevicePolicy:
-    """`group`: addresses of other group members it may take along."""
+    """`group`: addresses of other group members it may take along; `companions`: those of its slot that go with it.
+
+    `holder_limit`: seconds that a holder has to go, once for asking and once for force. `units`: stopped before, and
+    started after. `driver`: to return to, instead of the one it came from. `leave`: how its driver is left.
+    """
 
     name: str
     match: Match
     when_idle: Literal["host", "vfio", "none"] = "host"
+    companions: Literal["auto", "none"] = "auto"
     group: tuple[str, ...] = ()
     holders: Literal["refuse", "stop", "terminate"] = "refuse"
+    holder_limit: float = 10.0
+    units: tuple[str, ...] = ()
+    driver: str | None = None
+    leave: Literal["auto", "unbind", "unload"] = "auto"
+    power: Literal["auto", "keep"] = "auto"
     vfs: int = 0
     """SR-IOV VFs to make when a domain names one of them; `keep_vfs`: they are made at once and stay."""
     keep_vfs: bool = False

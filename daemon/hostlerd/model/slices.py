@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sriov:
-    """A PF. `count`: VFs it has now. `autoprobe`: sriov_drivers_autoprobe as the file has it.
+    """A PF. `count`: VFs it has now.
 
     `offset`, `stride`: as the kernel read them at boot. A device may number its VFs otherwise once their count is set
     (SR-IOV 1.1, 3.3.9); then the address that was foretold does not come to be, and who asked for it is told so.
@@ -23,7 +23,6 @@ class Sriov:
     count: int = 0
     offset: int = 0
     stride: int = 0
-    autoprobe: str = ""
 
     def vf(self, index: int) -> str:
         """pci_iov_virtfn_bus, pci_iov_virtfn_devfn."""

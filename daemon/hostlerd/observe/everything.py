@@ -7,7 +7,7 @@ come back, that device is degraded and the rest is observed without it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -22,7 +22,6 @@ from hostlerd.model.observed import Observed
 from hostlerd.model.slices import Slices
 from hostlerd.observe.cpus import observe_cpus
 from hostlerd.observe.groups import observe_groups
-from hostlerd.observe.holders import holders
 from hostlerd.observe.pci import observe_drivers, observe_functions, observe_kernel
 from hostlerd.observe.slices import observe_slices
 
@@ -76,11 +75,6 @@ def _read(files: Files, unreadable: frozenset[str], progress: _Progress, rule: s
         kernel=observe_kernel(files),
         rule=text,
     )
-
-
-def observe_open(files: Files, functions: Iterable[Function]) -> Mapping[str, str]:
-    """Those of the functions that a process has open, to that process for people."""
-    return {h.address: f"{h.command} (process {h.pid})" for h in holders(files, functions)}
 
 
 class Everything:

@@ -1,183 +1,161 @@
-"""Which processes have a device open.
+"""Which processes have a device open, and what the kernel itself has it open for.
 
-Rules: one pass over /proc, by the links in fd alone (a mapping without an open file is not seen); what may not
-be read is skipped, so without root a user sees their own. Device nodes come from the names of folders in sysfs,
-whose attributes are not read, so that a stuck device cannot hang this.
+Rules. One pass over /proc: open files first, which never blocks; then memory maps, because a mapping outlives its file,
+and reading those of a process that hangs in a page fault hangs, too (mmap_lock): `progress` hears whose they are, and
+`look_for_holders` goes on without that one. What may not be read is skipped, so without root a user sees their own. A
+process is told by pid and start time, read while it had the file.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from hostlerd.host import Files
-from hostlerd.model.devices import Function, Holder
-from hostlerd.observe.pci import DEVICES
-from hostlerd.observe.reading import names, text
+from hostler.errors import TimedOut
+from hostlerd.host import Engines, Files, Host
+from hostlerd.model.devices import Function
+from hostlerd.model.holders import KERNEL, Holder
+from hostlerd.observe.blocks import kernel_uses
+from hostlerd.observe.opened import Opened, Way
+from hostlerd.observe.places import place
+from hostlerd.observe.reading import names, text, to_number
+from hostlerd.observe.wanted import Wanted
 
-NODES: Mapping[str, str] = {
-    "drm": "/dev/dri/",
-    "sound": "/dev/snd/",
-    "graphics": "/dev/",
-    "i2c-dev": "/dev/",
-    "nvme": "/dev/",
-    "block": "/dev/",
-    "hidraw": "/dev/",
-    "video4linux": "/dev/",
-    "vfio-dev": "/dev/vfio/devices/",
-    "accel": "/dev/accel/",
-}
-"""Class folder below a device to where the nodes of what is in it are."""
-
-_DEEPER = re.compile(
-    r"(?!resource\d|virtfn\d|consumer:|supplier:|[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$).*[\d:].*"
-)
-"""Names of folders that hold more devices; most attributes have neither a digit nor a colon."""
-_PLAIN = frozenset({"input", "host", "hidraw", "usbmisc", *NODES})
-_DEPTH, _MOST = 12, 4000
-_USB = re.compile(r"usb(\d+)")
-_SOUND = re.compile(r"(?:controlC|pcmC|hwC|midiC)\d.*")
-_INPUT = re.compile(r"input\d*")
-_EVENT = re.compile(r"(?:event|js|mouse)\d+")
-_MINOR = re.compile(r"Device Minor:\s*(\d+)")
-_CONTAINER = re.compile(r"(?:docker|libpod|crio|cri-containerd|buildkit)-([0-9a-f]{12,64})\.scope")
-_BARE_CONTAINER = re.compile(r"/(?:docker|lxc|kubepods[^/]*)/(?:[^/]+/)*?([0-9a-f]{64})(?:/|$)")
-_NAMED_CONTAINER = re.compile(
-    r"/(?:lxc\.payload\.([^/]+)|systemd-nspawn@([^/]+)\.service|lxc/([^/]+))(?:/|$)"
-)
+HANGING = 3
+"""Processes whose maps are given up before the whole look is."""
 
 
-def holders(files: Files, functions: Iterable[Function]) -> tuple[Holder, ...]:
-    """Processes with a node of one of these functions open, by address, then pid."""
-    nodes = _Nodes()
-    for function in functions:
-        if function.readable:
-            for path in _device_nodes(files, function):
-                nodes.add(path, function.address)
-    if not nodes:
+def holders(
+    files: Files,
+    functions: Iterable[Function],
+    *,
+    unmapped: frozenset[str] = frozenset(),
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Holder, ...]:
+    """Who has a node of one of these functions open or mapped, by address, pid and node; pid 0 is the kernel.
+
+    `unmapped`: processes whose maps are not read.
+    """
+    wanted = Wanted(files, functions)
+    if not wanted:
         return ()
-    users = _users(files)
-    found: list[Holder] = []
-    for name in names(files, "/proc"):
-        if not name.isdecimal():
-            continue
-        opened = {(a, node): None for node in _open_files(files, name) for a in nodes.addresses(node)}
-        if opened:
-            found.extend(_holders(files, name, opened, users))
+    opened, users = Opened(files, wanted), _Users(files)
+    pids = [name for name in names(files, "/proc") if name.isdecimal()]
+    ways = {pid: of for pid in pids if (of := opened.in_files(pid))}
+    for pid in pids:
+        if pid not in unmapped:
+            progress(pid)
+            more = list(opened.in_maps(pid, ways.get(pid, ())))
+            if more:
+                ways.setdefault(pid, []).extend(more)
+    progress("")
+    found = list(_kernel(files, wanted))
+    for pid, its in ways.items():
+        found.extend(_holders(files, pid, opened.completed(its), users))
     return tuple(sorted(found, key=lambda holder: (holder.address, holder.pid, holder.node)))
 
 
-class _Nodes:
-    """Device nodes, and folders of them, to addresses."""
+@dataclass(slots=True)
+class _Progress:
+    pid: str = ""
 
-    def __init__(self) -> None:
-        self._paths: dict[str, set[str]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._paths)
-
-    def add(self, path: str, address: str) -> None:
-        self._paths.setdefault(path, set()).add(address)
-
-    def addresses(self, node: str) -> Iterable[str]:
-        found = self._paths.get(node)
-        if found is None and node.startswith("/dev/bus/usb/"):
-            found = self._paths.get(node[: node.rindex("/") + 1])
-        return found or ()
+    def at(self, pid: str) -> None:
+        self.pid = pid
 
 
-def _device_nodes(files: Files, function: Function) -> Iterator[str]:
-    """Nodes in /dev through which a process can hold the function; a folder of them ends in a slash."""
-    if function.on_vfio and function.group is not None:
-        yield f"/dev/vfio/{function.group}"
-    if function.driver == "nvidia":
-        information = text(files, f"/proc/driver/nvidia/gpus/{function.address}/information") or ""
-        yield from (f"/dev/nvidia{minor}" for minor in _MINOR.findall(information))
-    todo = [(f"{DEVICES}/{function.address}", "", 0)]
-    looked = 0
-    while todo and looked < _MOST:
-        folder, inside, depth = todo.pop()
-        looked += 1
-        for name in names(files, folder):
-            node, below = _node(name, inside)
-            if node:
-                yield node
-            if depth < _DEPTH and (node or name in _PLAIN or _DEEPER.fullmatch(name)):
-                todo.append((f"{folder}/{name}", below, depth + 1))
-
-
-def _node(name: str, inside: str) -> tuple[str, str]:
-    """The node of a folder called `name`, if it is one, and what is below it: a class, or "/dev/sda" and more."""
-    usb = _USB.fullmatch(name)
-    if usb is not None:
-        return f"/dev/bus/usb/{int(usb[1]):03d}/", ""
-    if name in NODES:
-        return "", name
-    if _INPUT.fullmatch(name):
-        return "", "input"
-    if inside == "sound":
-        return (f"/dev/snd/{name}", "") if _SOUND.fullmatch(name) else ("", "sound")
-    if inside == "input":
-        return (f"/dev/input/{name}", "") if _EVENT.fullmatch(name) else ("", "input")
-    if inside in NODES:
-        return f"{NODES[inside]}{name}", f"{NODES[inside]}{name}"
-    if inside.startswith("/dev/") and f"/dev/{name}".startswith(inside):  # a partition, a namespace
-        return f"/dev/{name}", f"/dev/{name}"
-    return "", ""
-
-
-def _open_files(files: Files, pid: str) -> Iterator[str]:
-    folder = f"/proc/{pid}/fd"
-    for fd in names(files, folder):
+async def look_for_holders(host: Host, functions: Iterable[Function], *, limit: float) -> tuple[Holder, ...]:
+    """As `holders`, and does not hang with a process that hangs. `limit`: seconds of one try. Raises TimedOut."""
+    functions, unmapped = tuple(functions), frozenset[str]()
+    while True:
+        progress = _Progress()
+        look = partial(holders, host.files, functions, unmapped=unmapped, progress=progress.at)
         try:
-            target = files.readlink(f"{folder}/{fd}")
-        except OSError:
-            continue
-        if target.startswith("/dev/"):
-            yield target
+            return await host.look(look, limit=limit)
+        except TimedOut:
+            if not progress.pid or len(unmapped) == HANGING:
+                raise
+            unmapped |= {progress.pid}
 
 
-def _users(files: Files) -> Mapping[str, str]:
-    """uid to name; users of a directory service are shown by number."""
-    fields = (line.split(":") for line in (text(files, "/etc/passwd") or "").splitlines())
-    return {field[2]: field[0] for field in fields if len(field) > 2}
-
-
-def _holders(
-    files: Files, pid: str, opened: Mapping[tuple[str, str], None], users: Mapping[str, str]
-) -> Iterator[Holder]:
-    status = text(files, f"/proc/{pid}/status")
-    if status is None:
-        return  # it has ended
-    uid = next(
-        (
-            line.split()[1]
-            for line in status.splitlines()
-            if line.startswith("Uid:") and len(line.split()) > 1
-        ),
-        "",
+async def with_names(engines: Engines, found: Iterable[Holder]) -> tuple[Holder, ...]:
+    """The same with what the engines call the containers. It takes as long as they may take to answer."""
+    found = tuple(found)
+    containers = {container: None for holder in found if (container := holder.in_container) is not None}
+    known = await engines.names(containers) if containers else {}
+    return tuple(
+        replace(holder, container_name=known[container])
+        if (container := holder.in_container) is not None and container in known
+        else holder
+        for holder in found
     )
-    unit, container = place(text(files, f"/proc/{pid}/cgroup") or "")
-    command = text(files, f"/proc/{pid}/comm") or pid
-    for address, node in opened:
+
+
+def _kernel(files: Files, wanted: Wanted) -> Iterator[Holder]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for number, source, use in kernel_uses(files):
+        known = wanted.numbers.get(number) if number is not None else None
+        path, addresses = known or (source, wanted.paths.get(source, set()))
+        for address in addresses:
+            found.setdefault((address, path), []).append(use)
+    for (address, path), uses in found.items():
+        more = f" and in {len(uses) - 1} more" if len(uses) > 1 else ""
         yield Holder(
             address=address,
-            pid=int(pid),
-            command=command,
-            user=users.get(uid, uid),
-            unit=unit,
-            container=container,
-            node=node,
+            pid=KERNEL,
+            command=f"kernel: {uses[0]}{more}",
+            user="root",
+            unit=None,
+            container=None,
+            node=path,
+            how="kernel",
         )
 
 
-def place(cgroup: str) -> tuple[str | None, str | None]:
-    """systemd unit and container of a process, from its /proc/PID/cgroup."""
-    paths = [line.partition(":")[2].partition(":") for line in cgroup.splitlines()]
-    chosen = next((path for controllers, _, path in paths if controllers in ("", "name=systemd")), None)
-    if chosen is None:
-        return None, None
-    parts = [part for part in chosen.split("/") if part.endswith((".service", ".scope", ".mount", ".socket"))]
-    match = _CONTAINER.search(chosen) or _BARE_CONTAINER.search(chosen) or _NAMED_CONTAINER.search(chosen)
-    container = next((group for group in match.groups() if group), None) if match else None
-    return (parts[-1] if parts else None), container
+@dataclass(slots=True)
+class _Users:
+    """uid to name; users of a directory service are shown by number."""
+
+    files: Files
+    _names: dict[str, str] | None = field(default=None)
+
+    def name(self, uid: str) -> str:
+        if self._names is None:
+            lines = (text(self.files, "/etc/passwd") or "").splitlines()
+            self._names = {parts[2]: parts[0] for line in lines if len(parts := line.split(":")) > 2}
+        return self._names.get(uid, uid)
+
+
+def _holders(files: Files, pid: str, ways: Iterable[Way], users: _Users) -> Iterator[Holder]:
+    status = text(files, f"/proc/{pid}/status")
+    if status is None:
+        return  # it has ended
+    uid = next((line.split()[1] for line in status.splitlines() if line.startswith("Uid:\t")), "")
+    where = place(text(files, f"/proc/{pid}/cgroup") or "")
+    # The name may have spaces and brackets in it (proc(5)); the start is field 22.
+    stat = (text(files, f"/proc/{pid}/stat") or "").rpartition(")")[2].split()
+    command = text(files, f"/proc/{pid}/comm") or pid
+    for way in ways:
+        if way.at is not None and not _still(files, *way.at):
+            continue  # closed meanwhile, or the pid is another process's by now
+        yield Holder(
+            address=way.address,
+            pid=int(pid),
+            command=command,
+            user=users.name(uid),
+            unit=where.unit,
+            container=where.container,
+            node=way.node,
+            session=where.session,
+            manager=where.manager,
+            engine=where.engine,
+            start=to_number(stat[19]) if len(stat) > 19 else None,
+            how=way.how,
+        )
+
+
+def _still(files: Files, link: str, target: str) -> bool:
+    try:
+        return files.readlink(link) == target
+    except OSError:
+        return False

@@ -26,6 +26,7 @@ VFIO_DEV = (6, 1)
 """From this kernel on every device on VFIO has a vfio-dev folder, whatever its driver is called (vfio_main.c)."""
 
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_GPU_UUID = re.compile(r"GPU UUID:\s*(\S+)")
 _RELEASE = re.compile(r"(?:Linux version )?(\d+)\.(\d+)")
 
 
@@ -111,8 +112,42 @@ def _of_links(files: Files, address: str, folder: str, kernel: tuple[int, int]) 
         group=to_number(link_name(files, f"{folder}/iommu_group")),
         on_vfio=files.exists(f"{folder}/vfio-dev") or (kernel < VFIO_DEV and _is_vfio_driver(driver)),
         physfn=link_name(files, f"{folder}/physfn"),
+        path=_path(files, address, folder),
+        module=link_name(files, f"{DRIVERS}/{driver}/module") if driver is not None else None,
         readable=False,
     )
+
+
+def _path(files: Files, address: str, folder: str) -> str | None:
+    """The way over the slots: what stands in the tree of devices, without the numbers of buses that may change."""
+    try:
+        way = files.readlink(folder) if folder.startswith(DEVICES) else folder
+    except OSError:
+        return None
+    parts = [part for part in way.split("/") if part.startswith("pci") or _ADDRESS.fullmatch(part)]
+    if len(parts) < 2 or parts[-1] != address:
+        return None
+    root, *functions = parts
+    return "/".join([root.removeprefix("pci"), *(part.rpartition(":")[2] for part in functions)])
+
+
+def _serial(files: Files, known: Function, folder: str) -> str | None:
+    """As the host's driver tells it: a drive's, an AMD card's unique_id, NVIDIA's GPU UUID. None on VFIO.
+
+    The serial number capability of config space is not read: that wakes the card.
+    """
+    match known.driver:
+        case "nvme":
+            paths = [f"{folder}/nvme/{name}/serial" for name in sorted(names(files, f"{folder}/nvme"))]
+        case "amdgpu":
+            paths = [f"{folder}/unique_id"]
+        case "nvidia":
+            information = text(files, f"/proc/driver/nvidia/gpus/{known.address}/information") or ""
+            match = _GPU_UUID.search(information)
+            return match[1] if match else None
+        case _:
+            return None
+    return next((found for path in paths if (found := text(files, path))), None)
 
 
 def _is_vfio_driver(driver: str | None) -> bool:
@@ -142,6 +177,10 @@ def _with_attributes(files: Files, folder: str, known: Function, slots: Mapping[
         on_vfio=known.on_vfio,
         physfn=known.physfn,
         slot_label=slots.get(known.slot) or text(files, f"{folder}/label") or None,
+        path=known.path,
+        serial=_serial(files, known, folder),
+        module=known.module,
+        modalias=text(files, f"{folder}/modalias") or None,
     )
     # Some recordings have a class alone.
     gone = (vendor is None and class_code is None) or not files.exists(folder)

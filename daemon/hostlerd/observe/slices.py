@@ -66,22 +66,24 @@ def observe_slices(
     )
 
 
+def as_function(mdev: Mdev) -> Function:
+    """For who has it open: a device on VFIO like any other, and called by its UUID."""
+    return Function(
+        address=mdev.uuid, vendor=0, device=0, class_code=0, group=mdev.group, on_vfio=True, readable=False
+    )
+
+
 def _sriov(files: Files, address: str) -> Sriov | None:
     folder = f"{DEVICES}/{address}"
     total = number(files, f"{folder}/sriov_totalvfs")
     if not total:
         return None
-    try:
-        autoprobe = files.read(f"{folder}/sriov_drivers_autoprobe")
-    except OSError:
-        autoprobe = ""
     return Sriov(
         address=address,
         total=total,
         count=sum(1 for name in names(files, folder) if _VIRTFN.fullmatch(name)),
         offset=number(files, f"{folder}/sriov_offset") or 0,
         stride=number(files, f"{folder}/sriov_stride") or 0,
-        autoprobe=autoprobe,
     )
 
 

@@ -122,7 +122,8 @@ class Reconciler:
         observed = await self._shared.look()
         claim = Claim(definition=definition, since=self._shared.next_count())
         claims = {**observed.ledger.claims, definition.uuid: claim}
-        return self._shared.decide(replace(observed, ledger=replace(observed.ledger, claims=claims)))
+        asked = replace(observed, ledger=replace(observed.ledger, claims=claims))
+        return (await self._shared.answer(asked))[1]
 
     def apply(self, settings: Settings) -> None:
         """Another policy is in force."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from hostler.errors import Claimed, HostlerError, Refused, TimedOut
+from hostler.errors import Claimed, HostlerError, InUse, Refused, TimedOut
 from hostler.wire import HOOK_DEADLINE, PREPARE_LIMIT
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import Claim
@@ -144,7 +144,7 @@ class Claims:
 
     def satisfy(self, plan: Plan, asked: frozenset[str]) -> None:
         """Of those that had `asked` when the plan's host was looked at, the ones with nothing left to do."""
-        if any(isinstance(step, AllowCpus) for step in plan.steps):
+        if plan.questions or any(isinstance(step, AllowCpus) for step in plan.steps):
             return
         ledger = self._shared.journal.ledger
         for uuid in asked & self._waiters.keys() & ledger.claims.keys():
@@ -159,6 +159,12 @@ def _as_error(refusals: list[Refusal]) -> HostlerError:
     """One sentence for all the reasons a start is refused; the remedies follow."""
     reason = "; ".join(r.reason for r in refusals)
     remedy = "; ".join(dict.fromkeys(r.remedy for r in refusals))
+    if all(r.in_use for r in refusals):
+        return InUse(
+            reason,
+            remedy=remedy,
+            data={"object": refusals[0].object, "holders": [r.reason for r in refusals]},
+        )
     holder = next((r.claimed_by for r in refusals if r.claimed_by is not None), None)
     if holder is not None:
         return Claimed(reason, remedy=remedy, data={"object": refusals[0].object, "holder": holder})

@@ -12,19 +12,20 @@ from collections import Counter
 
 import trio
 
-from hostler.errors import Degraded, HostlerError, Wedged
+from hostler.errors import Degraded, HostlerError, InUse, Wedged
 from hostlerd.act.perform import is_gone, perform
 from hostlerd.decide.ownership import VFIO
-from hostlerd.model.plan import Override, Plan, Probe, Step, Unbind
+from hostlerd.model.plan import LoadModule, Override, Plan, Probe, Step, Unbind
 from hostlerd.reconcile.claims import Claims
 from hostlerd.reconcile.shared import Shared
 
 log = logging.getLogger(__name__)
 
-ROUNDS = 6
-"""Of one pass. More are needed where something else changes the host as fast as we do, or where claim follows claim."""
+ROUNDS = 10
+"""Of one pass: what is in the way goes first, then devices move, then what was stopped for them comes back. More are
+needed where something else changes the host as fast as we do, or where claim follows claim."""
 AGAIN = (1.0, 3.0, 10.0, 30.0)
-"""Seconds between looks at a device that would leave VFIO and is open; then the next event has to do."""
+"""Seconds between looks at a device that would be moved and is open; then the next event has to do."""
 OFTEN = 3
 """Times that the same step was taken in one pass: it does not last."""
 
@@ -73,7 +74,8 @@ class HostLane:
             if rounds == ROUNDS:
                 self._conflict({obj for (obj, _, _), times in again.items() if times >= OFTEN})
                 break
-        self._open_for = self._open_for + 1 if observed.open else 0
+        waiting = bool(observed.kept) or any(r.in_use and r.claim is None for r in plan.refusals)
+        self._open_for = self._open_for + 1 if waiting else 0
         shared.observed = shared.seen(observed)
         shared.plan = plan
         shared.publish(shared.observed, plan, self.passes)
@@ -85,8 +87,8 @@ class HostLane:
         for step in steps:
             if step.claim in failed or step.object in failed or journal.ledger.untouchable(step.object):
                 continue
-            if VFIO in failed and isinstance(step, Override | Unbind | Probe):
-                continue  # what follows the loading needs it; the next round decides anew
+            if isinstance(step, Override | Unbind | Probe) and (VFIO in failed or step.after in failed):
+                continue  # what follows the loading of its driver needs it; the next round decides anew
             if step.claim is not None and step.claim not in journal.ledger.claims:
                 continue  # given up meanwhile
             try:
@@ -96,7 +98,7 @@ class HostLane:
             except HostlerError as error:
                 if journal.is_unwritable(error):
                     raise  # nothing is wrong with the object; the pass is tried again
-                failed.add(step.object)
+                failed.update({step.object, *([step.driver] if isinstance(step, LoadModule) else [])} - {""})
                 self._failed(step, error, failed)
             else:
                 self._shared.tell_step(step)
@@ -107,7 +109,9 @@ class HostLane:
     def _failed(self, step: Step, error: HostlerError, failed: set[str]) -> None:
         log.warning("%s %s: %s", step.kind, step.object, error.sentence, extra={"device": step.object})
         gone = is_gone(self._shared.host, step)
-        if isinstance(error, Wedged) or (step.claim is None and not gone):
+        # That somebody has it open is no fault of the device's.
+        harmless = gone or isinstance(error, InUse)
+        if isinstance(error, Wedged) or (step.claim is None and not harmless):
             self._shared.degrade(step.object, error)
         if step.claim is not None:
             failed.add(step.claim)

@@ -20,12 +20,10 @@ from hostlerd.model.domains import Snapshot
 from hostlerd.model.ledger import Trouble
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan, Step
+from hostlerd.model.questions import QUESTIONS
 from hostlerd.model.settings import Settings
-from hostlerd.observe.leaving import leaving_of, observe_leaving
+from hostlerd.observe.answers import answered
 from hostlerd.reconcile.latch import Latch
-
-OPEN_LIMIT = 5.0
-"""Seconds one look at who has devices open may take."""
 
 Tell = Callable[[str, str, str], None]
 """(kind, object, text): one line of `hostler watch`."""
@@ -74,16 +72,16 @@ class Shared:
         return await self.observe(self.journal, self.snapshot)
 
     async def look_and_decide(self) -> tuple[Observed, Plan]:
-        """What would leave VFIO is looked at once more: what a process has open there stays, whoever runs."""
-        observed = await self.look()
+        """Until all that the decision asks for is answered (model/questions)."""
+        return await self.answer(await self.look())
+
+    async def answer(self, observed: Observed) -> tuple[Observed, Plan]:
         plan = self.decide(observed)
-        leaving = leaving_of(plan, observed)
-        if leaving:
-            files = self.host.files
-            found = await self.host.look(lambda: observe_leaving(files, leaving), limit=OPEN_LIMIT)
-            if found:
-                observed = replace(observed, open=found)
-                plan = self.decide(observed)
+        for _ in range(QUESTIONS):
+            if not plan.questions:
+                break
+            observed = await answered(self.host, observed, plan.questions)
+            plan = self.decide(observed)
         return observed, plan
 
     def decide(self, observed: Observed) -> Plan:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from hostlerd.model.devices import Function, Holder
+from hostlerd.model.devices import Function
+from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.plan import Owner
 
 Json = dict[str, Any]
 HOST = Owner(kind="host")
+NOTHING: Mapping[str, Grip] = {}
 
 
 def devices_json(
@@ -19,8 +21,12 @@ def devices_json(
     names: Mapping[str, str],
     companions: Callable[[str], Sequence[str]],
     holders: Iterable[Holder],
+    grips: Mapping[str, Grip] = NOTHING,
 ) -> list[Json]:
-    """One object a function, by address. Ids are text as sysfs has it; null where it is not known."""
+    """One object a function, by address. Ids are text as sysfs has it; null where it is not known.
+
+    `busy`: sentences about what keeps it busy and is no process; of functions without a grip there are none.
+    """
     held: dict[str, list[Json]] = {}
     for holder in holders:
         held.setdefault(holder.address, []).append(_holder(holder))
@@ -43,6 +49,7 @@ def devices_json(
             "boot_vga": function.boot_vga,
             "owner": _owner(owners.get(function.address, HOST)),
             "holders": held.get(function.address, []),
+            "busy": list(grips[function.address].words) if function.address in grips else [],
         }
         for function in functions.values()
     ]
@@ -68,4 +75,8 @@ def _holder(holder: Holder) -> Json:
         "unit": holder.unit,
         "container": holder.container,
         "node": holder.node,
+        "session": holder.session,
+        "engine": holder.engine,
+        "container_name": holder.container_name,
+        "how": holder.how,
     }

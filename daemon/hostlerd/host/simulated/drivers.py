@@ -14,6 +14,7 @@ class Nodes(StrEnum):
 
     NONE = "none"
     DRM = "drm"
+    NVIDIA = "nvidia"
     SOUND = "sound"
     NET = "net"
     NVME = "nvme"
@@ -73,7 +74,7 @@ KNOWN: tuple[Driver, ...] = (
         name="nvidia",
         module="nvidia",
         ids=(Id(vendor=0x10DE, class_code=0x03, class_digits=2),),
-        nodes=Nodes.DRM,
+        nodes=Nodes.NVIDIA,
         waits=True,
     ),
     Driver(

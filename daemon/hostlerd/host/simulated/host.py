@@ -16,14 +16,16 @@ import trio
 from hostler.errors import BadInput, HostFailed, TimedOut
 from hostlerd.host import Files, Kick
 from hostlerd.host.files import open_files
-from hostlerd.host.simulated import cpus, guests, hosts, recorded
+from hostlerd.host.simulated import cpus, guests, hosts, nodes, recorded
 from hostlerd.host.simulated.drivers import KNOWN
+from hostlerd.host.simulated.engines import Known, SimulatedEngines
 from hostlerd.host.simulated.functions import DEVICES, FunctionSpec
 from hostlerd.host.simulated.hooks import Hook, no_hook
 from hostlerd.host.simulated.hosts import HostSpec
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.libvirt import Parse, SimulatedLibvirt
 from hostlerd.host.simulated.pci import Blocked
+from hostlerd.host.simulated.signals import SimulatedSignals
 from hostlerd.host.simulated.systemd import SimulatedUnits
 from hostlerd.host.simulated.tree import Tree, WouldHang
 from hostlerd.host.simulated.writer import SimulatedWriter
@@ -33,14 +35,14 @@ from hostlerd.observe import domain_xml
 
 ACTIONS = (
     "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug",
-    "hold", "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload", "stop-libvirtd",
-    "start-libvirtd", "restart-libvirtd",
+    "hold", "contain", "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload",
+    "stop-libvirtd", "start-libvirtd", "restart-libvirtd",
     "power-off", "hang-libvirtd", "free-libvirtd",
 )  # fmt: skip
 
 T = TypeVar("T")
 
-SIMULATION = 1
+SIMULATION = 2
 """Form of the state file. One of another form is refused: the host starts anew only when it is removed."""
 
 
@@ -71,6 +73,8 @@ class SimulatedHost:
         self.kernel = Kernel(cpus=self.spec.processors.all, iommu=self.spec.iommu, unified=self.spec.unified)
         self.writer = SimulatedWriter(self.kernel)
         self.units = SimulatedUnits(self.kernel)
+        self.engines = SimulatedEngines(self.kernel)
+        self.processes = SimulatedSignals(self.kernel)
         self.hypervisor = SimulatedLibvirt(
             self.kernel, self.units, self.writer, hook=hook, parse=parse, limit=limit
         )
@@ -141,6 +145,7 @@ class SimulatedHost:
                 "host": self.spec.name,
                 "kernel": self.kernel.dump(),
                 "units": self.units.dump(),
+                "engines": self.engines.dump(),
                 "libvirt": self.hypervisor.dump(),
             },
             separators=(",", ":"),
@@ -158,6 +163,7 @@ class SimulatedHost:
                 raise ValueError(f"it is of the host {state['host']!r}")
             self.kernel.load(state["kernel"])
             self.units.load(state["units"])
+            self.engines.load(state["engines"])
             self.hypervisor.load(state["libvirt"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(
@@ -181,7 +187,8 @@ class SimulatedHost:
         | pin | name, vcpu, cpus, config? | virsh vcpupin |
         | plug | card | a card of the host's description goes into its slot |
         | unplug | address | it is pulled out |
-        | hold | address, pid, command, uid?, cgroup? | a process opens the device |
+        | hold | address, pid, command, uid?, cgroup?, nodes?, mapped? | a process opens the device (or these nodes) |
+        | contain | name, address, pid, command, uid?, engine?, nodes? | a container starts, and opens it; its id |
         | let-go | pid | it ends |
         | fault, lift | name, object?, value? | see faults.KNOWN |
         | start-unit, stop-unit | unit, path | a container's scope, say, in machine.slice |
@@ -247,14 +254,15 @@ class SimulatedHost:
                     cgroup=params.get(
                         "cgroup", "/user.slice/user-1000.slice/user@1000.service/app.slice/app.scope"
                     ),
+                    paths=_paths(params),
+                    mapped=_flag(params, "mapped"),
                 )
+            case "contain":
+                return {"id": self._contain(params)}
             case "let-go":
                 kernel.let_go(int(params["pid"]))
             case "fault":
-                kernel.faults.cause(
-                    params["name"], str(params.get("object", "")), str(params.get("value", ""))
-                )
-                kernel.settle()
+                kernel.cause(params["name"], str(params.get("object", "")), str(params.get("value", "")))
             case "lift":
                 return {"lifted": kernel.lift(params["name"], str(params.get("object", "")))}
             case "start-unit":
@@ -282,6 +290,19 @@ class SimulatedHost:
             case _:
                 raise BadInput(f"a simulated host cannot {action!r}", remedy=f"it can {', '.join(ACTIONS)}")
         return {}
+
+    def _contain(self, params: Mapping[str, Any]) -> str:
+        folder = self.kernel.pci.devices[params["address"]].folder
+        return self.engines.make(
+            Known(
+                name=params["name"],
+                engine=str(params.get("engine", "docker")),
+                pid=int(params["pid"]),
+                command=params["command"],
+                uid=int(params.get("uid", 0)),
+                paths=_paths(params) or nodes.dev_files(self.kernel.tree, folder),
+            )
+        )
 
     def _card(self, name: str) -> list[FunctionSpec]:
         if name not in self.spec.cards:
@@ -330,6 +351,10 @@ def _flag(params: Mapping[str, Any], name: str, *, absent: bool = False) -> bool
             raise ValueError(f"{name} is yes or no, not {value!r}")
         return value == "yes"
     return bool(value)
+
+
+def _paths(params: Mapping[str, Any]) -> list[str]:
+    return [path for path in str(params.get("nodes", "")).split(",") if path]
 
 
 def _xml(params: Mapping[str, Any]) -> str:

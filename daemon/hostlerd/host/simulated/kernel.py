@@ -65,6 +65,7 @@ class Kernel:
             self.vgpus.let_go,
             self.mdevs.go_on,
         )
+        self.pci.modules.opened = self.processes.opened
 
     def boot(self, *, release: str = "6.1.0-sim", drivers: Iterable[Driver] = KNOWN) -> None:
         self.tree.put("/proc/sys/kernel/osrelease", f"{release}\n")
@@ -185,10 +186,26 @@ class Kernel:
             self.pci.vanish(function)
         self.settle()
 
-    def hold(self, address: str, *, pid: int, command: str, uid: int, cgroup: str) -> None:
-        """A process opens every node of the device."""
-        files = nodes.dev_files(self.tree, self.pci.devices[address].folder)
-        self.processes.start(pid=pid, command=command, uid=uid, cgroup=cgroup, paths=files)
+    def hold(
+        self,
+        address: str,
+        *,
+        pid: int,
+        command: str,
+        uid: int,
+        cgroup: str,
+        paths: list[str] | None = None,
+        mapped: bool = False,
+    ) -> None:
+        """A process opens every node of the device, or these alone."""
+        files = paths or nodes.dev_files(self.tree, self.pci.devices[address].folder)
+        self.run_process(pid=pid, command=command, uid=uid, cgroup=cgroup, paths=files, mapped=mapped)
+
+    def run_process(
+        self, *, pid: int, command: str, uid: int, cgroup: str, paths: list[str], mapped: bool = False
+    ) -> None:
+        self.processes.start(pid=pid, command=command, uid=uid, cgroup=cgroup, paths=paths, mapped=mapped)
+        self._streams()
         self.pci.count_users()
         self.settle()
 
@@ -197,6 +214,12 @@ class Kernel:
         self.processes.end(pid)
         for address in list(self.pci.devices):
             self.pci.go_on(address)
+        self._streams()
+        self.pci.count_users()
+        self.settle()
+
+    def cause(self, fault: str, obj: str, value: str) -> None:
+        self.faults.cause(fault, obj, value)
         self.pci.count_users()
         self.settle()
 
@@ -204,6 +227,10 @@ class Kernel:
         lifted = self.faults.lift(fault, obj)
         if fault == "hang-unbind":
             self.pci.go_on(obj)
+        elif fault == "module-held":
+            for address in list(self.pci.devices):
+                self.pci.go_on(address)
+        self.pci.count_users()
         self.settle()
         return lifted
 
@@ -219,6 +246,14 @@ class Kernel:
 
     def _by_udev(self, path: str, text: str) -> None:
         self._dispatch(self.tree.real(path), text)
+
+    def _streams(self) -> None:
+        """/proc/asound: the status of each stream (sound/core/pcm.c, snd_pcm_substream_proc_status_read)."""
+        cards = self.tree.listdir("/proc/asound") if self.tree.is_folder("/proc/asound") else []
+        for card in cards:
+            users = self.processes.hold([f"/dev/snd/pcmC{card.removeprefix('card')}D0p"])
+            status = f"state: RUNNING\nowner_pid   : {users[0]}\n" if users else "closed\n"
+            self.tree.put(f"/proc/asound/{card}/pcm0p/sub0/status", status)
 
     def _held(self, address: str) -> bool:
         files = nodes.dev_files(self.tree, self.pci.devices[address].folder)

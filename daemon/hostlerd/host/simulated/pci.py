@@ -20,6 +20,7 @@ from hostlerd.host.simulated import functions, nodes
 from hostlerd.host.simulated.drivers import Driver, Id, Nodes
 from hostlerd.host.simulated.faults import Faults
 from hostlerd.host.simulated.functions import DEVICES, DRIVERS, FunctionSpec
+from hostlerd.host.simulated.modules import EXTRA, NVIDIA, Modules
 from hostlerd.host.simulated.tree import Tree
 
 LOCKED_ATTRIBUTES = ("driver_override", "uevent")
@@ -95,6 +96,10 @@ class Pci:
     closed: Callable[[], None] = lambda: None
     release: tuple[int, int] = (6, 1)
     """Of the kernel: what it does has changed here and there."""
+    modules: Modules = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.modules = Modules(self.tree, clients=self._clients)
 
     # --- the bus
 
@@ -117,18 +122,23 @@ class Pci:
         folder = f"{DRIVERS}/{driver.name}"
         for name in ("bind", "unbind", "new_id", "remove_id", "uevent"):
             self.tree.put(f"{folder}/{name}", None)
-        self.tree.put(f"/sys/module/{driver.module}/initstate", "live\n")
-        self.tree.put(f"/sys/module/{driver.module}/refcnt", "0\n")
+        if driver.built_in:
+            self.tree.folder(f"/sys/module/{driver.module}")
+        else:
+            self.modules.load(driver.module)
         self.tree.link(f"{folder}/module", f"/sys/module/{driver.module}")
         if self.autoprobe:
             self._attach_all(driver)
+        if driver.nodes is Nodes.NVIDIA:
+            for extra in NVIDIA:
+                self._load_extra(extra.name)
 
     def unregister(self, driver: Driver) -> None:
         """driver_unregister; the caller has seen that nothing is bound."""
         self.registered.pop(driver.name, None)
         self.tree.discard(f"{DRIVERS}/{driver.name}")
         if not any(self.drivers[name].module == driver.module for name in self.registered):
-            self.tree.discard(f"/sys/module/{driver.module}")
+            self.modules.unload(driver.module)
 
     def _attach_all(self, driver: Driver) -> None:
         for device in list(self.devices.values()):
@@ -138,7 +148,8 @@ class Pci:
     # --- modules
 
     def modprobe(self, words: list[str]) -> int:
-        """modprobe(8), with -r and -a: 1 where a module is not known or (with -r) in use.
+        """modprobe(8), with -r and -a: 1 where a module is not known or (with -r) in use. One that is not loaded is no
+        error to -r.
 
         A bound device is no use of its module, an open one is: `modprobe -r vfio-pci` takes it off idle devices (seen
         on Linux 6.1).
@@ -146,23 +157,67 @@ class Pci:
         remove = "-r" in words
         names = [word.replace("-", "_") for word in words if not word.startswith("-")]
         known = {driver.module for driver in self.drivers.values()}
-        if not names or not set(names) <= known:
+        extra = EXTRA if "nvidia" in known else {}
+        if not names or not set(names) <= {*known, *extra}:
             return 1
-        chosen = [driver for driver in self.drivers.values() if driver.module in names]
         if remove:
-            if any(driver.built_in or self._users(driver) for driver in chosen):
-                return 1
-            for driver in chosen:
-                for device in self._bound(driver):
-                    self._detach(device)
-                self.unregister(driver)
-        else:
-            for driver in chosen:
+            return max([self._remove(name) for name in names])
+        for name in names:
+            if name in extra:
+                self.modprobe(["nvidia"])
+                self._load_extra(name)
+            for driver in self._drivers_of(name):
                 self.register(driver)
         return 0
 
+    def _drivers_of(self, module: str) -> list[Driver]:
+        return [driver for driver in self.drivers.values() if driver.module == module]
+
+    def _remove(self, name: str) -> int:
+        """modprobe -r of one module, and then of what it alone had used."""
+        drivers = self._drivers_of(name)
+        if any(driver.built_in for driver in drivers):
+            return 1
+        if not self.modules.loaded(name):
+            return 0
+        if self._references(name):
+            return 1
+        for driver in drivers:
+            for device in self._bound(driver):
+                self._detach(device)
+            self.unregister(driver)
+        if name in EXTRA:
+            used = EXTRA[name].uses
+            if name == "nvidia_drm":
+                for device in self._of_nvidia():
+                    nodes.take_away_drm(self.tree, device.folder)
+            self.modules.unload(name)
+            self.count_users()
+            self._remove(used)  # modprobe does not mind if that is still in use
+        return 0
+
+    def _load_extra(self, name: str) -> None:
+        if self.modules.loaded(name):
+            return
+        self.modules.load(name)
+        if name == "nvidia_drm":
+            for device in self._of_nvidia():
+                nodes.make_drm(self.tree, device.folder)
+        self.count_users()
+
+    def _of_nvidia(self) -> list[Device]:
+        return [d for d in self.devices.values() if d.driver and self.drivers[d.driver].nodes is Nodes.NVIDIA]
+
+    def _clients(self, module: str) -> int:
+        fault = self.faults.get("module-held", module)
+        return 0 if fault is None else int(fault or "1")
+
+    def _references(self, module: str) -> int:
+        """What /sys/module/X/refcnt counts: modules that use it, files, kernel clients."""
+        return sum(map(self._users, self._drivers_of(module))) + self.modules.references(module)
+
     def _users(self, driver: Driver) -> int:
-        """What /sys/module/X/refcnt counts: devices that somebody has open (vfio_device_open, drm_open, snd_open)."""
+        """Devices that somebody has open (vfio_device_open, drm_open, snd_open)."""
         bound = self._bound(driver)
         if driver.nodes is Nodes.VFIO:
             return sum(device.spec.group in self.owners for device in bound)
@@ -170,10 +225,9 @@ class Pci:
 
     def count_users(self) -> None:
         """Bring every module's refcnt up to date."""
-        for name in self.registered:
-            driver = self.drivers[name]
-            alike = [d for d in self.drivers.values() if d.module == driver.module]
-            self.tree.put(f"/sys/module/{driver.module}/refcnt", f"{sum(map(self._users, alike))}\n")
+        for name in (*{self.drivers[name].module: None for name in self.registered}, *EXTRA):
+            if self.modules.loaded(name):
+                self.tree.put(f"/sys/module/{name}/refcnt", f"{self._references(name)}\n")
 
     def _bound(self, driver: Driver) -> list[Device]:
         return [device for device in self.devices.values() if device.driver == driver.name]
@@ -442,6 +496,10 @@ class Pci:
         self._show_bound(device)
         nodes.make(self.tree, driver.nodes, device.spec, device.folder)
         self.bound(address)
+        if driver.nodes is Nodes.NVIDIA and self.modules.loaded("nvidia_drm"):
+            nodes.make_drm(self.tree, device.folder)
+        elif driver.nodes is Nodes.DRM and device.spec.boot_vga:
+            nodes.make_framebuffer(self.tree, device.folder)
         self.emit("bind", address)
         return 0
 
@@ -505,10 +563,11 @@ class Pci:
         if self.faults.get("hang-unbind", address) is not None:
             return True
         # vfio_unregister_group_dev waits until the user closes the device; snd_card_disconnect_sync for the files;
-        # nvidia's nv_pci_remove_helper loops while its usage count is not 0.
+        # nvidia's nv_pci_remove_helper loops while its usage count is not 0, which kernel clients count in, too.
         if driver.nodes is Nodes.VFIO:
             return device.spec.group in self.owners
-        return driver.waits and self.holders(address)
+        held = driver.nodes is Nodes.NVIDIA and any(self._clients(extra.name) for extra in NVIDIA)
+        return driver.waits and (held or self.holders(address))
 
     def _let_go(self, device: Device) -> None:
         driver = self.drivers[str(device.driver)]

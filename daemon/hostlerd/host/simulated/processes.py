@@ -1,20 +1,26 @@
-"""Processes that have device nodes open: /proc/PID with comm, cmdline, status, cgroup and fd links."""
+"""Processes that have device nodes open: /proc/PID with comm, cmdline, status, cgroup, stat, maps and fd links."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hostlerd.host.simulated.tree import Tree
 
+MAP = "7f3a5c000000-7f3a5c001000 rw-s 00000000 00:05 {inode:<26} {path}\n"
+
 
 @dataclass(slots=True)
 class Processes:
-    """`open`: pid to the paths it has open."""
+    """`open`: pid to the paths it has open or mapped."""
 
     tree: Tree
     open: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
 
-    def start(self, *, pid: int, command: str, uid: int, cgroup: str, paths: list[str]) -> None:
+    def start(
+        self, *, pid: int, command: str, uid: int, cgroup: str, paths: list[str], mapped: bool = False
+    ) -> None:
+        """`mapped`: the paths are mapped, and their files closed again."""
         folder = f"/proc/{pid}"
         self.tree.put(f"{folder}/comm", command[:15] + "\n")
         self.tree.put(f"{folder}/cmdline", command + "\0")
@@ -24,7 +30,11 @@ class Processes:
         self.tree.put(f"{folder}/cgroup", f"0::{cgroup}\n")
         self.tree.put(f"{folder}/stat", f"{pid} ({command[:15]}) S 1 " + " ".join(["0"] * 17) + " 4711\n")
         self.tree.folder(f"{folder}/fd")
-        for number, path in enumerate(paths, 3):
+        self.tree.put(
+            f"{folder}/maps",
+            "".join(MAP.format(inode=inode, path=path) for inode, path in enumerate(paths, 90) if mapped),
+        )
+        for number, path in enumerate(paths if not mapped else [], 3):
             self.tree.link_as_is(f"{folder}/fd/{number}", path)
         self.open[pid] = list(paths)
 
@@ -35,3 +45,16 @@ class Processes:
     def hold(self, paths: list[str]) -> list[int]:
         """Those that have one of these open."""
         return [pid for pid, open_paths in self.open.items() if set(open_paths) & set(paths)]
+
+    def opened(self, paths: Iterable[str]) -> int:
+        """How many files of these there are."""
+        wanted = set(paths)
+        return sum(path in wanted for paths in self.open.values() for path in paths)
+
+    def within(self, part: str) -> list[int]:
+        """Those whose control group has this part: a unit, or the scope of a container."""
+        return [
+            pid
+            for pid in self.open
+            if part in self.tree.read(f"/proc/{pid}/cgroup").strip().partition("::")[2].split("/")
+        ]

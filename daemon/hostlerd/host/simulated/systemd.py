@@ -21,19 +21,22 @@ from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 AT_BOOT = ("init.scope", "system.slice", "user.slice", "machine.slice")
 """machine.slice is there from the start where virtual machines are: systemd-machined.service wants it."""
 EMPTY_AT_BOOT = ("machine.slice",)
+DISPLAY_MANAGER = "display-manager.service"
 
 
 @dataclass(slots=True)
 class SimulatedUnits:
     """Implements `hostlerd.host.Units`. `paths`: active unit to its control group. `allowed`: the property, if set.
 
-    `delegated`: units that get all controllers, for which their slice has to have them.
+    `delegated`: units that get all controllers, for which their slice has to have them. `down`: stopped services,
+    to the control group that they get again.
     """
 
     kernel: Kernel
     paths: dict[str, str] = field(default_factory=dict[str, str])
     allowed: dict[str, CpuSet] = field(default_factory=dict[str, CpuSet])
     delegated: set[str] = field(default_factory=set[str])
+    down: dict[str, str] = field(default_factory=dict[str, str])
 
     def boot(self) -> None:
         for unit in AT_BOOT:
@@ -57,6 +60,37 @@ class SimulatedUnits:
         self.set_by_hand(unit, cpus)
         self.kernel.done(f"AllowedCPUs of {unit}", format_cpu_list(cpus))
 
+    async def states(self, units: Sequence[str]) -> Mapping[str, str]:
+        """A unit that was stopped is inactive as long as something may start it again."""
+        await trio.lowlevel.checkpoint()
+        down = {unit: "inactive" for unit in units if unit in self.down}
+        return down | {unit: "active" for unit in units if unit in self.paths}
+
+    async def stop_unit(self, unit: str, *, limit: float) -> None:
+        """Its processes end with it, and with the display manager those of the users, whose screen it is."""
+        await trio.lowlevel.checkpoint()
+        self.kernel.begin()
+        if self.kernel.faults.get("unit-stays", unit) is not None:
+            await trio.sleep(limit)
+            raise HostFailed(f"{unit} has not stopped within {limit:g} s", data={"object": unit})
+        path = self.paths.get(unit)
+        if path is not None:
+            parts = (unit, "user.slice") if unit == DISPLAY_MANAGER else (unit,)
+            for pid in [pid for part in parts for pid in self.kernel.processes.within(part)]:
+                self.kernel.let_go(pid)
+            self.stop(unit)
+            self.down[unit] = path
+        self.kernel.done(f"stop {unit}", "")
+
+    async def start_unit(self, unit: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.kernel.begin()
+        if self.kernel.faults.get("unit-fails", unit) is not None:
+            raise HostFailed(f"{unit} has not started within 20 s; it is failed", data={"object": unit})
+        if unit in self.down:
+            self.start(unit, self.down[unit])
+        self.kernel.done(f"start {unit}", "")
+
     @property
     def _loaded(self) -> set[str]:
         return {*self.paths, *self.allowed}
@@ -79,6 +113,7 @@ class SimulatedUnits:
             if slice_unit not in self.paths:
                 self.start(slice_unit, path[: path.index(slice_unit)] + slice_unit, populated=populated)
         self.paths[unit] = path
+        self.down.pop(unit, None)
         if delegate:
             self.delegated.add(unit)
         self.kernel.cgroups.make(path, populated=populated)
@@ -153,9 +188,11 @@ class SimulatedUnits:
             "paths": self.paths,
             "allowed": {unit: format_cpu_list(cpus) for unit, cpus in self.allowed.items()},
             "delegated": sorted(self.delegated),
+            "down": self.down,
         }
 
     def load(self, dumped: dict[str, Any]) -> None:
         self.paths = dict(dumped["paths"])
         self.allowed = {unit: parse_cpu_list(text) for unit, text in dumped["allowed"].items()}
         self.delegated = set(dumped["delegated"])
+        self.down = dict(dumped["down"])

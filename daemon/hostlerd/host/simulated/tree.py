@@ -10,16 +10,17 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from hostlerd.host import Files
+from hostlerd.host import DeviceNumber, Files
 
 MAX_LINKS = 40
 
 Dumped: TypeAlias = "dict[str, Dumped] | list[str] | str | None"
-"""A tree as JSON: a folder is an object, a link a list with its target, a file its text, a write-only file null."""
+"""A tree as JSON: a folder is an object, a file its text, a write-only file null, a link a list with its target, a
+device node a list with c or b and its numbers."""
 
 
 class WouldHang(BaseException):
@@ -31,9 +32,10 @@ class WouldHang(BaseException):
 
 @dataclass(slots=True)
 class Text:
-    """A file. `content` is None where it can only be written."""
+    """A file, or a device node where `device` is set. `content` is None where it can only be written."""
 
     content: str | None
+    device: DeviceNumber | None = None
 
 
 @dataclass(slots=True)
@@ -84,10 +86,7 @@ class Tree:
 
     def listdir(self, path: str) -> list[str]:
         with self._lock:
-            _, node = self._walk(path)
-            if not isinstance(node, Folder):
-                raise _error(errno.ENOTDIR, path)
-            return sorted(node.entries)
+            return sorted(self._entries(path))
 
     def readlink(self, path: str) -> str:
         with self._lock:
@@ -103,6 +102,25 @@ class Tree:
             except OSError:
                 return False
             return True
+
+    def folders(self, path: str) -> list[str]:
+        with self._lock:
+            return [name for name, node in self._entries(path).items() if isinstance(node, Folder)]
+
+    def links(self, path: str) -> Mapping[str, str]:
+        with self._lock:
+            return {name: node.target for name, node in self._entries(path).items() if isinstance(node, Link)}
+
+    def device(self, path: str) -> DeviceNumber | None:
+        with self._lock:
+            try:
+                _, node = self._walk(path)
+            except OSError:
+                return None
+            return node.device if isinstance(node, Text) else None
+
+    def lines_with(self, path: str, words: Sequence[str]) -> list[str]:
+        return [line for line in self.read(path).splitlines() if any(word in line for word in words)]
 
     # --- for the kernel
 
@@ -131,6 +149,12 @@ class Tree:
                 folder.entries[name] = Text(content)
             else:
                 node.content = content
+
+    def put_device(self, path: str, number: DeviceNumber) -> None:
+        """A device node (mknod)."""
+        with self._lock:
+            folder, name = self._parent(path)
+            folder.entries[name] = Text("", number)
 
     def link(self, path: str, target: str) -> None:
         """A link to `target`, a real path: stored relative, as sysfs stores its links (sysfs_create_link)."""
@@ -221,6 +245,12 @@ class Tree:
 
     # --- lookup
 
+    def _entries(self, path: str) -> Mapping[str, Node]:
+        _, node = self._walk(path)
+        if not isinstance(node, Folder):
+            raise _error(errno.ENOTDIR, path)
+        return node.entries
+
     def _walk(self, path: str, *, follow: bool = True) -> tuple[str, Node]:
         todo = _parts(path)[::-1]
         stack: list[tuple[str, Folder]] = []
@@ -292,12 +322,17 @@ def _save(node: Node, path: str) -> None:
 def _dump(node: Node) -> Dumped:
     if isinstance(node, Folder):
         return {name: _dump(child) for name, child in node.entries.items()}
-    return [node.target] if isinstance(node, Link) else node.content
+    if isinstance(node, Link):
+        return [node.target]
+    return [str(part) for part in node.device] if node.device is not None else node.content
 
 
 def _load(dumped: Dumped) -> Node:
     if isinstance(dumped, dict):
         return Folder({name: _load(child) for name, child in dumped.items()})
     if isinstance(dumped, list):
-        return Link(dumped[0])
+        if len(dumped) == 1:
+            return Link(dumped[0])
+        kind, major, minor = dumped
+        return Text("", ("b" if kind == "b" else "c", int(major), int(minor)))
     return Text(dumped)

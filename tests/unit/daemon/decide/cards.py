@@ -103,10 +103,16 @@ def observed(
         outstanding=base.outstanding,
         claims={c.uuid: c for c in claims},
     )
-    values: dict[str, object] = {"groups": groups(), "drivers": frozenset({"vfio-pci"}), **more}
+    functions = card() if functions is None else functions
+    values: dict[str, object] = {
+        "groups": groups(),
+        "drivers": frozenset({"vfio-pci", "amdgpu", "snd_hda_intel", "xhci_hcd", "e1000e"}),
+        "holders": dict.fromkeys(functions, ()),
+        **more,
+    }
     return Observed(  # type: ignore[arg-type]
         topology=topology(),
-        functions=card() if functions is None else functions,
+        functions=functions,
         snapshot=Snapshot(known=True, taken=2, running=running),
         ledger=with_claims,
         **values,

@@ -22,7 +22,9 @@ HOME = {GPU: "amdgpu", AUDIO: "snd_hda_intel", USB: "xhci_hcd"}
 
 
 def plan(state: Observed, settings: Settings | None = None) -> tuple[list[Step], list[str]]:
-    return decide_handoff(state, decide_ownership(state, settings or Settings()))
+    handoff = decide_handoff(state, decide_ownership(state, settings or Settings()), {})
+    assert not handoff.questions
+    return handoff.steps, handoff.settled
 
 
 def perform(state: Observed, step: Step) -> Observed:
@@ -56,7 +58,7 @@ def converge(state: Observed) -> Observed:
 
 def test_the_order_is_override_all_unbind_all_probe_all():
     steps, _ = plan(observed(None, CLAIM))
-    assert [s.kind for s in steps] == ["override"] * 3 + ["unbind"] * 3 + ["probe"] * 3
+    assert [s.kind for s in steps] == ["override"] * 3 + ["check-free"] + ["unbind"] * 3 + ["probe"] * 3
     assert all(s.claim == WIN11 for s in steps)
 
 

@@ -7,8 +7,9 @@ from tests.unit.daemon.observe.recorded import tree
 
 from hostlerd.host.files import RootFiles
 from hostlerd.host.simulated.tree import Tree
-from hostlerd.model.devices import Function, Holder
-from hostlerd.observe.holders import holders, place
+from hostlerd.model.devices import Function
+from hostlerd.model.holders import Holder
+from hostlerd.observe.holders import holders
 
 GPU, AUDIO, USB = "0000:01:00.0", "0000:01:00.1", "0000:01:00.2"
 DEVICES = "/sys/bus/pci/devices"
@@ -62,6 +63,7 @@ def test_who_where_and_what() -> None:
             unit="app-steam.scope",
             container=None,
             node="/dev/dri/renderD128",
+            manager="user@1000.service",
         ),
     )
 
@@ -107,17 +109,41 @@ def test_vfio_nodes_of_the_group_and_of_the_device() -> None:
     assert [(h.pid, h.address) for h in holders(files, card)] == [(7, GPU), (8, GPU), (7, AUDIO)]
 
 
-def test_nvidias_own_nodes() -> None:
+def test_nvidias_own_nodes_and_those_that_hold_its_module() -> None:
     files = host()
-    files.put(f"/proc/driver/nvidia/gpus/{GPU}/information", "Model: \t AD102\nDevice Minor: \t 1\n")
-    process(files, 7, "/dev/nvidia1", "/dev/nvidiactl")
-    assert [h.node for h in holders(files, [function(GPU, driver="nvidia")])] == ["/dev/nvidia1"]
+    other = "0000:02:00.0"
+    for number, address in enumerate((other, GPU)):
+        files.put(
+            f"/proc/driver/nvidia/gpus/{address}/information", f"Model: \t AD102\nDevice Minor: \t {number}\n"
+        )
+    process(files, 7, "/dev/nvidia1")
+    process(files, 8, "/dev/nvidiactl")
+    process(files, 9, "/dev/nvidia0")
+    cards = [function(GPU, driver="nvidia"), function(other, driver="nvidia")]
+    assert [(h.pid, h.address, h.node) for h in holders(files, cards)] == [
+        (7, GPU, "/dev/nvidia1"),
+        (8, GPU, "/dev/nvidiactl"),
+        (8, other, "/dev/nvidiactl"),
+        (9, other, "/dev/nvidia0"),
+    ]
 
 
-def test_an_unreadable_function_is_not_looked_at() -> None:
+def test_an_unreadable_function_is_looked_at_by_names_alone() -> None:
     files = host()
     process(files, 7, "/dev/dri/card0")
-    assert holders(files, [function(GPU, readable=False)]) == ()
+    process(files, 8, "/dev/nvidia1")
+    files.put(f"/proc/driver/nvidia/gpus/{GPU}/information", "Device Minor: \t 1\n")
+    reads: list[str] = []
+    read = files.read
+
+    def noted(path: str) -> str:
+        reads.append(path)
+        return read(path)
+
+    files.read = noted  # type: ignore[method-assign]  # what it reads is what this is about
+    (found,) = holders(files, [function(GPU, readable=False, driver="nvidia")])
+    assert (found.pid, found.node) == (7, "/dev/dri/card0")
+    assert not [path for path in reads if path.startswith(("/sys/bus/pci", "/proc/driver"))]
 
 
 def test_a_user_without_a_name_is_a_number() -> None:
@@ -131,33 +157,6 @@ def test_a_process_that_ended_meanwhile_is_left_out() -> None:
     process(files, 7, "/dev/dri/card0")
     files.discard("/proc/7/status")
     assert holders(files, ALL) == ()
-
-
-HEX = "0123456789abcdef" * 4
-
-
-@pytest.mark.parametrize(
-    ("cgroup", "unit", "container"),
-    [
-        ("0::/system.slice/display-manager.service\n", "display-manager.service", None),
-        (f"0::/system.slice/docker-{HEX}.scope\n", f"docker-{HEX}.scope", HEX),
-        (f"0::/machine.slice/libpod-{HEX}.scope/container\n", f"libpod-{HEX}.scope", HEX),
-        (
-            f"0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{HEX}.scope\n",
-            f"cri-containerd-{HEX}.scope",
-            HEX,
-        ),
-        (f"12:cpuset:/\n1:name=systemd:/docker/{HEX}\n", None, HEX),
-        (f"0::/kubepods/besteffort/pod12/{HEX}\n", None, HEX),
-        ("0::/lxc.payload.web/system.slice/nginx.service\n", "nginx.service", "web"),
-        ("0::/machine.slice/systemd-nspawn@box.service/payload\n", "systemd-nspawn@box.service", "box"),
-        ("0::/\n", None, None),
-        ("", None, None),
-        ("rubbish", None, None),
-    ],
-)
-def test_place(cgroup: str, unit: str | None, container: str | None) -> None:
-    assert place(cgroup) == (unit, container)
 
 
 def test_a_device_that_is_not_there_has_no_holders() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hostlerd.model.devices import Function, Holder
+from hostlerd.model.devices import Function
+from hostlerd.model.holders import Holder
 from hostlerd.model.plan import Owner
 from hostlerd.report.devices import devices_json
 

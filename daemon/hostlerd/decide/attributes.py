@@ -1,0 +1,82 @@
+"""Kernel files with one value: set while somebody wishes it, put back when nobody does and the value is still ours.
+
+Pure. What the files are and who wishes what is not known here (decide/wishes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from hostlerd.model.ledger import AttributeRecord
+from hostlerd.model.observed import Observed
+from hostlerd.model.plan import SetAttribute
+from hostlerd.model.questions import Question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """`value` None: keep it as it is now, put nothing back yet. With a `claim` the domain does not start without it."""
+
+    path: str
+    value: str | None
+    why: str
+    claim: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Attributes:
+    """`steps`: what is wished; `returns`: what is put back. `settled`: paths whose record can be closed."""
+
+    steps: list[SetAttribute] = field(default_factory=list)
+    returns: list[SetAttribute] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
+    settled: list[str] = field(default_factory=list)
+
+
+def decide_attributes(observed: Observed, wishes: Iterable[Wish]) -> Attributes:
+    """Of several wishes for one file the first counts."""
+    found = Attributes()
+    wished: dict[str, Wish] = {}
+    for wish in wishes:
+        wished.setdefault(wish.path, wish)
+    for path in dict.fromkeys((*wished, *observed.ledger.attributes)):
+        if observed.ledger.untouchable(path):
+            continue
+        if path not in observed.attributes:
+            found.questions.append(Question(kind="attribute", object=path))
+        elif path in wished:
+            _set(found, observed, wished[path])
+        else:
+            _put_back(found, observed, observed.ledger.attributes[path])
+    return found
+
+
+def _set(found: Attributes, observed: Observed, wish: Wish) -> None:
+    now = observed.attributes[wish.path]
+    if now is None or wish.value is None or now == wish.value:
+        return
+    record = observed.ledger.attributes.get(wish.path)
+    before, ours = (record.before, record.ours) if record is not None else (now, ())
+    found.steps.append(
+        SetAttribute(
+            object=wish.path,
+            before=now,
+            after=wish.value,
+            why=wish.why,
+            claim=wish.claim,
+            record=AttributeRecord(
+                path=wish.path, before=before, ours=tuple(dict.fromkeys((*ours, wish.value)))
+            ),
+        )
+    )
+
+
+def _put_back(found: Attributes, observed: Observed, record: AttributeRecord) -> None:
+    now = observed.attributes[record.path]
+    if now is None or now == record.before or now not in record.ours:
+        found.settled.append(record.path)  # gone, as it was, or somebody else's by now
+        return
+    found.returns.append(
+        SetAttribute(object=record.path, before=now, after=record.before, why="nobody needs it any more")
+    )

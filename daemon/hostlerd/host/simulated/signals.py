@@ -1,0 +1,33 @@
+"""Signals to the processes of a simulated host: they end when asked to, unless a fault says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import trio
+
+from hostlerd.host.simulated.kernel import Kernel
+
+
+@dataclass(slots=True)
+class SimulatedSignals:
+    """Implements `hostlerd.host.Processes`."""
+
+    kernel: Kernel
+
+    async def terminate(self, pid: int, start: int | None, *, limit: float) -> bool:
+        await trio.lowlevel.checkpoint()
+        self.kernel.begin()
+        stat = f"/proc/{pid}/stat"
+        if not self.kernel.tree.exists(stat):
+            return True
+        if start is not None and int(self.kernel.tree.read(stat).rpartition(")")[2].split()[19]) != start:
+            return True
+        if self.kernel.faults.get("process-stays", str(pid)) is not None:
+            await trio.sleep(2 * limit)
+            return False
+        if self.kernel.faults.get("ignores-sigterm", str(pid)) is not None:
+            await trio.sleep(limit)
+        self.kernel.let_go(pid)
+        self.kernel.done("terminate", str(pid))
+        return True

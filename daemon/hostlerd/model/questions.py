@@ -1,0 +1,20 @@
+"""What a decision would have to know and was not told: asked by `decide`, answered by the observers, decided again.
+
+Not everything is looked at in every pass: who has a device open costs a walk through /proc, some files are of interest
+only while something of ours is in them. A plan with questions is not yet a plan for what they are about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """`holders`: who has this function open, and what else keeps it busy. `attribute`: the text of this file. `unit`:
+    what systemd says of this unit (ActiveState).
+    """
+
+    kind: Literal["holders", "attribute", "unit"]
+    object: str

@@ -1,0 +1,75 @@
+"""What a decision asked for (model/questions), looked at now.
+
+Rules: what may block is read where it can be abandoned, each kind of question by itself. What cannot be found out is
+answered, too, so that nothing is asked twice: nobody has it open, there is no such file, systemd does not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from hostler.errors import HostlerError
+from hostlerd.host import Files, Host
+from hostlerd.model.devices import Function
+from hostlerd.model.holders import Holder
+from hostlerd.model.observed import Observed
+from hostlerd.model.questions import Question
+from hostlerd.observe.grip import grips
+from hostlerd.observe.holders import holders, look_for_holders
+from hostlerd.observe.reading import text
+from hostlerd.observe.slices import as_function
+
+LIMIT = 5.0
+"""Seconds one look at all processes, or at some files, may take."""
+
+
+async def answered(host: Host, observed: Observed, questions: Iterable[Question]) -> Observed:
+    """Raises hostler.errors.TimedOut."""
+    questions = tuple(questions)
+    files = host.files
+    functions = _asked(observed, questions)
+    found = await look_for_holders(host, functions, limit=LIMIT) if functions else ()
+    observed = await host.look(lambda: answered_by_files(files, observed, questions, found), limit=LIMIT)
+    units = [question.object for question in questions if question.kind == "unit"]
+    if not units:
+        return observed
+    try:
+        states = await host.units.states(units)
+    except HostlerError:
+        states = {}
+    return replace(observed, units={**observed.units, **dict.fromkeys(units, ""), **states})
+
+
+def answered_by_files(
+    files: Files, observed: Observed, questions: Iterable[Question], found: Iterable[Holder] | None = None
+) -> Observed:
+    """As far as files go; of units nothing is known then, which is what a recorded host has to do with.
+
+    `found`: who has what was asked for open, looked for here where it is None.
+    """
+    asked: dict[str, list[str]] = {"holders": [], "attribute": [], "unit": []}
+    for question in questions:
+        asked[question.kind].append(question.object)
+    functions = _asked(observed, questions)
+    if found is None:
+        found = holders(files, functions)
+    held: dict[str, tuple[Holder, ...]] = {
+        address: tuple(holder for holder in found if holder.address == address)
+        for address in asked["holders"]
+    }
+    return replace(
+        observed,
+        holders={**observed.holders, **held},
+        grips={**observed.grips, **grips(files, functions)},
+        attributes={**observed.attributes, **{path: text(files, path) for path in asked["attribute"]}},
+        units={**dict.fromkeys(asked["unit"], ""), **observed.units},
+    )
+
+
+def _asked(observed: Observed, questions: Iterable[Question]) -> list[Function]:
+    """The functions that are asked about, and the mediated devices, which are held as functions on VFIO are."""
+    asked = [question.object for question in questions if question.kind == "holders"]
+    found = [observed.functions[address] for address in asked if address in observed.functions]
+    mdevs = observed.slices.mdevs
+    return found + [as_function(mdevs[uuid]) for uuid in asked if uuid in mdevs]

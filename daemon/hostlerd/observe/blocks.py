@@ -1,0 +1,54 @@
+"""Block devices: what is built on them, and what the kernel itself has them open for.
+
+A mounted file system, swap space and a device-mapper or RAID member have no file in any process. (block/holder.c:
+`holders`; proc(5): mountinfo, swaps.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hostlerd.host import DeviceNumber, Files
+from hostlerd.observe.mounts import mounts
+from hostlerd.observe.reading import names, text
+
+_CLASS = "/sys/class/block"
+_DEEP = 8
+"""A partition in RAID in LUKS in LVM is 4."""
+
+
+def number_of(files: Files, name: str) -> DeviceNumber | None:
+    return number("b", text(files, f"{_CLASS}/{name}/dev"))
+
+
+def number(kind: str, dev: str | None) -> DeviceNumber | None:
+    """The text of a `dev` attribute, "226:0"."""
+    major, colon, minor = (dev or "").partition(":")
+    if not colon or not major.isdecimal() or not minor.isdecimal():
+        return None
+    return ("b" if kind == "b" else "c"), int(major), int(minor)
+
+
+def built_on(files: Files, name: str, depth: int = 0) -> Iterator[str]:
+    """Names of the block devices on top of this one, nearest first: dm-0, md127."""
+    for above in names(files, f"{_CLASS}/{name}/holders"):
+        yield above
+        if depth < _DEEP:
+            yield from built_on(files, above, depth + 1)
+
+
+def partitions(files: Files, name: str) -> list[str]:
+    return [part for part in names(files, f"{_CLASS}/{name}") if part.startswith(name)]
+
+
+def kernel_uses(files: Files) -> Iterator[tuple[DeviceNumber | None, str, str]]:
+    """(number, path, "mounted at /home" or "swap"). The number may be a file system's own (btrfs): then the path tells.
+
+    As the first process sees it, whose mounts the daemon's own unit may hide from it.
+    """
+    for mount in list(mounts(files, "1")) or list(mounts(files, "self")):
+        yield mount.number, mount.source, f"mounted at {mount.point}"
+    for line in (text(files, "/proc/swaps") or "").splitlines()[1:]:
+        path = line.split(maxsplit=1)[0] if line.strip() else ""
+        if path.startswith("/dev/"):
+            yield files.device(path), path, "swap"
