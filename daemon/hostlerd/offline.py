@@ -24,7 +24,9 @@ from hostlerd.model.cpus import Topology
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import Claim, Ledger
 from hostlerd.model.observed import Observed
+from hostlerd.model.questions import QUESTIONS
 from hostlerd.model.settings import Settings
+from hostlerd.observe.answers import answered_by_files
 from hostlerd.observe.cpus import observe_cpus
 from hostlerd.observe.domain_xml import MAX_XML, parse_domain
 from hostlerd.observe.grip import grips
@@ -118,7 +120,13 @@ def _plan(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         domain.uuid: Claim(definition=domain, since=since)
         for since, domain in enumerate(_starting(files, options.xml, options.domain), 1)
     }
-    plan = decide(replace(observed, ledger=Ledger(claims=claims)), settings)
+    observed = replace(observed, ledger=Ledger(claims=claims))
+    plan = decide(observed, settings)
+    for _ in range(QUESTIONS):
+        if not plan.questions:
+            break
+        observed = answered_by_files(files, observed, plan.questions)
+        plan = decide(observed, settings)
     return plan_json(plan), exit_status(Refused("")) if plan.refusals else 0
 
 

@@ -1,8 +1,8 @@
 """How long it takes to find who has a device open among many processes, beside lsof and fuser in the same run.
 
 The processes are real: `--processes` (2,000) sleeping children of one program, each with `--files` (14) files of the
-kinds a desktop's have (pipes, sockets, /dev/null, a log, eventfd), every 200th of which has a device node open. It is the
-first of NODES that may be opened here. All three have to find the same processes; hostler reads memory maps as well.
+kinds a desktop's have (pipes, sockets, /dev/null, a log, eventfd), every 200th of which has a device node open. It is
+the first of NODES that may be opened here. All three have to find the same processes; hostler reads maps as well.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from hostler.render import devices as render
 SPEC = Spec(
     "devices",
     """
-PCI functions, who has them and which programs have them open. Shown are display cards, what comes with them or shares
-their IOMMU group, and all that a domain has or that is kept on VFIO; --all shows the rest too, and JSON has all always.
+Cards, who has them, which programs have them open and what can be done. Shown are display cards with what goes with
+them, and all that a domain has or that is kept on VFIO; --all lists every PCI function with its driver, IOMMU group and
+processes, and JSON has all always.
 """,
     options=(
         Option("--all", "every PCI function"),

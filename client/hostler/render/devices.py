@@ -1,7 +1,12 @@
-"""PCI functions: who has them and who holds them open."""
+"""PCI functions: one row a card for people who own one, or one row a function.
+
+The card's row folds what goes with it (audio, USB), says who has it in plain words, which programs have it open, and
+what can be done. `everything` is for whoever looks for a driver or a group.
+"""
 
 from __future__ import annotations
 
+from hostler.render.holders import by_process, by_program
 from hostler.render.text import PLAIN, Cell, Style, clean, count, table, texts_of
 from hostler.shapes import map_of, rows_of
 
@@ -11,53 +16,160 @@ if TYPE_CHECKING:
 
     Device = Mapping[str, object]
 
-_DISPLAY = 0x03
+_DISPLAY, _BRIDGE = 0x03, 0x06
+_PARTS = {0x0403: "audio", 0x0C03: "USB", 0x0C80: "USB-C"}
+"""Class and subclass of what comes with a card."""
 _PAINTS = {"domain": "cyan", "idle": "dim", "degraded": "red"}
-_MOST_HOLDERS = 3
+_VENDORS = {
+    "Advanced Micro Devices, Inc. [AMD/ATI]": "AMD",
+    "Advanced Micro Devices, Inc. [AMD]": "AMD",
+    "NVIDIA Corporation": "NVIDIA",
+    "Intel Corporation": "Intel",
+}
+"""As pci.ids has them, and as people do."""
 
 
 def render(devices: Sequence[Device], style: Style = PLAIN, *, everything: bool = False) -> str:
     """`devices` as `hostler devices --json` has them; of interest is what concerns a display card or a domain."""
     if not devices:
         return "no PCI functions here"
-    shown = list(devices) if everything else of_interest(devices)
-    lines: list[str] = []
-    if shown:
-        rows = [_row(device) for device in shown]
-        lines = table(
-            ["ADDRESS", "NAME", "DRIVER", "GROUP", "OWNER", "HELD BY"], rows, style, flexible=(1, 4, 5)
-        )
-    else:
-        lines = ["no display card and nothing that a domain has"]
-    hidden = len(devices) - len(shown)
-    if hidden:
+    if everything:
+        headers = ["ADDRESS", "NAME", "DRIVER", "GROUP", "OWNER", "HELD BY"]
+        return "\n".join(table(headers, [_row(device) for device in devices], style, flexible=(1, 4, 5)))
+    known = {clean(device.get("address")): device for device in devices}
+    cards = of_interest(devices)
+    lines = ["no display card and nothing that a domain has"]
+    if cards:
+        headers = ["CARD", "ADDRESS", "WHO HAS IT", "OPEN IN", "WHAT YOU CAN DO"]
+        rows = [_card(card, folded(card, known), known) for card in cards]
+        lines = table(headers, rows, style, flexible=(0, 2, 3, 4))
+    hidden = len(devices) - sum(1 + len(folded(card, known)) for card in cards)
+    if hidden > 0:
         lines += ["", style.paint(f"{count(hidden, 'more function')}: `hostler devices --all`", "dim")]
     return "\n".join(lines)
 
 
 def of_interest(devices: Sequence[Device]) -> list[Device]:
-    """Display cards, what comes with them or shares their group, and all that is not simply the host's."""
-    keep: set[str] = set()
-    for device in devices:
-        if is_display(device) or map_of(device.get("owner")).get("kind") not in {"host", None}:
-            keep.add(clean(device.get("address")))
-            keep.update(texts_of(device.get("companions")))
-            keep.update(texts_of(device.get("group")))
-    return [device for device in devices if clean(device.get("address")) in keep]
+    """Display cards, and all that is not simply the host's; without what is folded into another's row."""
+    known = {clean(device.get("address")): device for device in devices}
+    chosen = [d for d in devices if is_display(d) or _kind(d) not in {"host", "-"}]
+    inside: set[str] = set()
+    for device in sorted(chosen, key=lambda d: not is_display(d)):  # the card leads, not its audio
+        if clean(device.get("address")) not in inside:
+            inside.update(clean(part.get("address")) for part in folded(device, known))
+    return [device for device in chosen if clean(device.get("address")) not in inside]
+
+
+def folded(card: Device, known: Mapping[str, Device]) -> list[Device]:
+    """Its companions, as far as whoever has the card has them, too."""
+    own = map_of(card.get("owner"))
+    parts = [known[address] for address in texts_of(card.get("companions")) if address in known]
+    return [part for part in parts if map_of(part.get("owner")) == own and not is_display(part)]
 
 
 def is_display(device: Device) -> bool:
-    """By the PCI class code: a number of 24 bits, or its hexadecimal text, of class and subclass alone too."""
+    return _class(device) >> 8 == _DISPLAY
+
+
+def _class(device: Device) -> int:
+    """Class and subclass, 16 bits: of a number of 24 bits, or of hexadecimal text of class and subclass alone, too."""
     code = device.get("class")
     if isinstance(code, int):
-        return code >> 16 == _DISPLAY
+        return code >> 8
     digits = str(code).removeprefix("0x")
-    return digits.startswith("03") and len(digits) in {2, 4, 6}
+    try:
+        return int(digits[:4].ljust(4, "0"), 16) if len(digits) in {2, 4, 6} else 0
+    except ValueError:
+        return 0
+
+
+def _kind(device: Device) -> str:
+    return clean(map_of(device.get("owner")).get("kind"))
+
+
+# --- one row a card
+
+
+def _card(card: Device, parts: Sequence[Device], known: Mapping[str, Device]) -> list[str | Cell]:
+    with_it = list({_PARTS.get(_class(part), short_name(part)): None for part in parts})
+    name = short_name(card) + (" (shows the boot)" if card.get("boot_vga") else "")
+    holders = [holder for device in (card, *parts) for holder in rows_of(device.get("holders"))]
+    of_host = (card, *parts) if _kind(card) in {"host", "-"} else ()
+    busy = [word for device in of_host for word in texts_of(device.get("busy"))]
+    return [
+        f"{name} + {', '.join(with_it)}" if with_it else name,
+        clean(card.get("address")),
+        Cell(_has(card), _PAINTS.get(_kind(card), "")),
+        by_program(holders),
+        "; ".join([*_to_do(card, holders, parts, known), *busy]),
+    ]
+
+
+def short_name(device: Device) -> str:
+    """`GeForce RTX 3080` of `NVIDIA Corporation GA102 [GeForce RTX 3080]`; the ids where there is no name."""
+    name = (
+        clean(device.get("name"), nothing="") or f"{_hex(device.get('vendor'))}:{_hex(device.get('device'))}"
+    )
+    for long, short in _VENDORS.items():
+        name = name.replace(long, short)
+    return name.removesuffix("]").rpartition("[")[2] if name.endswith("]") else name
+
+
+def _has(card: Device) -> str:
+    owner = map_of(card.get("owner"))
+    who = clean(owner.get("who"), nothing="")
+    driver = clean(card.get("driver"), nothing="")
+    match _kind(card):
+        case "domain":
+            return f"domain {who}"
+        case "idle":
+            return f"nobody: kept free for domains ({who})" if who else "nobody: kept free for domains"
+        case "degraded":
+            return f"nobody may touch it: {who}" if who else "nobody may touch it"
+        case _:
+            return f"the host ({driver})" if driver else "the host, without a driver"
+
+
+def _to_do(
+    card: Device,
+    holders: Sequence[Mapping[str, object]],
+    parts: Sequence[Device],
+    known: Mapping[str, Device],
+) -> list[str]:
+    address = clean(card.get("address"))
+    match _kind(card):
+        case "domain":
+            return [f"stop {clean(map_of(card.get('owner')).get('who'))} to have it back"]
+        case "idle":
+            return ["start a domain with it"]
+        case "degraded":
+            return [f"see `hostler status`, then `hostler retry {address}`"]
+        case _:
+            pass
+    if card.get("iommu_group") is None:
+        return ["the host has no IOMMU for it: it cannot be given away"]
+    along = _foreign(card, parts, known)
+    if along:
+        return [f"to give it away, {', '.join(along)} must go, too (same IOMMU group)"]
+    return ["close that before a domain takes it" if holders else "ready for a domain"]
+
+
+def _foreign(card: Device, parts: Sequence[Device], known: Mapping[str, Device]) -> list[str]:
+    """The others of its group, which go only where policy lets them; bridges stay where they are."""
+    own = {clean(part.get("address")) for part in parts}
+    return [
+        f"{short_name(known[address])} ({address})" if address in known else address
+        for address in texts_of(card.get("group"))
+        if address not in own | {clean(card.get("address"))} | set(texts_of(card.get("companions")))
+        and not (address in known and _class(known[address]) >> 8 == _BRIDGE)
+    ]
+
+
+# --- one row a function
 
 
 def _row(device: Device) -> list[str | Cell]:
     owner = map_of(device.get("owner"))
-    kind = clean(owner.get("kind"))
     name = clean(device.get("name"), nothing="")
     ids = f"{_hex(device.get('vendor'))}:{_hex(device.get('device'))}"
     if device.get("boot_vga"):
@@ -67,8 +179,8 @@ def _row(device: Device) -> list[str | Cell]:
         name or ids,
         clean(device.get("driver"), nothing="none"),
         clean(device.get("iommu_group"), nothing="none"),
-        Cell(_owner(kind, clean(owner.get("who"), nothing="")), _PAINTS.get(kind, "")),
-        _holders(rows_of(device.get("holders"))),
+        Cell(_owner(_kind(device), clean(owner.get("who"), nothing="")), _PAINTS.get(_kind(device), "")),
+        by_process(rows_of(device.get("holders"))),
     ]
 
 
@@ -80,17 +192,3 @@ def _owner(kind: str, who: str) -> str:
     if kind == "idle":
         return f"idle on VFIO ({who})" if who else "idle on VFIO"
     return f"{kind} {who}" if who and kind != "host" else kind
-
-
-def _holders(holders: Sequence[Mapping[str, object]]) -> str:
-    if not holders:
-        return "-"
-    words: list[str] = []
-    for holder in holders:
-        place = holder.get("container") or holder.get("unit") or holder.get("user")
-        word = f"{clean(holder.get('command'))} ({clean(holder.get('pid'))}, {clean(place)})"
-        if word not in words:
-            words.append(word)
-    if len(words) > _MOST_HOLDERS:
-        words = [*words[:_MOST_HOLDERS], f"and {len(words) - _MOST_HOLDERS} more"]
-    return ", ".join(words)

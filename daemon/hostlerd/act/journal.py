@@ -39,9 +39,9 @@ from hostlerd.model.ledger import (
     Record,
     StoppedRecord,
     Trouble,
+    UnloadedRecord,
     VfsRecord,
     VgpuRecord,
-    UnloadedRecord,
 )
 from hostlerd.model.plan import Step
 

@@ -51,9 +51,7 @@ class Holder:
 
 @dataclass(slots=True, kw_only=True)
 class Ownership:
-    """By address: what is wanted, and who holds it (mediated devices by UUID). `clearing`: what has to go before anything
-    is moved.
-    """
+    """By address (a mediated device by UUID): what is wanted, and who holds it. `clearing`: what has to go before."""
 
     wants: dict[str, Want] = field(default_factory=dict)
     slices: SliceWants = field(default_factory=SliceWants)

@@ -141,12 +141,16 @@ class Grip:
     @property
     def words(self) -> tuple[str, ...]:
         """One sentence each, for people; nothing about what harms nobody."""
-        return tuple(self._words())
+        return self.told()
 
-    def _words(self) -> Iterator[str]:
+    def told(self, *, explained: bool = False) -> tuple[str, ...]:
+        """`explained`: processes have devices of its driver open, which are references of the module, too."""
+        return tuple(self._told(explained=explained))
+
+    def _told(self, *, explained: bool) -> Iterator[str]:
         if self.consoles:
             yield f"the console is on its screen ({', '.join(self.framebuffers)}, {', '.join(self.consoles)})"
-        for module in self.modules:
+        for module in self.modules if not explained else ():
             if module.references > 0:
                 times = "once" if module.references == 1 else f"{module.references} times"
                 yield f"its module {module.name} is in use {times}"
@@ -161,4 +165,4 @@ class Grip:
             elif network.used:
                 yield f"{network.name} is up and has an address"
         for member in self.members:
-            yield f"{member.replace(' of ', ' is part of ')}"
+            yield member.replace(" of ", " is part of ")

@@ -21,8 +21,9 @@ RUNS = ("active", "activating", "reloading")
 class Observed:
     """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none.
 
-    What only questions bring (model/questions), each absent where it was not asked: `holders` by address
-    (of a mediated device by UUID), `grips` by address, `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say).
+    What only questions bring (model/questions), each absent where it was not asked: `holders` by address (of a mediated
+    device by UUID), `grips` by address, `attributes` by path (None: there is no such file), `units` by name
+    (ActiveState; empty: systemd does not say).
     """
 
     topology: Topology
@@ -47,5 +48,5 @@ class Observed:
             function = self.functions.get(address)
             guests = [holder for holder in holders if holder.node.startswith("/dev/vfio/")]
             if guests and (address in self.slices.mdevs or (function is not None and function.on_vfio)):
-                found[address] = f"{guests[0].command} (process {guests[0].pid})"
+                found[address] = f"{guests[-1].command} (process {guests[-1].pid})"
         return found

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+QUESTIONS = 6
+"""Times that `decide` may ask in one look: each answer may bring the next question, and none comes twice."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:

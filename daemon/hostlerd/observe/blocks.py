@@ -13,8 +13,6 @@ from hostlerd.observe.mounts import mounts
 from hostlerd.observe.reading import names, text
 
 _CLASS = "/sys/class/block"
-_DEEP = 8
-"""A partition in RAID in LUKS in LVM is 4."""
 
 
 def number_of(files: Files, name: str) -> DeviceNumber | None:
@@ -29,12 +27,15 @@ def number(kind: str, dev: str | None) -> DeviceNumber | None:
     return ("b" if kind == "b" else "c"), int(major), int(minor)
 
 
-def built_on(files: Files, name: str, depth: int = 0) -> Iterator[str]:
+def built_on(files: Files, name: str) -> list[str]:
     """Names of the block devices on top of this one, nearest first: dm-0, md127."""
-    for above in names(files, f"{_CLASS}/{name}/holders"):
-        yield above
-        if depth < _DEEP:
-            yield from built_on(files, above, depth + 1)
+    found: dict[str, None] = {}
+    todo = [name]
+    while todo:
+        above = [one for one in names(files, f"{_CLASS}/{todo.pop(0)}/holders") if one not in found]
+        found |= dict.fromkeys(above)
+        todo += above
+    return list(found)
 
 
 def partitions(files: Files, name: str) -> list[str]:

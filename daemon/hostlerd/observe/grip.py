@@ -26,6 +26,8 @@ _UP = 0x1
 """IFF_UP (netdevice(7))."""
 _CARD, _STREAM = re.compile(r"card(\d+)"), re.compile(r"pcm\d+[pc]")
 _OWNER = re.compile(r"owner_pid\s*:\s*(\d+)")
+_MOST = 256
+"""Steps up from a module to its users."""
 _LINK_LOCAL = "20"
 """Scope of an address that says nothing about whether a network is in use (proc/net/if_inet6)."""
 
@@ -60,14 +62,16 @@ def _modules(files: Files, name: str | None) -> Iterator[Module]:
     """The module and all that use it, each after its users."""
     found: dict[str, Module] = {}
     todo = [name] if name is not None else []
-    while todo:
+    for _ in range(_MOST):  # a recording may have a ring of them
+        if not todo:
+            break
         one = todo.pop()
         count = number(files, f"{MODULES}/{one}/refcnt")
         users = tuple(sorted(names(files, f"{MODULES}/{one}/holders")))
         if count is not None:  # else it is built in, and stays
             found.pop(one, None)
             found[one] = Module(name=one, refcount=count, used_by=users)
-        todo += users if len(found) < 64 else ()
+        todo += users
     yield from reversed(found.values())
 
 
@@ -134,7 +138,7 @@ def _members(files: Files, folder: str) -> Iterator[str]:
     """Disks and partitions below the function that others are built on."""
     for disk in sorted(_disks(files, folder)):
         for name in (disk, *sorted(blocks.partitions(files, disk))):
-            above = sorted(set(blocks.built_on(files, name)))
+            above = sorted(blocks.built_on(files, name))
             if above:
                 yield f"{name} of {', '.join(above)}"
 

@@ -30,6 +30,8 @@ def devices_json(
     held: dict[str, list[Json]] = {}
     for holder in holders:
         held.setdefault(holder.address, []).append(_holder(holder))
+    # A file on one card is a reference to the module of all that the driver has.
+    open_drivers = {functions[address].driver for address in held if address in functions}
     members: dict[int, list[str]] = {}
     for function in functions.values():
         if function.group is not None:
@@ -49,10 +51,14 @@ def devices_json(
             "boot_vga": function.boot_vga,
             "owner": _owner(owners.get(function.address, HOST)),
             "holders": held.get(function.address, []),
-            "busy": list(grips[function.address].words) if function.address in grips else [],
+            "busy": _busy(grips.get(function.address), explained=function.driver in open_drivers),
         }
         for function in functions.values()
     ]
+
+
+def _busy(grip: Grip | None, *, explained: bool) -> list[str]:
+    return [] if grip is None else list(grip.told(explained=explained))
 
 
 def _of(members: Mapping[int, list[str]], function: Function) -> list[str]:

@@ -61,6 +61,33 @@ def test_folders_are_listed(files: Files) -> None:
     assert {"vendor", "driver", "iommu_group"} <= set(files.listdir(DEVICE))
 
 
+def test_folders_and_links_of_a_folder(files: Files) -> None:
+    assert {"power", "drm"} <= set(files.folders(DEVICE))
+    assert not {"driver", "iommu_group", "vendor"} & set(files.folders(DEVICE))
+    assert {"driver", "iommu_group", "subsystem"} == set(files.links(DEVICE))
+    assert files.links(DEVICE)["driver"] == files.readlink(f"{DEVICE}/driver")
+    for call in (files.folders, files.links):
+        with pytest.raises(FileNotFoundError):
+            call("/none")
+        with pytest.raises(NotADirectoryError):
+            call(f"{DEVICE}/vendor")
+
+
+def test_lines_with_words(files: Files) -> None:
+    assert files.lines_with(f"{DEVICE}/uevent", ["PCI_ID", "DRIVER"]) == ["DRIVER=amdgpu", "PCI_ID=1002:73BF"]
+    assert files.lines_with(f"{DEVICE}/uevent", ["no such word"]) == []
+    with pytest.raises(FileNotFoundError):
+        files.lines_with("/none", ["x"])
+
+
+def test_a_recording_has_no_devices(makers: dict[str, Files]) -> None:
+    found = {name: files.device("/dev/dri/card0") for name, files in makers.items()}
+    assert found == {"simulated": ("c", 226, 0), "folder": None, "tar": None}
+    assert {files.device(path) for files in makers.values() for path in ("/none", f"{DEVICE}/vendor")} == {
+        None
+    }
+
+
 @pytest.mark.parametrize("path", [f"{DEVICE}/vendor", f"{DEVICE}/driver", DEVICE, "/sys", "/"])
 def test_what_exists(files: Files, path: str) -> None:
     assert files.exists(path)

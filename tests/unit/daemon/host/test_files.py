@@ -233,3 +233,24 @@ def test_the_live_host() -> None:
 def test_tar_and_folder_can_be_opened_directly(tmp_path: Path) -> None:
     path = written(tmp_path / "a.tar", {"proc/version": "x"})
     assert TarFiles(str(path)).read("/proc/version") == "x"
+
+
+def test_devices_of_the_live_host() -> None:
+    live = RootFiles("/")
+    assert live.device("/dev/null") == ("c", 1, 3)
+    assert live.device("/proc/self/maps") is None
+    with open("/dev/null", "rb") as file:
+        assert live.device(f"/proc/self/fd/{file.fileno()}") == ("c", 1, 3)
+        assert live.links("/proc/self/fd")[str(file.fileno())] == "/dev/null"
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_lines_of_a_long_file_are_found_across_pieces(tmp_path: Path, size: int) -> None:
+    """More than `read` would return, in lines that end in the middle of what one call of the kernel gives."""
+    lines = [f"{number} {'word ' if number % 1000 == 7 else ''}{'x' * 40}" for number in range(size)]
+    (tmp_path / "sys").mkdir()
+    (tmp_path / "sys" / "long").write_text("\n".join([*lines, "the last word"]))
+    for files in (RootFiles(str(tmp_path)), RootFiles("/")):
+        path = "/sys/long" if files.exists("/sys/long") else f"{tmp_path}/sys/long"
+        found = files.lines_with(path, ["word ", "last"])
+        assert found == [line for line in [*lines, "the last word"] if "word " in line or "last" in line]

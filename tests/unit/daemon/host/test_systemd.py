@@ -26,6 +26,7 @@ class FakeSystemd:
             "a-b.service": b"\x00\x01",
         }
         self.scopes: list[tuple[Any, ...]] = []
+        self.started: list[str] = []
         self.refuse: CallFailed | None = None
         self.silent = False
         self.not_yet = 0
@@ -70,6 +71,13 @@ class FakeSystemd:
         self.units[call.body[0]] = b""
         return Reply("o", (f"{systemd.PATH}/job/1",))
 
+    def StartUnit(self, call: Message) -> Reply:  # noqa: N802
+        unit, mode = call.body
+        assert (call.signature, mode) == ("ss", "replace")
+        self._known(unit)
+        self.started.append(unit)
+        return Reply("o", (f"{systemd.PATH}/job/2",))
+
     def GetUnitByPID(self, call: Message) -> Reply:  # noqa: N802
         assert call.signature == "u"
         self.not_yet -= 1
@@ -105,6 +113,15 @@ async def test_allowed_cpus_are_set(private_bus: Any, codec: Codec) -> None:
         assert fake.units["system.slice"] == b"\x01\x02"
         assert fake.units["init.scope"] == b""
         assert await units.allowed_cpus(["system.slice"]) == {"system.slice": {0, 9}}
+
+
+async def test_a_unit_is_started(private_bus: Any, codec: Codec) -> None:
+    fake = FakeSystemd()
+    async with systemd_on(private_bus.address, codec, fake) as units:
+        await units.activate("a-b.service")
+        assert fake.started == ["a-b.service"]
+        with pytest.raises(HostFailed, match=r"does not start gone\.socket: Unit gone\.socket not loaded"):
+            await units.activate("gone.socket")
 
 
 async def test_what_systemd_refuses_is_told_in_its_words(private_bus: Any, codec: Codec) -> None:

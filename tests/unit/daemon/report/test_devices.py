@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hostlerd.model.devices import Function
-from hostlerd.model.holders import Holder
+from hostlerd.model.holders import Grip, Holder, Module
 from hostlerd.model.plan import Owner
 from hostlerd.report.devices import devices_json
 
@@ -59,8 +59,13 @@ def test_shape() -> None:
                 "unit": "gdm.service",
                 "container": None,
                 "node": "/dev/dri/card0",
+                "session": None,
+                "engine": None,
+                "container_name": None,
+                "how": "fd",
             }
         ],
+        "busy": [],
     }
     assert set(found[1]) == set(found[0])
     assert (found[1]["owner"], found[1]["holders"], found[1]["name"]) == (
@@ -68,6 +73,30 @@ def test_shape() -> None:
         [],
         "",
     )
+
+
+def test_references_of_a_module_are_told_where_no_process_explains_them() -> None:
+    cards = {
+        f.address: f for f in (function(GPU, driver="amdgpu"), function("0000:02:00.0", driver="amdgpu"))
+    }
+    grip = Grip(
+        address=GPU,
+        modules=(Module(name="amdgpu", refcount=3, used_by=("drm_thing",)),),
+        framebuffers=("fb0",),
+        consoles=("vtcon1",),
+    )
+
+    def busy(*holders: Holder) -> list[str]:
+        found = devices_json(
+            cards, owners={}, names={}, companions=lambda _: (), holders=holders, grips={GPU: grip}
+        )
+        assert found[1]["busy"] == []
+        return list(found[0]["busy"])
+
+    console = "the console is on its screen (fb0, vtcon1)"
+    assert busy() == [console, "its module amdgpu is in use 2 times"]
+    other = Holder(address="0000:02:00.0", pid=1, command="x", user="x", unit=None, container=None, node="x")
+    assert busy(other) == [console]
 
 
 def test_the_group_is_the_others_in_it() -> None:
