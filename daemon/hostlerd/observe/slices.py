@@ -154,8 +154,10 @@ def _definition(content: str, parent: str, uuid: str) -> MdevDefinition | None:
         kind = value["mdev_type"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    if not isinstance(kind, str) or not _ATTRIBUTE.fullmatch(kind):
-        return None
-    if not all(_ATTRIBUTE.fullmatch(name) and ".." not in name.split("/") for name, _ in attrs):
+    if not isinstance(kind, str) or not all(map(_is_inside, (kind, *(name for name, _ in attrs)))):
         return None
     return MdevDefinition(uuid=uuid, parent=parent, type=kind, auto=value.get("start") == "auto", attrs=attrs)
+
+
+def _is_inside(path: str) -> bool:
+    return _ATTRIBUTE.fullmatch(path) is not None and ".." not in path.split("/")
