@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def render(devices: Sequence[Device], style: Style = PLAIN, *, everything: bool = False) -> list[str]:
-    """A row a type of each device; no lines where there is none. `everything`: what could have VFs and has none, too."""
+    """A row a type of each device, if any. `everything`: what could have VFs and has none, too."""
     owners = {clean(device.get("address")): map_of(device.get("owner")) for device in devices}
     rows: list[list[str | Cell]] = []
     for device in devices:
