@@ -53,6 +53,8 @@ class Domain:
     hostdevs: tuple[str, ...] = ()
     mdevs: tuple[str, ...] = ()
     """UUIDs of mediated devices."""
+    slices: tuple[str, ...] = ()
+    """Attributes of hostler:slice elements in its metadata."""
     managed: bool = True
     pins: Mapping[int, str] = field(default_factory=dict)
     iothreads: int = 0
@@ -69,6 +71,7 @@ class Domain:
         pins = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>" for vcpu, cpus in self.pins.items())
         return f"""<domain type='qemu'>
   <name>{self.name}</name>
+  {self._metadata()}
   <memory unit='MiB'>{self.memory}</memory>
   <vcpu>{self.vcpus}</vcpu>
   {f"<iothreads>{self.iothreads}</iothreads>" if self.iothreads else ""}
@@ -89,6 +92,13 @@ class Domain:
   </devices>
 </domain>
 """
+
+    def _metadata(self) -> str:
+        if not self.slices:
+            return ""
+        elements = "".join(f"<hostler:slice {attributes}/>" for attributes in self.slices)
+        name = "hostler:domain"
+        return f"<metadata><{name} xmlns:hostler='urn:hostler:domain:1'>{elements}</{name}></metadata>"
 
     def _ports(self) -> str:
         kinds = ["pcie-root", *["pcie-root-port"] * self.ports] if self.ports else []

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from . import boot, bus, events, kills, kinds, main, screen, sharing, smoke, stuck
+from . import boot, bus, events, kills, kinds, main, screen, sharing, slices, smoke, stuck
 from .report import Scenario
 
 
@@ -27,5 +27,6 @@ GROUPS: dict[str, Group] = {
     "sharing": Group(scenarios=sharing.SCENARIOS, limit=2400.0),
     "events": Group(scenarios=(*bus.SCENARIOS, *events.SCENARIOS)),
     "kills": Group(scenarios=kills.SCENARIOS, limit=2400.0),
+    "slices": Group(scenarios=slices.SCENARIOS, limit=2400.0),
     "boot": Group(scenarios=boot.SCENARIOS, phases=2),
 }
