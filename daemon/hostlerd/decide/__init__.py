@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.handoff import decide_handoff
+from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import decide_isolation
 from hostlerd.decide.ownership import decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
@@ -74,6 +75,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *unpinned,
             *files,
         ),
+        learned=learned(observed, settings),
         owners=owners(observed, own),
         placements=tuple(placements.values()),
         housekeeping=housekeeping,

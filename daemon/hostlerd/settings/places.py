@@ -6,7 +6,10 @@ from __future__ import annotations
 
 HOUSEKEEPING = ("cpus", "at_least")
 DOMAIN = ("cpus", "prefer", "profile", "rebalance")
-DEVICE = ("name", "match", "when_idle", "group", "holders", "vfs", "keep_vfs")
+DEVICE = (
+    *("name", "match", "when_idle", "companions", "group", "holders", "holder_limit", "units"),
+    *("driver", "leave", "power", "vfs", "keep_vfs"),
+)
 SLICE = ("name", "type", "uuid", "vf", "parent", "domain", "persistent")
 MATCH = ("address", "vendor", "device", "subsystem", "serial", "slot", "path")
 PLACES = {

@@ -433,7 +433,7 @@ async def test_a_removal_that_does_not_return_costs_that_slice_alone(
         with pytest.raises(HostFailed, match=f"the mediated device {A} is degraded"):
             await host.hypervisor.start("a")
         host.kernel.pci.close_groups("somebody")
-        one.reconciler.retry(A)
+        await one.reconciler.retry(A)
         await one.settle()
         await host.hypervisor.destroy("b")
         await one.settle()
