@@ -163,7 +163,7 @@ class SliceClaim:
             self._ask_vgpu(address, slot)
         elif place is not None:
             self._ask_vf(address, *place, asked)
-        elif function is not None and _is_nvidia_vf(function):
+        elif function is not None and self._is_nvidia_vf(function):
             self._refuse(
                 address,
                 f"{address} is a virtual function of NVIDIA's driver and must stay on it, and it has no vGPU to give",
@@ -180,6 +180,11 @@ class SliceClaim:
             )
         else:
             self.ordinary.append(address)
+
+    def _is_nvidia_vf(self, function: Function) -> bool:
+        above = self._observed.functions.get(function.physfn or "")
+        drivers = (function.driver, above.driver if above is not None else None)
+        return function.physfn is not None and function.vendor == NVIDIA and NVIDIA_DRIVER in drivers
 
     def _names(self, claim: str | None) -> list[str]:
         found = self._observed.ledger.claims.get(claim or "")
@@ -385,7 +390,3 @@ class SliceClaim:
     def _left_with_mine(self, kind: MdevType) -> int:
         mine = sum(1 for w in self.wants.mdevs.values() if (w.parent, w.type) == (kind.parent, kind.id))
         return self._capacity.left(kind) - mine
-
-
-def _is_nvidia_vf(function: Function) -> bool:
-    return function.physfn is not None and function.vendor == NVIDIA and function.driver == NVIDIA_DRIVER

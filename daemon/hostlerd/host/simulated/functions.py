@@ -118,6 +118,11 @@ def show(tree: Tree, spec: FunctionSpec, folder: str) -> None:
         tree.link(f"{folder}/physfn", tree.real(f"{DEVICES}/{spec.physfn}"))
 
 
+def next_group(tree: Tree) -> int:
+    """Of a device that comes now (iommu_group_alloc): PCI functions and mediated devices have numbers of one kind."""
+    return max((int(name) for name in tree.listdir(GROUPS)), default=-1) + 1
+
+
 def hide(tree: Tree, spec: FunctionSpec, folder: str) -> None:
     """The function is gone; its group goes with its last member (iommu_group_release)."""
     tree.discard(f"{DEVICES}/{spec.address}")

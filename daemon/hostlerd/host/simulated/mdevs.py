@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from hostlerd.host.simulated.functions import GROUPS
+from hostlerd.host.simulated.functions import GROUPS, next_group
 from hostlerd.host.simulated.pci import Blocked, Pci, Ticket, fail
 from hostlerd.host.simulated.tree import Tree
 
@@ -101,12 +101,9 @@ class Mdevs:
             raise fail(errno.EEXIST, path)
         if self.available(parent, kind) < 1:
             raise fail(errno.ENOSPC, path)
-        taken = {d.spec.group or 0 for d in self.pci.devices.values()} | {
-            m.group for m in self.devices.values()
-        }
         number = max((m.number for m in self.devices.values()), default=99) + 1
         mdev = self.devices[uuid] = Mdev(
-            parent=parent.name, type=type_id, group=max(taken, default=0) + 1, number=number
+            parent=parent.name, type=type_id, group=next_group(self.tree), number=number
         )
         here = f"{folder}/{uuid}"
         self.tree.put(f"{here}/remove", None)

@@ -380,14 +380,13 @@ class Pci:
         slot, function = (int(part, 16) for part in rest.split("."))
         routing = (int(bus, 16) << 8 | slot << 3 | function) + above.vf_offset + above.vf_stride * index
         address = f"{domain}:{routing >> 8:02x}:{routing >> 3 & 31:02x}.{routing & 7}"
-        top = max((d.spec.group for d in self.devices.values() if d.spec.group is not None), default=0)
         spec = FunctionSpec(
             address=address,
             vendor=above.vendor,
             device=above.device if above.vf_device is None else above.vf_device,
             class_code=above.class_code,
             bridge=above.bridge,
-            group=top + 1,
+            group=functions.next_group(self.tree),
             numa_node=above.numa_node,
             physfn=above.address,
         )
