@@ -10,13 +10,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hostler.errors import Wedged
-from hostlerd.act import attributes, clearing, device_slices, devices, pins, rules, slices
+from hostlerd.act import attributes, clearing, device_slices, devices, pins, rules, slices, usb
 from hostlerd.act.journal import Journal
 from hostlerd.host import Host
 from hostlerd.model.plan import (
     AllowCpus,
+    AttachUsb,
     CheckFree,
     CreateMdev,
+    DetachUsb,
     LoadModule,
     Override,
     Pin,
@@ -52,6 +54,8 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     CreateMdev: device_slices.create_mdev,
     RemoveMdev: device_slices.remove_mdev,
     SetVgpuType: device_slices.set_vgpu_type,
+    AttachUsb: usb.attach_usb,
+    DetachUsb: usb.detach_usb,
 }
 WRITTEN_BY_PROCESS = (
     LoadModule,
@@ -94,6 +98,8 @@ def is_gone(host: Host, step: Step) -> bool:
         return devices.is_gone(host, step.object)
     if isinstance(step, RemoveMdev):
         return device_slices.is_gone(host, step.object)
+    if isinstance(step, AttachUsb):
+        return usb.is_gone(host, step.device)
     if isinstance(step, SetAttribute):
         return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

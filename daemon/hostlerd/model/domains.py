@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.slices import SliceSpec
+from hostlerd.model.usb import UsbSource
 
 NO_PINS: Mapping[int, CpuSet] = MappingProxyType({})
 
@@ -25,13 +26,14 @@ class Gpu(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hostdev:
     """`kind`: pci, mdev, usb, scsi, ...; a PCI one has an `address` (canonical), an mdev a `uuid`, others a
-    `source`."""
+    `source`, which of a USB one is for people."""
 
     kind: str
     address: str | None = None
     managed: bool = False
     uuid: str | None = None
     source: str | None = None
+    usb: UsbSource | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,10 @@ class Definition:
     @property
     def mdev_uuids(self) -> tuple[str, ...]:
         return tuple(h.uuid for h in self.hostdevs if h.kind == "mdev" and h.uuid is not None)
+
+    @property
+    def usb_sources(self) -> tuple[UsbSource, ...]:
+        return tuple(h.usb for h in self.hostdevs if h.usb is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,10 +20,12 @@ from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE, Group, Groups
 from hostlerd.model.ledger import Ledger, Trouble
 from hostlerd.model.observed import Observed
 from hostlerd.model.slices import Slices
+from hostlerd.model.usb import UsbDevice
 from hostlerd.observe.cpus import observe_cpus
 from hostlerd.observe.groups import observe_groups
 from hostlerd.observe.pci import observe_drivers, observe_functions, observe_kernel
 from hostlerd.observe.slices import observe_slices
+from hostlerd.observe.usb import Serials, observe_usb
 
 LIMIT = 5.0
 """Seconds for everything that is read; some thousand small files."""
@@ -52,6 +54,7 @@ class _Read:
     drivers: frozenset[str]
     kernel: tuple[int, int]
     rule: str | None
+    usb: Mapping[str, UsbDevice]
 
 
 def _read(files: Files, unreadable: frozenset[str], progress: _Progress, rule: str) -> _Read:
@@ -74,6 +77,7 @@ def _read(files: Files, unreadable: frozenset[str], progress: _Progress, rule: s
         drivers=observe_drivers(files),
         kernel=observe_kernel(files),
         rule=text,
+        usb=observe_usb(files),
     )
 
 
@@ -82,6 +86,7 @@ class Everything:
 
     def __init__(self, host: Host, rule: str) -> None:
         self._host, self._rule = host, rule
+        self._serials = Serials(host)
 
     async def __call__(self, journal: Troubles, snapshot: Snapshot) -> Observed:
         while True:
@@ -109,6 +114,7 @@ class Everything:
                     drivers=read.drivers,
                     kernel=read.kernel,
                     rule=read.rule,
+                    usb=await self._serials.added(read.usb),
                 )
 
     async def _with_properties(self, groups: Groups) -> Groups:

@@ -2,8 +2,8 @@
 
 Rules: nothing is guessed. An unknown key, a wrong type or a value that makes no sense is BadInput with file,
 line and what was probably meant, and no Settings come back, so that the caller keeps the policy it has. A
-later file overrides keys of an earlier one; `[[device]]` sections add up, and the first that matches a device
-wins.
+later file overrides keys of an earlier one; `[[device]]` and `[[usb]]` sections add up, and the first that matches a
+device wins.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hostlerd.settings.domain import read_domain, read_overrides
 from hostlerd.settings.host import libvirt_uri, read_housekeeping
 from hostlerd.settings.places import PLACES
 from hostlerd.settings.slices import read_slice
+from hostlerd.settings.usb import read_usb
 from hostlerd.toml_table import Table, read_table
 
 
@@ -54,7 +55,7 @@ def _drop_ins(directory: str) -> list[str]:
 
 def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Table) -> Settings:
     """The settings with one more file on top; overrides are changed in place, as defaults may still follow."""
-    table.allow(("host", "domains", "domain", "device", "slice"), PLACES)
+    table.allow(("host", "domains", "domain", "device", "slice", "usb"), PLACES)
     host = table.table("host")
     if host is not None:
         host.allow(("libvirt", "housekeeping"), PLACES)
@@ -76,4 +77,9 @@ def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Tab
         settings = replace(settings, devices=(*settings.devices, policy))
     for table_of_slice in table.tables("slice"):
         settings = replace(settings, slices=(*settings.slices, read_slice(table_of_slice, settings.slices)))
+    for usb in table.tables("usb"):
+        rule = read_usb(usb, number=len(settings.usb) + 1)
+        if rule.name in {known.name for known in settings.usb}:
+            usb.under("name").fail(f'two [[usb]] sections are named "{rule.name}"')
+        settings = replace(settings, usb=(*settings.usb, rule))
     return settings

@@ -12,8 +12,11 @@ DEVICE = (
 )
 SLICE = ("name", "type", "uuid", "vf", "parent", "domain", "persistent")
 MATCH = ("address", "vendor", "device", "subsystem", "serial", "slot", "path")
+USB = ("name", "match", "domain")
+USB_MATCH = ("vendor", "product", "serial", "port")
 PLACES = {
     **dict.fromkeys(SLICE, "a [[slice]]"),
+    **dict.fromkeys(USB_MATCH, "the match of a [[usb]]: match = { ... }"),
     **dict.fromkeys(MATCH, "the match of a [[device]]: match = { ... }"),
     **dict.fromkeys(DEVICE, "a [[device]]"),
     **dict.fromkeys(DOMAIN, '[domains], or [domain."name or UUID"]'),

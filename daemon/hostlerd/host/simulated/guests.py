@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from hostler.wire import METADATA_NAMESPACE
+from hostlerd.model.usb import UsbDevice
 
 NO_PINS: Mapping[int, str] = MappingProxyType({})
 
@@ -34,6 +35,16 @@ def metadata(*slices: str) -> str:
     return f"<metadata><hostler:domain xmlns:hostler='{METADATA_NAMESPACE}'>{elements}</hostler:domain></metadata>"
 
 
+def usb_hostdev(device: UsbDevice, *, alias: bool = True) -> str:
+    """A `<hostdev>` for a USB device, as hostler has libvirt attach it; without the alias, as anybody else does."""
+    return (
+        f"<hostdev mode='subsystem' type='usb' managed='yes'><source><vendor id='0x{device.vendor:04x}'/>"
+        f"<product id='0x{device.product:04x}'/><address bus='{device.bus}' device='{device.number}'/></source>"
+        + (f"<alias name='{device.mark}'/>" if alias else "")
+        + "</hostdev>"
+    )
+
+
 def domain(
     name: str,
     *,
@@ -46,16 +57,24 @@ def domain(
     pins: Mapping[int, str] = NO_PINS,
     iothreads: int = 0,
     memory_mib: int = 4096,
+    usb: Sequence[str] = (),
 ) -> str:
     """A q35 guest with `cores` times `threads` vCPUs. `hostdevs`: addresses. `pins`: vCPU to CPU list, explicit.
 
     `mdevs`: UUIDs. `slices`: as for `metadata`.
+    `usb`: ids of USB devices, as lsusb writes them.
     """
     count = cores * threads
     tune = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>" for vcpu, cpus in pins.items())
     devices = "".join(hostdev(address, managed=managed) for address in hostdevs)
     more = metadata(*slices) if slices else ""
     devices += "".join(mdev(uuid) for uuid in mdevs)
+    for ids in usb:
+        vendor, _, product = ids.partition(":")
+        devices += (
+            f"<hostdev mode='subsystem' type='usb'><source><vendor id='0x{vendor}'/><product id='0x{product}'/>"
+            "</source></hostdev>"
+        )
     return (
         f"<domain type='kvm'><name>{name}</name>{more}<memory unit='MiB'>{memory_mib}</memory><vcpu>{count}</vcpu>"
         + (f"<iothreads>{iothreads}</iothreads>" if iothreads else "")

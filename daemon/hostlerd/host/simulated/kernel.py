@@ -24,20 +24,27 @@ from hostlerd.host.simulated.mdevs import CREATE, DEVICE, Mdevs
 from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
 from hostlerd.host.simulated.tree import Tree
+from hostlerd.host.simulated.usb import Usb, UsbSpec
 from hostlerd.host.simulated.vgpus import Vgpus
 from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.holders import SOUND_CONTROL, SOUND_SERVERS
 
 _DEVICE = re.compile(r"/sys/devices/pci.*/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/(.+)")
+_USB = re.compile(r"/sys/devices/pci.*/(\d+-[\d.]+)/authorized")
 _DRIVER = re.compile(r"/sys/bus/pci/drivers/([^/]+)/(bind|unbind|new_id|remove_id)")
 _PLAIN = re.compile(
     r"/sys/devices/pci.*/(power/control|d3cold_allowed|reset_method|sriov_drivers_autoprobe|reset|rescan)"
+    r"|/sys/.*/vtconsole/vtcon\d+/bind"
     r"|/sys/devices/system/node/node\d+/hugepages/.*/nr_hugepages"
 )
 
 
 @dataclass(slots=True)
 class Kernel:
-    """`log`: every change tried through the seam, in order. `uevents`: (action, address) of every event."""
+    """`log`: every change tried through the seam, in order. `uevents`: (action, address or USB port) of every event.
+
+    `kicks`: for events of PCI devices; `usb_kicks`: for those of USB devices and their interfaces.
+    """
 
     cpus: CpuSet
     iommu: bool = True
@@ -52,7 +59,9 @@ class Kernel:
     processes: Processes = field(init=False)
     mdevs: Mdevs = field(init=False)
     vgpus: Vgpus = field(init=False)
+    usb: Usb = field(init=False)
     kicks: list[Kick] = field(default_factory=list[Kick])
+    usb_kicks: list[Kick] = field(default_factory=list[Kick])
 
     def __post_init__(self) -> None:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
@@ -66,6 +75,7 @@ class Kernel:
             self.mdevs.go_on,
         )
         self.pci.modules.opened = self.processes.opened
+        self.usb = Usb(self.tree, self._emit_usb, self._controller)
 
     def boot(self, *, release: str = "6.1.0-sim", drivers: Iterable[Driver] = KNOWN) -> None:
         self.tree.put("/proc/sys/kernel/osrelease", f"{release}\n")
@@ -132,6 +142,8 @@ class Kernel:
                 self.mdevs.write(match[1], match[2], text)
         elif (match := _DEVICE.fullmatch(real)) and match[2] == "nvidia/current_vgpu_type":
             self.vgpus.write(match[1], text)
+        elif match := _USB.fullmatch(real):
+            self.usb.authorize(match[1], text)
         elif real.startswith(ROOT + "/"):
             folder, _, name = real.removeprefix(ROOT).rpartition("/")
             self.cgroups.write(folder, name, text)
@@ -184,6 +196,20 @@ class Kernel:
             raise fail(errno.ENODEV, address)
         for function in functions:
             self.pci.vanish(function)
+        self.settle()
+
+    def plug_usb(self, spec: UsbSpec, port: str) -> None:
+        self.usb.plug(spec, port)
+        self.settle()
+
+    def unplug_usb(self, port: str) -> None:
+        self.usb.unplug(port)
+        self.settle()
+
+    def storm_usb(self, port: str, times: int) -> None:
+        """A bad cable: what is in the port goes and comes so many times."""
+        for _ in range(times):
+            self.usb.plug(self.usb.unplug(port), port)
         self.settle()
 
     def hold(
@@ -256,13 +282,30 @@ class Kernel:
             self.tree.put(f"/proc/asound/{card}/pcm0p/sub0/status", status)
 
     def _held(self, address: str) -> bool:
+        """By a process that does not let go: a sound server closes a card's control when udev says that it goes."""
         files = nodes.dev_files(self.tree, self.pci.devices[address].folder)
-        return bool(files and self.processes.hold(files))
+        controls = {path for path in files if path.startswith(SOUND_CONTROL)}
+        return any(
+            not set(self.processes.open[pid]) & set(files) <= controls
+            or self.tree.read(f"/proc/{pid}/comm").strip() not in SOUND_SERVERS
+            for pid in self.processes.hold(files)
+        )
 
     def _emit(self, action: str, address: str) -> None:
         self.uevents.append((action, address))
+        if action in ("bind", "unbind", "remove"):
+            self.usb.follow(address)
         for kick in self.kicks:
             kick()
+
+    def _emit_usb(self, action: str, name: str) -> None:
+        self.uevents.append((action, name))
+        for kick in self.usb_kicks:
+            kick()
+
+    def _controller(self, address: str) -> str | None:
+        device = self.pci.devices.get(address)
+        return device.folder if device is not None and device.driver == "xhci_hcd" else None
 
     def settle(self) -> None:
         """Something may have changed: who keeps a copy of the state takes one now."""
@@ -299,6 +342,7 @@ class Kernel:
             "pci": self.pci.dump(),
             "mdevs": self.mdevs.dump(),
             "vgpus": self.vgpus.dump(),
+            "usb": self.usb.dump(),
             "faults": self.faults.dump(),
             "hung": self.tree.hung,
             "open": [[pid, paths] for pid, paths in self.processes.open.items()],
@@ -312,6 +356,7 @@ class Kernel:
         self.pci.load(dumped["pci"])
         self.mdevs.load(dumped["mdevs"])
         self.vgpus.load(dumped["vgpus"])
+        self.usb.load(dumped["usb"])
         self.faults.load(dumped["faults"])
         self.tree.hung = list(dumped["hung"])
         self.processes.open = dict(dumped["open"])
