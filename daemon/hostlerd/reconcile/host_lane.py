@@ -112,6 +112,7 @@ class HostLane:
                 failed.update({step.object, *([step.driver] if isinstance(step, LoadModule) else [])} - {""})
                 self._failed(step, error, failed)
             else:
+                self._rivals.placed(step)
                 self._shared.tell_step(step)
                 log.info(
                     "%s %s: %s", step.kind, step.object, step.after or "none", extra={"device": step.object}

@@ -78,6 +78,12 @@ match = {{ address = "01:00.0" }}
 when_idle = "vfio"
 group = ["0000:01:00.2", "01:00.3"]
 holders = "terminate"
+holder_limit = 3
+units = ["display-manager.service", "nvidia-powerd.service"]
+companions = "none"
+driver = "nouveau"
+leave = "unload"
+power = "keep"
 
 [[device]]
 match = {{ vendor = 0x1002, device = "744C", subsystem = "1043:4e5", slot = "3" }}
@@ -101,6 +107,12 @@ match = {{ serial = "x", path = "y" }}
                 when_idle="vfio",
                 group=("0000:01:00.2", "0000:01:00.3"),
                 holders="terminate",
+                holder_limit=3.0,
+                units=("display-manager.service", "nvidia-powerd.service"),
+                companions="none",
+                driver="nouveau",
+                leave="unload",
+                power="keep",
             ),
             DevicePolicy(
                 name="device 2",
@@ -144,6 +156,10 @@ def test_only_visible_toml_files_are_drop_ins(policy: Policy) -> None:
 
 
 WRONG = [
+    ('[[device]]\nmatch.slot = "1"\nholder_limit = 60', 3, "holder_limit is 60 seconds", "no more than 25"),
+    ('[[device]]\nmatch.slot = "1"\nunits = ["sddm"]', 3, '"sddm" is no unit of systemd', ""),
+    ('[[device]]\nmatch.slot = "1"\ndriver = "a/b"', 3, '"a/b" is no driver', ""),
+    ('[[device]]\nmatch.slot = "1"\nleave = "rmmod"', 3, "leave", "unload"),
     ("[hosts]\n", 1, 'unknown key "hosts" at the top level', 'did you mean "host"?'),
     ('\n[[device]]\nwhen_idel = "vfio"', 3, 'unknown key "when_idel" in [[device]]', '"when_idle"'),
     ("[host]\nhousekeeping = { at-least = 2 }", 2, 'unknown key "at-least"', '"at_least"'),
