@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,10 @@ import trio.testing
 from tests.unit.daemon.stable import Stable, simulated, stable
 
 from hostler.errors import HostFailed
+from hostlerd import offline
 from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.settings import DevicePolicy, Match, Settings, SlicePolicy
-
-pytestmark = pytest.mark.trio
 
 PF, VF1, VF2, VF3 = "0000:05:00.0", "0000:05:00.1", "0000:05:00.2", "0000:05:00.3"
 CARD, VGPU1, VGPU2 = "0000:41:00.0", "0000:41:00.4", "0000:41:00.5"
@@ -524,3 +524,27 @@ async def test_a_vgpu_of_somebody_else_is_used_and_left(
         await one.settle()
         assert state(host) == before
         gone(one)
+
+
+# Recorded hosts
+
+
+def test_a_recorded_host_is_planned_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    host = simulated("slices")
+    host.kernel.write("/sys/class/mdev_bus/mbochs/mdev_supported_types/mbochs-large/create", B)
+    host.files.save(str(tmp_path / "root"))
+    (tmp_path / "a.xml").write_text(domain("a", hostdevs=[VF2], mdevs=[A], slices=[spec(A)]))
+    (tmp_path / "policy.toml").write_text(f'[[device]]\nmatch = {{ address = "{PF}" }}\nvfs = 2\n')
+    words = ["--root", str(tmp_path / "root")]
+    policy = ["--xml", str(tmp_path / "a.xml"), "--policy", str(tmp_path / "policy.toml")]
+    assert offline.main(["plan", *words, *policy]) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    assert [(s["kind"], s["object"], s["to"]) for s in steps if s["kind"] != "allowed-cpus"] == [
+        ("attribute", AUTOPROBE, "0"),
+        ("virtual-functions", PF, "2"),
+        ("mdev", A, "mbochs-small on mbochs"),
+    ]
+    assert offline.main(["devices", *words]) == 0
+    found = {row["address"]: row for row in json.loads(capsys.readouterr().out)}
+    assert found["mbochs"]["slices"]["instances"][0]["uuid"] == B
+    assert found[PF]["sriov"] == {"total": 4, "count": 0, "vfs": []}
