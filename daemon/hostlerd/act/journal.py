@@ -28,15 +28,19 @@ from hostler.errors import BadInput, HostFailed, HostlerError
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import (
     AttributeRecord,
+    BarRecord,
     Claim,
     DeviceRecord,
     FileRecord,
+    FramebufferRecord,
     GroupRecord,
     Ledger,
     MdevRecord,
     Outstanding,
     PinRecord,
     Record,
+    RecoveryRecord,
+    RemovedRecord,
     StoppedRecord,
     Trouble,
     UnloadedRecord,
@@ -90,6 +94,10 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "vgpu": lambda value: VgpuRecord(**value),
     "attribute": _attribute,
     "stopped": lambda value: StoppedRecord(**value),
+    "framebuffer": lambda value: FramebufferRecord(**value),
+    "bar": lambda value: BarRecord(**{**value, "ours": tuple(value["ours"])}),
+    "removed": lambda value: RemovedRecord(**value),
+    "recovery": lambda value: RecoveryRecord(**value),
     "unloaded": _unloaded,
     "trouble": lambda value: Trouble(**value),
 }
@@ -105,6 +113,10 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     AttributeRecord: ("attribute", "attributes", "path"),
     StoppedRecord: ("stopped", "stopped", "name"),
     UnloadedRecord: ("unloaded", "unloaded", "module"),
+    FramebufferRecord: ("framebuffer", "framebuffers", "device"),
+    BarRecord: ("bar", "bars", "path"),
+    RemovedRecord: ("removed", "removed", "address"),
+    RecoveryRecord: ("recovery", "recoveries", "address"),
 }
 """Record type to its word in the file, its field in the ledger and its key."""
 
@@ -156,6 +168,8 @@ class Journal:
         """A trouble and the steps on its object that never ended."""
         if obj in self.ledger.troubles:
             self._append_late({"close": "trouble", "key": obj})
+        if obj in self.ledger.recoveries:  # what was tried may be tried again
+            self._append_late({"close": "recovery", "key": obj})
         for step in [s for s in self.ledger.outstanding.values() if s.object == obj]:
             self.end(step.number)
 

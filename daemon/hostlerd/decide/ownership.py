@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hostlerd.decide.closure import companions, leaves_group_viable, members, virtual_functions
-from hostlerd.decide.gate import blocking, decide_gate, on_a_driver
+from hostlerd.decide.gate import blocking, decide_gate, must_let_go, on_a_driver
 from hostlerd.decide.identity import stranger
-from hostlerd.decide.leaving import Leave, leave
+from hostlerd.decide.leaving import Leave, in_use, leave, refuse_unload
 from hostlerd.decide.slice_claims import SliceClaim, SliceWants
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition
@@ -271,7 +271,7 @@ def _want(own: Ownership, observed: Observed, settings: Settings, want: Want) ->
     """Nobody waits for it: where somebody has it open it stays where it is, and is looked at again later."""
     function = observed.functions[want.address]
     want = replace(want, leave=leave(function, settings.device(function)))
-    if on_a_driver(function):
+    if must_let_go(function) and (want.place == "vfio" or on_a_driver(function)):
         holders = observed.holders.get(want.address)
         if holders is None:
             own.questions.append(Question(kind="holders", object=want.address))
@@ -284,12 +284,31 @@ def _want(own: Ownership, observed: Observed, settings: Settings, want: Want) ->
                     in_use=True,
                 )
             )
-        want = replace(want, waits=holders is None or bool(blocking(holders)))
+        elif want.leave == "unload":
+            own.refusals += (busy_module := _cannot_unload(observed, settings, function))
+            want = replace(want, waits=bool(busy_module))
+        want = replace(want, waits=want.waits or holders is None or bool(blocking(holders)))
     own.wants[want.address] = want
 
 
 def _module_works(observed: Observed) -> bool:
     return VFIO in observed.drivers or not observed.ledger.untouchable(VFIO)
+
+
+def _cannot_unload(observed: Observed, settings: Settings, function: Function) -> list[Refusal]:
+    """Of an idle card on a driver that is left by unloading alone."""
+    going = [f for f in observed.functions.values() if (p := settings.device(f)) and p.when_idle != "host"]
+    refusals = refuse_unload(observed, None, function, going)
+    if not refusals and (busy := in_use(observed.grips.get(function.address))):
+        refusals.append(
+            Refusal(
+                object=function.address,
+                reason=f"{function.address} is in use: {busy}",
+                remedy="it is taken when that has ended",
+                in_use=True,
+            )
+        )
+    return refusals
 
 
 def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:

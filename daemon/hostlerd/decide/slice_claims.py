@@ -21,6 +21,8 @@ from hostlerd.model.settings import Settings, SlicePolicy
 from hostlerd.model.slices import MdevType, SliceSpec, Sriov, VgpuSlot, VgpuType
 
 NVIDIA, NVIDIA_DRIVER = 0x10DE, "nvidia"
+KNOWS_OTHERS = 10_000_000
+"""libvirt 10.0.0, from which on a device may be on another driver for VFIO than vfio-pci (see decide/vfio)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +254,15 @@ class SliceClaim:
                 f"{address} is a virtual function of NVIDIA's driver and must stay on it, and with managed='yes' "
                 "libvirt takes it away",
                 f"write managed='no' in the <hostdev> of {address}",
+            )
+            return
+        version = self._observed.snapshot.libvirt
+        if version and version < KNOWS_OTHERS:
+            self._refuse(
+                address,
+                f"{address} must stay on NVIDIA's driver, and this libvirt ({version // 1_000_000}."
+                f"{version // 1000 % 1000}) takes a device from vfio-pci alone",
+                "install libvirt 10.0 or newer",
             )
             return
         word = (spec.type if spec else None) or (policy.type if policy else None)

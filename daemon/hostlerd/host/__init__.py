@@ -62,7 +62,7 @@ class Files(Protocol):
 
 
 class Writer(Protocol):
-    """Writes that may block, each bounded."""
+    """Writes that may block, each bounded, and the few reads that wake a device or wait for its driver."""
 
     async def write(self, path: str, text: str, *, limit: float) -> None:
         """Write `text` to a kernel file in a process of its own.
@@ -70,6 +70,10 @@ class Writer(Protocol):
         Raises OSError as the kernel answered, and hostler.errors.Wedged when it did not return within `limit` seconds
         (the process is left behind; the caller degrades the object).
         """
+        ...
+
+    async def read(self, path: str, *, size: int, limit: float) -> bytes:
+        """At most `size` bytes (4096 and no more) of a kernel file. Raises OSError and Wedged like `write`."""
         ...
 
     async def run(self, command: Sequence[str], *, limit: float) -> int:
@@ -152,11 +156,31 @@ class Hypervisor(Protocol):
         """Persistent domains that do not run."""
         ...
 
+    async def version(self) -> int:
+        """Of libvirt: 10001002 for 10.1.2 (virConnectGetLibVersion)."""
+        ...
+
     async def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None: ...
 
     async def pin_emulator(self, uuid: str, cpus: CpuSet) -> None: ...
 
     async def pin_iothread(self, uuid: str, iothread: int, cpus: CpuSet) -> None: ...
+
+    async def definition_xml(self, uuid: str) -> str:
+        """The inactive XML of a persistent domain, with its passwords: what `redefine` may be given back."""
+        ...
+
+    async def redefine(self, uuid: str, xml: str) -> None:
+        """Make this the definition of a domain that has one. What runs is not touched. libvirt checks the XML."""
+        ...
+
+    async def plug(self, uuid: str, device: str) -> None:
+        """Plug a device, given as XML, into the running domain; its definition stays."""
+        ...
+
+    async def unplug(self, uuid: str, device: str) -> None:
+        """Ask the running guest to let go of the device; it may take its time. The definition stays."""
+        ...
 
     async def attach_usb(self, uuid: str, device: UsbDevice) -> Definition:
         """Give the device, with its mark, to the running domain. Returns what the domain then is."""

@@ -2,8 +2,8 @@
 
 Rules: imports os and sys alone and is started with -I -S, so that it is there in a few milliseconds. It
 decides nothing: what may be written is checked by host.writer. Words of a request are hexadecimal: `write
-PATH TEXT`, `run PROGRAM ARGUMENT...`. The answer is `ERRNO STATUS`. It ends when its input does, also when
-whoever asked is gone.
+PATH TEXT`, `run PROGRAM ARGUMENT...`, `read PATH SIZE`. The answer is `ERRNO STATUS` and, of what was read, the bytes as
+hexadecimal. It ends when its input does, also when whoever asked is gone.
 """
 
 from __future__ import annotations
@@ -29,6 +29,15 @@ def write(path: bytes, text: bytes) -> int:
     return 0
 
 
+def read(path: bytes, size: bytes) -> bytes:
+    """One read(2) from the start: an attribute comes whole, and of `config` no more is looked at than is asked for."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, int(size))
+    finally:
+        os.close(fd)
+
+
 def run(*command: bytes) -> int:
     pid = os.posix_spawn(command[0], command, os.environ, file_actions=QUIET)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -39,7 +48,10 @@ def main() -> None:
         verb, *words = line.split(b" ")
         arguments = [bytes.fromhex(word.decode()) for word in words]
         try:
-            answer = f"0 {write(*arguments) if verb == b'write' else run(*arguments)}\n"
+            if verb == b"read":
+                answer = f"0 0 {read(*arguments).hex()}\n"
+            else:
+                answer = f"0 {write(*arguments) if verb == b'write' else run(*arguments)}\n"
         except OSError as error:
             answer = f"{error.errno} 0\n"
         try:

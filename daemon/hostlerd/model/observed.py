@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hostlerd.model.cpus import Topology
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import Function, Variant
 from hostlerd.model.domains import Snapshot
+from hostlerd.model.edits import NO_EDITS, Edits
 from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
+from hostlerd.model.memory import Bar
 from hostlerd.model.slices import Slices
 from hostlerd.model.usb import UsbDevice
 
@@ -23,11 +25,13 @@ RUNS = ("active", "activating", "reloading")
 class Observed:
     """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none.
 
-    `known`: what is remembered of the card at an address. `usb`: by port, without hubs.
+    `known`: what is remembered of the card at an address. `usb`: by port, without hubs. `edits`: ours of
+    domain definitions.
 
     What only questions bring (model/questions), each absent where it was not asked: `holders` by address (of a mediated
     device by UUID), `grips` by address, `attributes` by path (None: there is no such file), `units` by name
-    (ActiveState; empty: systemd does not say).
+    (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is the best), `platform` by device
+    (its driver; empty for none, None: there is no such device), `bars` and `alive` by address.
     """
 
     topology: Topology
@@ -44,7 +48,12 @@ class Observed:
     grips: Mapping[str, Grip] = field(default_factory=dict)
     attributes: Mapping[str, str | None] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, Variant | None] = field(default_factory=dict)
+    platform: Mapping[str, str | None] = field(default_factory=dict)
+    bars: Mapping[str, tuple[Bar, ...]] = field(default_factory=dict)
+    alive: Mapping[str, bool] = field(default_factory=dict)
     known: Mapping[str, Known] = field(default_factory=dict)
+    edits: Edits = field(default_factory=lambda: NO_EDITS)
 
     @property
     def kept(self) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from hostler.errors import Degraded, HostlerError, InUse, Wedged
 from hostlerd.act.perform import is_gone, perform
 from hostlerd.decide.ownership import VFIO
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import LoadModule, Override, Plan, Probe, Step, Unbind
+from hostlerd.model.plan import CheckAlive, LoadModule, Override, Plan, Probe, ResizeBar, Step, Unbind
 from hostlerd.reconcile.claims import Claims
 from hostlerd.reconcile.rivals import Rivals
 from hostlerd.reconcile.shared import Shared
@@ -40,6 +40,7 @@ class HostLane:
         self.passes = 0
         self.busy = False
         self._open_for = 0
+        self._wanted_of_libvirt = False
         self._rivals = Rivals()
 
     @property
@@ -56,8 +57,10 @@ class HostLane:
             plan = await self._rounds()
         finally:
             self.busy = False
-        if plan.of("libvirt"):
-            self._shared.look_at_domains.kick()
+        wanted = bool(plan.of("libvirt"))
+        if wanted or self._wanted_of_libvirt:
+            self._shared.look_at_domains.kick()  # also when that is not wanted any more: it may be waiting to do it
+        self._wanted_of_libvirt = wanted
         await self._shared.memory.learn(plan.learned)
         self._claims.end_pass()
         await self._shared.host.writer.aclose()
@@ -100,6 +103,8 @@ class HostLane:
                 continue
             if isinstance(step, Override | Unbind | Probe) and (VFIO in failed or step.after in failed):
                 continue  # what follows the loading of its driver needs it; the next round decides anew
+            if isinstance(step, ResizeBar) and step.address in failed:
+                continue
             if step.claim is not None and step.claim not in journal.ledger.claims:
                 continue  # given up meanwhile
             try:
@@ -123,9 +128,12 @@ class HostLane:
         gone = is_gone(self._shared.host, step)
         # That somebody has it open is no fault of the device's.
         harmless = gone or isinstance(error, InUse)
-        if isinstance(error, Wedged) or (step.claim is None and not harmless):
+        if isinstance(step, CheckAlive) and step.recoverable:
+            failed.update(step.together)
+            return
+        if isinstance(error, Wedged) or ((step.claim is None or step.optional) and not harmless):
             self._shared.degrade(step.object, error)
-        if step.claim is not None:
+        if step.claim is not None and (not step.optional or isinstance(error, Wedged)):
             failed.add(step.claim)
             self._claims.fail(step.claim, error)
 

@@ -15,7 +15,10 @@ Json = dict[str, Any]
 HOST = Owner(kind="host")
 NOTHING: Mapping[str, Grip] = {}
 NO_SLICES = Slices()
-NOT_PCI = ("vendor", "device", "class", "driver", "iommu_group", "numa_node", "physfn", "sriov")
+NOT_PCI = (
+    *("vendor", "device", "class", "driver", "iommu_group", "numa_node", "path", "slot", "serial"),
+    *("physfn", "sriov"),
+)
 """What only a PCI function has."""
 
 

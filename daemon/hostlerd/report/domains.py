@@ -8,6 +8,7 @@ from typing import Any
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition, Gpu, Hostdev, Running
+from hostlerd.model.edits import Edits, in_force
 from hostlerd.model.slices import Slices
 from hostlerd.report.slices import slices_of_domain
 
@@ -82,6 +83,21 @@ def running_json(
             "emulator": None if live.emulator_pins is None else sorted(live.emulator_pins),
             "iothreads": _pins(live.iothread_pins),
         },
+    }
+
+
+def edit_json(edits: Edits, uuid: str | None) -> Json | None:
+    """The newest edit of hostler's in a domain's definition; `by`: "user" or "fallback", which policy made."""
+    edit = in_force(edits, uuid or "")
+    if edit is None:
+        return None
+    return {
+        "kind": edit.kind,
+        "by": edit.by,
+        "before": edit.before,
+        "after": edit.after,
+        "waits_for": list(edit.lacks),
+        "since": edit.since,
     }
 
 

@@ -5,10 +5,10 @@ writes first.
 from __future__ import annotations
 
 HOUSEKEEPING = ("cpus", "at_least")
-DOMAIN = ("cpus", "prefer", "profile", "rebalance")
+DOMAIN = ("cpus", "prefer", "profile", "rebalance", "fallback", "fallback_model")
 DEVICE = (
     *("name", "match", "when_idle", "companions", "group", "holders", "holder_limit", "units"),
-    *("driver", "leave", "power", "vfs", "keep_vfs"),
+    *("driver", "leave", "power", "vfio_driver", "reset", "bar", "recover", "vfs", "keep_vfs"),
 )
 SLICE = ("name", "type", "uuid", "vf", "parent", "domain", "persistent")
 MATCH = ("address", "vendor", "device", "subsystem", "serial", "slot", "path")

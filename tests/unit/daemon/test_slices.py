@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from hostler.errors import HostFailed
 from hostlerd import offline
 from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
+from hostlerd.host.simulated.hosts import SLICES
 from hostlerd.model.settings import DevicePolicy, Match, Settings, SlicePolicy
+from hostlerd.observe.domain_xml import parse_domain
 
 PF, VF1, VF2, VF3 = "0000:05:00.0", "0000:05:00.1", "0000:05:00.2", "0000:05:00.3"
 CARD, VGPU1, VGPU2 = "0000:41:00.0", "0000:41:00.4", "0000:41:00.5"
@@ -489,6 +492,17 @@ async def test_a_vgpu_that_cannot_be(
         await define(host, "b", hostdevs=[VGPU2], managed=managed, slices=slices)
         with pytest.raises(HostFailed, match=words):
             await host.hypervisor.start("b")
+        await one.settle()
+        assert state(host) == before
+
+
+async def test_an_old_libvirt_cannot_give_a_vgpu(tmp_path: Path, autojump_clock: trio.testing.MockClock):
+    host = SimulatedHost(replace(SLICES, libvirt=9_000_000), parse=parse_domain, limit=60.0)
+    before = state(host)
+    async with stable(host, tmp_path / "journal", drive()) as one:
+        await define(host, "a", hostdevs=[VGPU1], managed=False, slices=[vgpu(VGPU1)])
+        with pytest.raises(HostFailed, match=r"this libvirt \(9\.0\) takes a device from vfio-pci alone"):
+            await host.hypervisor.start("a")
         await one.settle()
         assert state(host) == before
 

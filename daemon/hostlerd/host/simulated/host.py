@@ -78,7 +78,13 @@ class SimulatedHost:
         self.engines = SimulatedEngines(self.kernel)
         self.processes = SimulatedSignals(self.kernel)
         self.hypervisor = SimulatedLibvirt(
-            self.kernel, self.units, self.writer, hook=hook, parse=parse, limit=limit
+            self.kernel,
+            self.units,
+            self.writer,
+            hook=hook,
+            parse=parse,
+            limit=limit,
+            version=self.spec.libvirt,
         )
         self._state_file = state_file
         if state_file is not None and os.path.exists(state_file):
@@ -128,6 +134,8 @@ class SimulatedHost:
             self.kernel.pci.initial_probe(function.address)
         for parent in self.spec.mdevs:
             self.kernel.mdevs.register(parent)
+        if self.spec.screen is not None:
+            self.kernel.boot_screen(self.spec.screen)
         self.units.boot()
         self.kernel.uevents.clear()
 
@@ -168,6 +176,7 @@ class SimulatedHost:
             if state["form"] != SIMULATION or state["host"] != self.spec.name:
                 raise ValueError(f"it is of the host {state['host']!r}")
             self.kernel.load(state["kernel"])
+            self.kernel.pci.screen.load(state["kernel"]["screen"], self.spec.screen)
             self.units.load(state["units"])
             self.engines.load(state["engines"])
             self.hypervisor.load(state["libvirt"])
@@ -353,6 +362,7 @@ class SimulatedHost:
             },
             "vgpus": dict(sorted(kernel.vgpus.current.items())),
             "usb": kernel.usb.show(),
+            "units": sorted(self.units.paths),
             "slices": {unit: format_cpu_list(kernel.cgroups.effective(f"/{unit}")) for unit in units},
             "domains": self.hypervisor.show(),
             "writes": len(kernel.log),
