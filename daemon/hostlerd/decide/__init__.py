@@ -19,6 +19,7 @@ from hostlerd.decide.reset import refuse_resets
 from hostlerd.decide.rule import decide_rule
 from hostlerd.decide.running import decide_running
 from hostlerd.decide.screen import decide_screens
+from hostlerd.decide.slices import decide_slices
 from hostlerd.decide.usb import decide_usb
 from hostlerd.decide.vfio import decide_vfio
 from hostlerd.decide.wishes import wishes
@@ -33,7 +34,8 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     usb, usb_refusals = decide_usb(observed, settings)
     refused = {refusal.claim for refusal in (*own.refusals, *usb_refusals) if refusal.claim is not None}
     handoff = decide_handoff(observed, settings, own, decide_vfio(observed, settings, own))
-    attributes = decide_attributes(observed, wishes(observed, settings, own))
+    slices = decide_slices(observed, settings, own, handoff.settled)
+    attributes = decide_attributes(observed, (*slices.wishes, *wishes(observed, settings, own)))
     screens = decide_screens(observed, own)
     running = decide_running(observed, own)
     domains = [
@@ -51,7 +53,9 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *rules,
             *own.clearing,
             *attributes.steps,
+            *slices.make,
             *handoff.steps,
+            *slices.unmake,
             *screens.steps,
             *attributes.returns,
             *running.steps,
@@ -62,6 +66,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         ),
         refusals=(
             *own.refusals,
+            *slices.refusals,
             *usb_refusals,
             *_not_offered(observed, settings, own),
             *crowding,
@@ -72,6 +77,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                 (
                     *own.questions,
                     *handoff.questions,
+                    *slices.questions,
                     *attributes.questions,
                     *screens.questions,
                     *running.questions,
@@ -80,6 +86,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         ),
         settled=(
             *handoff.settled,
+            *slices.settled,
             *attributes.settled,
             *screens.settled,
             *running.settled,

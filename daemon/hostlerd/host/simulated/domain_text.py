@@ -79,6 +79,14 @@ def pci_hostdevs(text: str) -> list[PciHostdev]:
     ]
 
 
+def mdevs(text: str) -> list[str]:
+    """UUIDs of <hostdev type='mdev'>."""
+    found = [
+        element.find("source/address") for element in _parse(text).findall("devices/hostdev[@type='mdev']")
+    ]
+    return [address.get("uuid", "").lower() for address in found if address is not None]
+
+
 def device_hostdev(text: str) -> PciHostdev:
     """Of one device's XML, as attach-device takes it. Raises BadInput."""
     found = pci_hostdevs(f"<domain><devices>{text}</devices></domain>")
