@@ -35,6 +35,7 @@ from hostlerd.model.ledger import (
     FramebufferRecord,
     GroupRecord,
     Ledger,
+    MdevRecord,
     Outstanding,
     PinRecord,
     Record,
@@ -43,6 +44,8 @@ from hostlerd.model.ledger import (
     StoppedRecord,
     Trouble,
     UnloadedRecord,
+    VfsRecord,
+    VgpuRecord,
 )
 from hostlerd.model.plan import Step
 
@@ -86,6 +89,9 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "group": _group,
     "pins": _pins,
     "file": lambda value: FileRecord(**value),
+    "vfs": lambda value: VfsRecord(**value),
+    "mdev": lambda value: MdevRecord(**value),
+    "vgpu": lambda value: VgpuRecord(**value),
     "attribute": _attribute,
     "stopped": lambda value: StoppedRecord(**value),
     "framebuffer": lambda value: FramebufferRecord(**value),
@@ -101,6 +107,9 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     GroupRecord: ("group", "groups", "unit"),
     PinRecord: ("pins", "pins", "uuid"),
     FileRecord: ("file", "files", "path"),
+    VfsRecord: ("vfs", "vfs", "key"),
+    MdevRecord: ("mdev", "mdevs", "uuid"),
+    VgpuRecord: ("vgpu", "vgpus", "key"),
     AttributeRecord: ("attribute", "attributes", "path"),
     StoppedRecord: ("stopped", "stopped", "name"),
     UnloadedRecord: ("unloaded", "unloaded", "module"),

@@ -10,7 +10,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hostler.errors import Wedged
-from hostlerd.act import attributes, bars, clearing, devices, life, pins, rules, screens, slices, usb
+from hostlerd.act import (
+    attributes,
+    bars,
+    clearing,
+    device_slices,
+    devices,
+    life,
+    pins,
+    rules,
+    screens,
+    slices,
+    usb,
+)
 from hostlerd.act.journal import Journal
 from hostlerd.host import Host
 from hostlerd.model.plan import (
@@ -18,6 +30,7 @@ from hostlerd.model.plan import (
     AttachUsb,
     CheckAlive,
     CheckFree,
+    CreateMdev,
     DetachUsb,
     Framebuffer,
     LoadModule,
@@ -25,10 +38,13 @@ from hostlerd.model.plan import (
     Pin,
     Probe,
     RemoveFunction,
+    RemoveMdev,
     Rescan,
     ResetCard,
     ResizeBar,
     SetAttribute,
+    SetVfs,
+    SetVgpuType,
     StartAgain,
     Step,
     Stop,
@@ -59,6 +75,10 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     AllowCpus: slices.allow_cpus,
     WriteRule: rules.write_rule,
     Pin: pins.pin,
+    SetVfs: device_slices.set_vfs,
+    CreateMdev: device_slices.create_mdev,
+    RemoveMdev: device_slices.remove_mdev,
+    SetVgpuType: device_slices.set_vgpu_type,
     AttachUsb: usb.attach_usb,
     DetachUsb: usb.detach_usb,
 }
@@ -69,6 +89,10 @@ WRITTEN_BY_PROCESS = (
     Unbind,
     Probe,
     SetAttribute,
+    SetVfs,
+    CreateMdev,
+    RemoveMdev,
+    SetVgpuType,
     Framebuffer,
     ResizeBar,
     ResetCard,
@@ -102,10 +126,12 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
 
 def is_gone(host: Host, step: Step) -> bool:
     """Whether what the step was to change is not there any more: a card pulled out, a container that ended."""
-    if isinstance(step, Override | Unbind | Probe | CheckAlive | ResetCard):
+    if isinstance(step, Override | Unbind | Probe | CheckAlive | ResetCard | SetVfs | SetVgpuType):
         return devices.is_gone(host, step.object)
     if isinstance(step, Framebuffer):
         return platform_driver(host.files, step.object) is None
+    if isinstance(step, RemoveMdev):
+        return device_slices.is_gone(host, step.object)
     if isinstance(step, AttachUsb):
         return usb.is_gone(host, step.device)
     if isinstance(step, ResizeBar):

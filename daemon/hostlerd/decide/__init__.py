@@ -8,6 +8,7 @@ step and every refusal says why.
 from __future__ import annotations
 
 from hostlerd.decide.attributes import decide_attributes
+from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import decide_isolation
@@ -17,6 +18,7 @@ from hostlerd.decide.reset import refuse_resets
 from hostlerd.decide.rule import decide_rule
 from hostlerd.decide.running import decide_running
 from hostlerd.decide.screen import decide_screens
+from hostlerd.decide.slices import decide_slices
 from hostlerd.decide.usb import decide_usb
 from hostlerd.decide.vfio import decide_vfio
 from hostlerd.decide.wishes import wishes
@@ -31,7 +33,8 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     usb, usb_refusals = decide_usb(observed, settings)
     refused = {refusal.claim for refusal in (*own.refusals, *usb_refusals) if refusal.claim is not None}
     handoff = decide_handoff(observed, settings, own, decide_vfio(observed, settings, own))
-    attributes = decide_attributes(observed, wishes(observed, settings, own))
+    slices = decide_slices(observed, settings, own, handoff.settled)
+    attributes = decide_attributes(observed, (*slices.wishes, *wishes(observed, settings, own)))
     screens = decide_screens(observed, own)
     running = decide_running(observed, own)
     domains = [
@@ -49,16 +52,20 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *rules,
             *own.clearing,
             *attributes.steps,
+            *slices.make,
             *handoff.steps,
+            *slices.unmake,
             *screens.steps,
             *attributes.returns,
             *running.steps,
             *masks,
             *pins,
+            *decide_fallback(observed, settings, own),
             *usb,
         ),
         refusals=(
             *own.refusals,
+            *slices.refusals,
             *usb_refusals,
             *_not_offered(observed, settings, own),
             *crowding,
@@ -69,6 +76,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                 (
                     *own.questions,
                     *handoff.questions,
+                    *slices.questions,
                     *attributes.questions,
                     *screens.questions,
                     *running.questions,
@@ -77,6 +85,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         ),
         settled=(
             *handoff.settled,
+            *slices.settled,
             *attributes.settled,
             *screens.settled,
             *running.settled,

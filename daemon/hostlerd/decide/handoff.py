@@ -95,7 +95,9 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
         back.bars += bars
         questions += asked
         settled += done
-        if not _return(back, observed, function, record, policy) and not bars and not asked:
+        own_policy = settings.device(function)  # no companion follows in the driver
+        wanted = own_policy.driver if own_policy is not None else None
+        if not _return(back, observed, function, record, policy, wanted=wanted) and not bars and not asked:
             settled.append(address)
     for address, want in sorted(own.wants.items()):
         function = observed.functions.get(address)
@@ -318,10 +320,12 @@ def _return(
     function: Function,
     record: DeviceRecord,
     policy: DevicePolicy | None,
+    *,
+    wanted: str | None,
 ) -> bool:
     """Add the steps back; False where there is none to take, because it is as it was or no longer ours to change."""
     why = "nobody claims it any more"
-    home, ours = (policy.driver if policy is not None else None) or record.driver, record.ours.split()
+    home, ours = wanted or record.driver, record.ours.split()
     if (
         home is not None
         and home not in observed.drivers

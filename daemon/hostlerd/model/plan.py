@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
+from hostlerd.model.edits import GpuChange
 from hostlerd.model.holders import Container
 from hostlerd.model.identity import Known
 from hostlerd.model.ledger import (
@@ -17,11 +18,14 @@ from hostlerd.model.ledger import (
     FileRecord,
     FramebufferRecord,
     GroupRecord,
+    MdevRecord,
     PinRecord,
     RecoveryRecord,
     RemovedRecord,
     StoppedRecord,
     UnloadedRecord,
+    VfsRecord,
+    VgpuRecord,
 )
 from hostlerd.model.questions import Question
 from hostlerd.model.usb import UsbDevice
@@ -230,6 +234,56 @@ class Pin(Step):
     index: int = 0
     cpus: CpuSet
     record: PinRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetVfs(Step):
+    """Make a PF's VFs, all at once, or take all away: the kernel cannot add to some (sriov_numvfs_store)."""
+
+    kind: ClassVar[str] = "virtual-functions"
+    count: int
+    record: VfsRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateMdev(Step):
+    """Make a mediated device (`object` is its UUID) and give it its attributes."""
+
+    kind: ClassVar[str] = "mdev"
+    parent: str
+    type: str
+    attrs: tuple[tuple[str, str], ...] = ()
+    record: MdevRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveMdev(Step):
+    """Take a mediated device away."""
+
+    kind: ClassVar[str] = "mdev"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetVgpuType(Step):
+    """Give an NVIDIA VF a vGPU of the type with this number, or with 0 take it away."""
+
+    kind: ClassVar[str] = "vgpu-type"
+    number: int
+    record: VgpuRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditDefinition(Step):
+    """Change how a domain's definition gives it its GPU, or (`change` None) take hostler's last edit of it back.
+
+    Its record is kept in /var/lib/hostler, as a definition outlives the journal. `lacks`: what it has to do without.
+    """
+
+    kind: ClassVar[str] = "definition"
+    lane: ClassVar[Lane] = "libvirt"
+    uuid: str
+    change: GpuChange | None
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ class HostLane:
         self.passes = 0
         self.busy = False
         self._open_for = 0
+        self._wanted_of_libvirt = False
         self._rivals = Rivals()
 
     @property
@@ -56,8 +57,10 @@ class HostLane:
             plan = await self._rounds()
         finally:
             self.busy = False
-        if plan.of("libvirt"):
-            self._shared.look_at_domains.kick()
+        wanted = bool(plan.of("libvirt"))
+        if wanted or self._wanted_of_libvirt:
+            self._shared.look_at_domains.kick()  # also when that is not wanted any more: it may be waiting to do it
+        self._wanted_of_libvirt = wanted
         await self._shared.memory.learn(plan.learned)
         self._claims.end_pass()
         await self._shared.host.writer.aclose()
@@ -136,7 +139,7 @@ class HostLane:
 
     def _report_rivals(self, observed: Observed, plan: Plan) -> None:
         for address, times in self._rivals.watch(plan, trio.current_time()).items():
-            driver = observed.functions[address].driver or "no driver"
+            driver = observed.functions[address].driver or observed.functions[address].override or "no driver"
             by = " by driverctl" if self._shared.host.files.exists(f"{DRIVERCTL}/{address}") else ""
             remedy = f"find out what rebinds it{by and f' (`driverctl unset-override {address}`)'}, "
             self._shared.degrade(

@@ -8,8 +8,8 @@ from hostlerd.host import Kick
 from hostlerd.host.udev import Uevents
 from hostlerd.sources.quiet import kick_when_quiet
 
-SUBSYSTEMS = ("pci", "cpu")
-"""PCI functions that come, go, are bound and unbound; CPUs that go on- and off-line."""
+SUBSYSTEMS = ("pci", "mdev", "cpu")
+"""PCI functions and mediated devices that come, go, are bound and unbound; CPUs that go on- and off-line."""
 USB = ("usb",)
 """USB devices and their interfaces: add, bind (only then is a device ready to be given away), unbind, remove."""
 

@@ -64,6 +64,8 @@ cpus = "shared"
 prefer = "vcache"
 profile = "latency"
 rebalance = false
+fallback = "emulated"
+fallback_model = "bochs"
 
 [domain."win11"]
 cpus = "dedicated"
@@ -95,10 +97,31 @@ match = {{ serial = "x", path = "y" }}
     assert settings == Settings(
         libvirt=("qemu:///system", "qemu+unix:///system?socket=/run/other"),
         housekeeping=Housekeeping(cpus=frozenset({0, 1, 8}), at_least=3),
-        domains=DomainPolicy(cpus="shared", prefer="vcache", profile="latency", rebalance=False),
+        domains=DomainPolicy(
+            cpus="shared",
+            prefer="vcache",
+            profile="latency",
+            rebalance=False,
+            fallback="emulated",
+            fallback_model="bochs",
+        ),
         overrides={
-            "win11": DomainPolicy(cpus="dedicated", prefer="vcache", profile="latency", rebalance=False),
-            UUID: DomainPolicy(cpus="shared", prefer="vcache", profile="realtime", rebalance=True),
+            "win11": DomainPolicy(
+                cpus="dedicated",
+                prefer="vcache",
+                profile="latency",
+                rebalance=False,
+                fallback="emulated",
+                fallback_model="bochs",
+            ),
+            UUID: DomainPolicy(
+                cpus="shared",
+                prefer="vcache",
+                profile="realtime",
+                rebalance=True,
+                fallback="emulated",
+                fallback_model="bochs",
+            ),
         },
         devices=(
             DevicePolicy(

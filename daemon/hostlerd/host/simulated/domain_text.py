@@ -48,6 +48,28 @@ def defined(text: str) -> tuple[str, str, str]:
     return name, found.strip(), _text(root)
 
 
+def filled_in(text: str) -> str:
+    """What libvirt writes into a definition by itself: a display's heads, where it listens, and a sound for it
+    (virDomainDefPostParse, qemuDomainDefAddDefaultAudioBackend; libvirt 9.0).
+    """
+    root = _parse(text)
+    devices = root.find("devices")
+    if devices is None:
+        return text
+    for model in devices.findall("video/model"):
+        if model.get("type") != "none":
+            model.attrib.setdefault("heads", "1")
+            model.attrib.setdefault("primary", "yes")
+    for graphics in devices.findall("graphics"):
+        listen = graphics.find("listen")
+        graphics.attrib.setdefault("port", "-1")
+        if listen is not None and listen.get("address") is not None:
+            graphics.attrib.setdefault("listen", listen.get("address", ""))
+    if devices.find("graphics") is not None and devices.find("audio") is None:
+        devices.append(ET.Element("audio", {"id": "1", "type": "none"}))
+    return _text(root)
+
+
 def live(text: str, number: int) -> str:
     root = _parse(text)
     root.set("id", str(number))
@@ -60,6 +82,14 @@ def pci_hostdevs(text: str) -> list[PciHostdev]:
         PciHostdev(address=_address(source), managed=element.get("managed") == "yes")
         for element, source in _pci_elements(_parse(text))
     ]
+
+
+def mdevs(text: str) -> list[str]:
+    """UUIDs of <hostdev type='mdev'>."""
+    found = [
+        element.find("source/address") for element in _parse(text).findall("devices/hostdev[@type='mdev']")
+    ]
+    return [address.get("uuid", "").lower() for address in found if address is not None]
 
 
 def device_hostdev(text: str) -> PciHostdev:

@@ -132,6 +132,8 @@ class SimulatedHost:
         for function in self.spec.functions:
             self.kernel.pci.appear(function)
             self.kernel.pci.initial_probe(function.address)
+        for parent in self.spec.mdevs:
+            self.kernel.mdevs.register(parent)
         if self.spec.screen is not None:
             self.kernel.boot_screen(self.spec.screen)
         self.units.boot()
@@ -192,7 +194,7 @@ class SimulatedHost:
         |---|---|---|
         | show | | devices, domains, CPUs of slices, hooks run |
         | record | path | all its files go into a new folder, a recorded host |
-        | define | xml, or name, devices?, managed?, cores?, threads?, iothreads?, pins?; autostart? | virsh define |
+        | define | xml, or name, devices?, mdevs?, managed?, cores?, threads?, iothreads?, pins?, autostart? | define |
         | undefine, start, stop | name | virsh undefine, start, destroy |
         | create | as define | virsh create: a transient domain |
         | power-off | name | the guest ends by itself, whether libvirtd is there or not |
@@ -352,7 +354,15 @@ class SimulatedHost:
                 }
                 for address, device in sorted(kernel.pci.devices.items())
             },
+            "mdevs": {uuid: mdev.type for uuid, mdev in sorted(kernel.mdevs.devices.items())},
+            "vfs": {
+                address: kernel.tree.read(f"{device.folder}/sriov_numvfs").strip()
+                for address, device in sorted(kernel.pci.devices.items())
+                if device.spec.total_vfs and f"{device.folder}/sriov_numvfs" not in kernel.tree.locked
+            },
+            "vgpus": dict(sorted(kernel.vgpus.current.items())),
             "usb": kernel.usb.show(),
+            "units": sorted(self.units.paths),
             "slices": {unit: format_cpu_list(kernel.cgroups.effective(f"/{unit}")) for unit in units},
             "domains": self.hypervisor.show(),
             "writes": len(kernel.log),
@@ -383,6 +393,7 @@ def _xml(params: Mapping[str, Any]) -> str:
     return guests.domain(
         params["name"],
         hostdevs=[address for address in str(params.get("devices", "")).split(",") if address],
+        mdevs=[uuid for uuid in str(params.get("mdevs", "")).split(",") if uuid],
         managed=_flag(params, "managed", absent=True),
         cores=int(params.get("cores", 2)),
         threads=int(params.get("threads", 2)),

@@ -20,11 +20,13 @@ from hostlerd.host.simulated.cgroups import ROOT, Cgroups
 from hostlerd.host.simulated.drivers import KNOWN, Driver
 from hostlerd.host.simulated.faults import Faults, number
 from hostlerd.host.simulated.functions import FunctionSpec
+from hostlerd.host.simulated.mdevs import CREATE, DEVICE, Mdevs
 from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
 from hostlerd.host.simulated.screen import ScreenSpec
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.host.simulated.usb import Usb, UsbSpec
+from hostlerd.host.simulated.vgpus import Vgpus
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.holders import SOUND_CONTROL, SOUND_SERVERS
 
@@ -60,6 +62,8 @@ class Kernel:
     pci: Pci = field(init=False)
     cgroups: Cgroups = field(init=False)
     processes: Processes = field(init=False)
+    mdevs: Mdevs = field(init=False)
+    vgpus: Vgpus = field(init=False)
     usb: Usb = field(init=False)
     kicks: list[Kick] = field(default_factory=list[Kick])
     usb_kicks: list[Kick] = field(default_factory=list[Kick])
@@ -68,6 +72,13 @@ class Kernel:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
         self.cgroups = Cgroups(self.tree, self.cpus, unified=self.unified)
         self.processes = Processes(self.tree)
+        self.mdevs = Mdevs(self.tree, self.pci, self._emit)
+        self.vgpus = Vgpus(self.tree, self.pci)
+        self.pci.bound, self.pci.let_go, self.pci.closed = (
+            self.vgpus.bound,
+            self.vgpus.let_go,
+            self.mdevs.go_on,
+        )
         self.pci.modules.opened = self.processes.opened
         self.usb = Usb(self.tree, self._emit_usb, self._controller)
 
@@ -158,6 +169,15 @@ class Kernel:
             match[2] in _DEVICE_FILES or _RESIZE.fullmatch(match[2])
         ):
             self._device(match[1], match[2], text)
+        elif match := CREATE.fullmatch(real):
+            self.mdevs.create(match[1], match[2], text)
+        elif match := DEVICE.fullmatch(real):
+            if match[2] == "remove":
+                self.mdevs.remove(match[1], text)
+            else:
+                self.mdevs.write(match[1], match[2], text)
+        elif (match := _DEVICE.fullmatch(real)) and match[2] == "nvidia/current_vgpu_type":
+            self.vgpus.write(match[1], text)
         elif match := _USB.fullmatch(real):
             self.usb.authorize(match[1], text)
         elif real.startswith(ROOT + "/"):
@@ -366,6 +386,8 @@ class Kernel:
         return {
             "tree": self.tree.dump(),
             "pci": self.pci.dump(),
+            "mdevs": self.mdevs.dump(),
+            "vgpus": self.vgpus.dump(),
             "usb": self.usb.dump(),
             "faults": self.faults.dump(),
             "screen": self.pci.screen.dump(),
@@ -379,6 +401,8 @@ class Kernel:
     def load(self, dumped: dict[str, Any]) -> None:
         self.tree.load(dumped["tree"])
         self.pci.load(dumped["pci"])
+        self.mdevs.load(dumped["mdevs"])
+        self.vgpus.load(dumped["vgpus"])
         self.usb.load(dumped["usb"])
         self.faults.load(dumped["faults"])
         self.tree.hung = list(dumped["hung"])

@@ -113,6 +113,32 @@ class SimulatedLibvirt:
         await self._pin(uuid, "iothreadpin", iothread, cpus)
         self._kernel.done(f"iothreadpin {iothread} of {uuid}", format_cpu_list(cpus))
 
+    async def definition_xml(self, uuid: str) -> str:
+        domain = await self._by_uuid(uuid)
+        if domain.inactive is None:
+            raise HostFailed("Requested operation is not valid: domain is transient")
+        return domain.inactive
+
+    async def redefine(self, uuid: str, xml: str) -> None:
+        """virDomainDefineXMLFlags; a domain that runs keeps its live XML."""
+        self._kernel.begin()
+        domain = await self._by_uuid(uuid)
+        if self._kernel.faults.get("define-fails", domain.name) is not None:
+            raise HostFailed("XML document failed to validate against schema", data={"object": uuid})
+        _, found, text = domain_text.defined(xml)
+        if found != uuid or domain.inactive is None:
+            raise HostFailed(f"operation failed: domain '{domain.name}' already exists with uuid {uuid}")
+        self._parse(text)
+        domain.inactive = domain_text.filled_in(text)
+        self._kernel.done(f"definition of {uuid}", "")
+        self._event(domain.name, "defined")
+
+    async def plug(self, uuid: str, device: str) -> None:
+        await self.attach_device((await self._by_uuid(uuid)).name, device)
+
+    async def unplug(self, uuid: str, device: str) -> None:
+        await self.detach_device((await self._by_uuid(uuid)).name, domain_text.device_hostdev(device).address)
+
     async def attach_usb(self, uuid: str, device: UsbDevice) -> Definition:
         self._kernel.begin()
         domain = await self._by_uuid(uuid)
@@ -230,6 +256,7 @@ class SimulatedLibvirt:
             left = [
                 self._hostdevs.group(hostdev.address) for hostdev in hostdevs if hostdev.address != address
             ]
+            left += [self._kernel.mdevs.devices[uuid].group for uuid in domain_text.mdevs(domain.live)]
             self._hostdevs.close_groups(domain, keep=[group for group in left if group is not None])
             await self._hostdevs.reattach(domain, [address])
         self._event(name, "device-removed")
@@ -320,12 +347,15 @@ class SimulatedLibvirt:
     async def _launch(self, domain: Domain) -> None:
         hostdevs = domain_text.pci_hostdevs(domain.live or "")
         await self._hooks.need(domain, "prepare", "begin")
+        mdevs = domain_text.mdevs(domain.live or "")
         await self._hostdevs.prepare(domain, hostdevs)
+        self._hostdevs.prepare_mdevs(domain, mdevs)
         self._usb.prepare(domain)
         await self._hooks.need(domain, "start", "begin")
         if self._kernel.faults.get("start-fails", domain.name) is not None:
             raise monitor_closed(domain, "Could not open the firmware: No such file or directory")
         self._scopes.make(domain)
+        self._hostdevs.open_mdevs(domain, mdevs)
         self._hostdevs.open_groups(domain, hostdevs)
         for (kind, number), cpus in domain_text.pins(domain.live or "").items():
             self._scopes.pin(domain, kind, number, cpus)
@@ -429,6 +459,7 @@ class SimulatedLibvirt:
         for domain in running:
             found = domain_text.pci_hostdevs(domain.live or "")
             self._hostdevs.active |= {hostdev.address: domain.name for hostdev in found}
+            self._hostdevs.active |= dict.fromkeys(domain_text.mdevs(domain.live or ""), domain.name)
             self._usb.adopt(domain)
         for domain in list(self.domains.values()):
             if domain.state not in ("starting", "stopping", "ended"):
