@@ -80,7 +80,7 @@ def recover(
     if how == "reset":
         return [
             ResetCard(
-                object=function.address, before="dead", after="reset", why=why, claim=claim, record=record
+                object=function.address, before="dead", after="reset", why=why, claim=claim, recovery=record
             )
         ]
     slot = [a for a in free if a.startswith(f"{function.slot}.")]
@@ -93,7 +93,6 @@ def recover(
                 why=why,
                 claim=claim,
                 record=RemovedRecord(address=address),
-                recovery=record if address == function.address else None,
             )
             for address in sorted({*slot, function.address})
         ),
@@ -104,6 +103,7 @@ def recover(
             why=why,
             claim=claim,
             functions=tuple(sorted({*slot, function.address})),
+            recovery=record,
         ),
     ]
 
