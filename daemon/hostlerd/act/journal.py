@@ -115,8 +115,8 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     UnloadedRecord: ("unloaded", "unloaded", "module"),
     FramebufferRecord: ("framebuffer", "framebuffers", "device"),
     BarRecord: ("bar", "bars", "path"),
-    RemovedRecord: ("removed", "removed", "address"),
-    RecoveryRecord: ("recovery", "recoveries", "address"),
+    RemovedRecord: ("removed", "removed", "key"),
+    RecoveryRecord: ("recovery", "recoveries", "key"),
 }
 """Record type to its word in the file, its field in the ledger and its key."""
 
@@ -168,8 +168,8 @@ class Journal:
         """A trouble and the steps on its object that never ended."""
         if obj in self.ledger.troubles:
             self._append_late({"close": "trouble", "key": obj})
-        if obj in self.ledger.recoveries:  # what was tried may be tried again
-            self._append_late({"close": "recovery", "key": obj})
+        for record in [r for r in self.ledger.recoveries.values() if r.address == obj]:
+            self._append_late({"close": "recovery", "key": record.key})  # it may be tried again
         for step in [s for s in self.ledger.outstanding.values() if s.object == obj]:
             self.end(step.number)
 

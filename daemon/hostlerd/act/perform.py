@@ -134,6 +134,8 @@ def is_gone(host: Host, step: Step) -> bool:
         return device_slices.is_gone(host, step.object)
     if isinstance(step, AttachUsb):
         return usb.is_gone(host, step.device)
-    if isinstance(step, SetAttribute | ResizeBar):
+    if isinstance(step, ResizeBar):
+        return devices.is_gone(host, step.address)
+    if isinstance(step, SetAttribute):
         return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

@@ -8,7 +8,6 @@ step and every refusal says why.
 from __future__ import annotations
 
 from hostlerd.decide.attributes import decide_attributes
-from hostlerd.decide.bars import refuse_bars
 from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
@@ -104,15 +103,12 @@ def decide(observed: Observed, settings: Settings) -> Plan:
 
 
 def _not_offered(observed: Observed, settings: Settings, own: Ownership) -> list[Refusal]:
-    """What policy wants of cards that are or go to a domain, and they cannot do. The domain starts all the same."""
+    """Resets that policy wants of cards of a domain, and the kernel does not offer. The domain starts all the same."""
     found: list[Refusal] = []
     for address, want in own.wants.items():
         policy = settings.device(observed.functions[address])
         if policy is not None and not want.waits:
-            found += (
-                *refuse_resets(observed, address, policy),
-                *refuse_bars(observed, address, policy),
-            )
+            found += refuse_resets(observed, address, policy)
     return found
 
 

@@ -1,9 +1,10 @@
 """The steps that bring each PCI function to who should have it.
 
 Pure. Order, over all devices of a plan: override all, look once more who has one open, let the boot framebuffer go,
-unbind all (or unload the driver), probe all. With the override first, nothing else can grab a device between its unbind and its probe; unbinding
-all before probing any makes every group viable at once. On the way back the override is aimed at the home driver and
-cleared last, for the same reason; a driver whose module has gone meanwhile is loaded before the probe.
+unbind all (or unload the driver), resize BARs, probe all. With the override first, nothing else can grab a device
+between its unbind and its probe; unbinding all before probing any makes every group viable at once. On the way back the
+override is aimed at the home driver and cleared last, for the same reason; no driver is given a card that does not
+answer; a driver whose module has gone meanwhile is loaded before the probe.
 """
 
 from __future__ import annotations
@@ -72,11 +73,12 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
     removed, settled = decide_removed(observed)
     settled += forgotten(observed)
     back.override += removed
+    being_found = {r.address for r in observed.ledger.removed.values() if r.address not in observed.functions}
     waiting = _revive(back, questions, observed, settings, own)
     for address, record in sorted(observed.ledger.devices.items()):
         if address in own.wants or address in own.holder or observed.ledger.untouchable(address):
             continue
-        if address in waiting or address in observed.ledger.removed:
+        if address in waiting or address in being_found:
             continue
         on_vfio = address in observed.functions and observed.functions[address].on_vfio
         if on_vfio and address not in observed.holders:
@@ -93,7 +95,9 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
         back.bars += bars
         questions += asked
         settled += done
-        if not _return(back, observed, function, record, policy) and not bars and not asked:
+        own_policy = settings.device(function)  # no companion follows in the driver
+        wanted = own_policy.driver if own_policy is not None else None
+        if not _return(back, observed, function, record, policy, wanted=wanted) and not bars and not asked:
             settled.append(address)
     for address, want in sorted(own.wants.items()):
         function = observed.functions.get(address)
@@ -127,7 +131,7 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
 def _revive(
     phases: _Phases, questions: list[Question], observed: Observed, settings: Settings, own: Ownership
 ) -> set[str]:
-    """What has left VFIO and does not answer is tried to be woken, once. Returns who waits for that, or for an answer."""
+    """What has left VFIO and does not answer may be woken, once. Returns who waits for that, or for an answer."""
     ledger, functions = observed.ledger, observed.functions
     freed = [
         functions[a]
@@ -157,7 +161,7 @@ def _revive(
             continue
         slots.add(function.slot)
         waiting |= {f.address for f in freed if f.slot == function.slot}
-        phases.alive += life.recover(observed, function, how, life.HOME, None, free)
+        phases.alive += life.recover(function, how, free, attempt=life.HOME)
     return waiting
 
 
@@ -316,10 +320,12 @@ def _return(
     function: Function,
     record: DeviceRecord,
     policy: DevicePolicy | None,
+    *,
+    wanted: str | None,
 ) -> bool:
     """Add the steps back; False where there is none to take, because it is as it was or no longer ours to change."""
     why = "nobody claims it any more"
-    home, ours = (policy.driver if policy is not None else None) or record.driver, record.ours.split()
+    home, ours = wanted or record.driver, record.ours.split()
     if (
         home is not None
         and home not in observed.drivers

@@ -2,8 +2,8 @@
 
 Rules: imports os and sys alone and is started with -I -S, so that it is there in a few milliseconds. It
 decides nothing: what may be written is checked by host.writer. Words of a request are hexadecimal: `write
-PATH TEXT`, `run PROGRAM ARGUMENT...`, `read PATH SIZE`. The answer is `ERRNO STATUS` and, of what was read, the bytes as
-hexadecimal. It ends when its input does, also when whoever asked is gone.
+PATH TEXT`, `run PROGRAM ARGUMENT...`, `read PATH SIZE`. The answer is `ERRNO STATUS` and, of what was read, the
+bytes in hexadecimal. It ends when its input does, also when whoever asked is gone.
 """
 
 from __future__ import annotations

@@ -171,9 +171,13 @@ class BarRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedRecord:
-    """A function that was removed in order to be found anew."""
+    """A function that was removed in order to be found anew. Its key is not the address, which other records have."""
 
     address: str
+
+    @property
+    def key(self) -> str:
+        return f"removed {self.address}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +186,10 @@ class RecoveryRecord:
 
     address: str
     attempt: str
+
+    @property
+    def key(self) -> str:
+        return f"recovery of {self.address}"
 
 
 Record = (

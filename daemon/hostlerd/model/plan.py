@@ -167,7 +167,7 @@ class ResizeBar(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckAlive(Step):
-    """Does the function answer? `recoverable`: if not, the next look will do something about it, and about `together`."""
+    """Does the function answer? `recoverable`: if not, the next look does something about it, and `together` wait."""
 
     kind: ClassVar[str] = "check-alive"
     reason: str

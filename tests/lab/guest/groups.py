@@ -8,6 +8,7 @@ from . import (
     bus,
     definitions,
     events,
+    firmware_screen,
     in_use,
     kills,
     kinds,
@@ -20,6 +21,7 @@ from . import (
     smoke,
     stuck,
     usb_rules,
+    variants,
     wedged,
 )
 from .report import Scenario
@@ -41,6 +43,8 @@ GROUPS: dict[str, Group] = {
     "smoke": Group(scenarios=smoke.SCENARIOS, product=False),
     "facts": Group(scenarios=(*stuck.SCENARIOS, *kinds.SCENARIOS), product=False),
     "screen": Group(scenarios=screen.SCENARIOS, product=False, firmware="ovmf"),
+    "firmware_screen": Group(scenarios=firmware_screen.SCENARIOS, firmware="ovmf"),
+    "variants": Group(scenarios=variants.SCENARIOS),
     "main": Group(scenarios=main.SCENARIOS),
     "sharing": Group(scenarios=sharing.SCENARIOS, limit=2400.0),
     "events": Group(scenarios=(*bus.SCENARIOS, *events.SCENARIOS)),

@@ -124,7 +124,5 @@ KNOWN: tuple[Driver, ...] = (
     ),
     Driver(name="virtio-pci", module="virtio_pci", ids=(Id(vendor=0x1AF4),), built_in=True),
     VFIO_PCI,
-    replace(
-        VFIO_PCI, name="labvfio", module="labvfio", vfio_alias="v00001002d00005046sv*sd*bc*sc*i*"
-    ),
+    replace(VFIO_PCI, name="labvfio", module="labvfio", vfio_alias="v00001002d00005046sv*sd*bc*sc*i*"),
 )

@@ -2,6 +2,8 @@
 
 The state file takes the whole host after every change, so that it outlives the process as a kernel outlives the daemon:
 kill -9 and start again, and the host is where the last write left it.
+
+Longer than 400 lines because all that can be done to a host from outside is one table of actions.
 """
 
 from __future__ import annotations

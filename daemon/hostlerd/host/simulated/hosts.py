@@ -1,4 +1,7 @@
-"""The built-in hosts: which processors, which cards, which drivers. Descriptions only; `host` makes them live."""
+"""The built-in hosts: which processors, which cards, which drivers. Descriptions only; `host` makes them live.
+
+Longer than 400 lines because every function of every host is a few lines of facts.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 `write` is synchronous and answers at once: with success, with OSError as the real kernel would, or with `Blocked` when
 the real one would not return. Time, processes and limits are the writer's.
+
+Longer than 400 lines because it is the one front: each noun of the kernel adds its line to the table of what is written
+where.
 """
 
 from __future__ import annotations

@@ -356,7 +356,7 @@ class Pci:
             self.faults.cause("dead", device.spec.address)
 
     def resize(self, address: str, index: int, text: str) -> None:
-        """__resource_resize_store: EBUSY while a driver has it or it has VFs; a boot framebuffer is thrown out first."""
+        """__resource_resize_store: EBUSY while a driver has it or it has VFs; a boot framebuffer goes first."""
         device = self._device(address)
         path = f"{device.folder}/resource{index}_resize"
 

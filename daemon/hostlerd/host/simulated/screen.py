@@ -40,7 +40,9 @@ class Screen:
     bound: bool = False
     messages: list[str] = field(default_factory=list[str])
 
-    def boot(self, spec: ScreenSpec, card_folder: str, memory: tuple[str, str], release: tuple[int, int]) -> None:
+    def boot(
+        self, spec: ScreenSpec, card_folder: str, memory: tuple[str, str], release: tuple[int, int]
+    ) -> None:
         self.spec, self.memory = spec, memory
         above = card_folder if release >= CHILD_OF_THE_CARD else "/sys/devices/platform"
         self.folder = f"{above}/{spec.device}"
@@ -109,7 +111,12 @@ class Screen:
         )
 
     def dump(self) -> dict[str, Any]:
-        return {"folder": self.folder, "memory": list(self.memory), "bound": self.bound, "messages": self.messages}
+        return {
+            "folder": self.folder,
+            "memory": list(self.memory),
+            "bound": self.bound,
+            "messages": self.messages,
+        }
 
     def load(self, dumped: dict[str, Any], spec: ScreenSpec | None) -> None:
         self.spec = spec
