@@ -77,11 +77,7 @@ class Kernel:
         self.processes = Processes(self.tree)
         self.mdevs = Mdevs(self.tree, self.pci, self._emit)
         self.vgpus = Vgpus(self.tree, self.pci)
-        self.pci.bound, self.pci.let_go, self.pci.closed = (
-            self.vgpus.bound,
-            self.vgpus.let_go,
-            self.mdevs.go_on,
-        )
+        self.pci.bound, self.pci.let_go, self.pci.closed = self._bound, self._let_go, self.mdevs.go_on
         self.pci.modules.opened = self.processes.opened
         self.usb = Usb(self.tree, self._emit_usb, self._controller)
 
@@ -329,6 +325,14 @@ class Kernel:
             users = self.processes.hold([f"/dev/snd/pcmC{card.removeprefix('card')}D0p"])
             status = f"state: RUNNING\nowner_pid   : {users[0]}\n" if users else "closed\n"
             self.tree.put(f"/proc/asound/{card}/pcm0p/sub0/status", status)
+
+    def _bound(self, address: str) -> None:
+        self.vgpus.bound(address)
+        self.mdevs.bound(address)
+
+    def _let_go(self, address: str) -> None:
+        self.mdevs.let_go(address)
+        self.vgpus.let_go(address)
 
     def _held(self, address: str) -> bool:
         """By a process that does not let go: a sound server closes a card's control when udev says that it goes."""
