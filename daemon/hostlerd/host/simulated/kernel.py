@@ -113,8 +113,10 @@ class Kernel:
         if (match := _DEVICE.fullmatch(real)) and match[2] == "config":
             # pci_read_config wakes the function for the read (pci_config_pm_runtime_get) and lets it sleep again.
             spec = self.pci.devices[match[1]].spec
-            ids = spec.vendor.to_bytes(2, "little") + spec.device.to_bytes(2, "little")
-            return b"\xff" * 64 if self.pci.is_dead(match[1]) else ids.ljust(64, b"\0")
+            # A virtual function has no ids of its own there (PCIe base specification, SR-IOV).
+            ids = 0xFFFFFFFF if spec.physfn else spec.device << 16 | spec.vendor
+            header = ids.to_bytes(4, "little") + bytes(4) + (spec.class_code << 8).to_bytes(4, "little")
+            return b"\xff" * 64 if self.pci.is_dead(match[1]) else header.ljust(64, b"\0")
         return self.tree.read(path).encode()
 
     # --- writes
