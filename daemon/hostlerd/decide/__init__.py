@@ -8,6 +8,7 @@ step and every refusal says why.
 from __future__ import annotations
 
 from hostlerd.decide.attributes import decide_attributes
+from hostlerd.decide.departing import departing
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.isolation import decide_isolation
 from hostlerd.decide.ownership import decide_ownership, owners
@@ -28,6 +29,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     handoff = decide_handoff(observed, own, homes)
     attributes = decide_attributes(observed, wishes(observed, settings, own))
     running = decide_running(observed, own)
+    waiting, whom = departing(observed, own)
     domains = [
         t for t in tenants(observed, settings) if t.definition.uuid not in refused or t.running is not None
     ]
@@ -49,9 +51,11 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *masks,
             *pins,
         ),
-        refusals=(*own.refusals, *crowding, *impossible),
+        refusals=(*own.refusals, *waiting, *crowding, *impossible),
         questions=tuple(
-            dict.fromkeys((*own.questions, *handoff.questions, *attributes.questions, *running.questions))
+            dict.fromkeys(
+                (*own.questions, *whom, *handoff.questions, *attributes.questions, *running.questions)
+            )
         ),
         settled=(*handoff.settled, *attributes.settled, *running.settled, *units, *unpinned, *files),
         owners=owners(observed, own),

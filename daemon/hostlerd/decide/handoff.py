@@ -53,7 +53,7 @@ def decide_handoff(observed: Observed, own: Ownership, homes: Mapping[str, str])
     back, there = _Phases(), _Phases()
     settled: list[str] = []
     for address, record in sorted(observed.ledger.devices.items()):
-        if address in own.wants or address in own.holder or observed.ledger.untouchable(address):
+        if address in own.wants or address in own.holder or observed.untouchable(address):
             continue
         on_vfio = address in observed.functions and observed.functions[address].on_vfio
         if on_vfio and address not in observed.holders:
@@ -68,7 +68,7 @@ def decide_handoff(observed: Observed, own: Ownership, homes: Mapping[str, str])
             settled.append(address)
     for address, want in sorted(own.wants.items()):
         function = observed.functions.get(address)
-        if function is not None and not want.waits and not observed.ledger.untouchable(address):
+        if function is not None and not want.waits and not observed.untouchable(address):
             _take(there, observed, function, want)
     _unload(there, observed, own)
     _check(there, observed, own)

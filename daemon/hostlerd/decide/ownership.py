@@ -213,6 +213,12 @@ def _grant(
                 f"a write to {address} has not returned yet",
                 "try again when `hostler status` is clear",
             )
+        elif functions[address].leaving:
+            refuse(
+                address,
+                f"{address} is being taken out of the host, and somebody still has it: the kernel waits",
+                "`hostler status` says for whom",
+            )
     if refusals:
         own.refusals.extend(refusals)
         return

@@ -31,6 +31,9 @@ class Function:
 
     `readable` is False where its attributes must not be read (a write on it is outstanding, or it is degraded): then
     `override` is not known and `driver` comes from the link alone.
+
+    `leaving`: a driver's remove() waits for whoever has it open; it was pulled out, or another program unbound it.
+    `driver` is None then, `override` not known, and nothing may be written to it: the kernel holds its lock.
     """
 
     address: str
@@ -53,6 +56,7 @@ class Function:
     module: str | None = None
     modalias: str | None = None
     readable: bool = True
+    leaving: bool = False
 
     @property
     def slot(self) -> str:

@@ -37,6 +37,10 @@ class Observed:
     attributes: Mapping[str, str | None] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
 
+    def untouchable(self, obj: str) -> bool:
+        """Nothing may be written to it: it is degraded, a write of ours is outstanding, or the kernel is at it."""
+        return self.ledger.untouchable(obj) or (obj in self.functions and self.functions[obj].leaving)
+
     @property
     def kept(self) -> Mapping[str, str]:
         """What a process has open on VFIO, to that process for people: a guest's, whatever libvirt lists."""

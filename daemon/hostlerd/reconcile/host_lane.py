@@ -87,6 +87,8 @@ class HostLane:
         for step in steps:
             if step.claim in failed or step.object in failed or journal.ledger.untouchable(step.object):
                 continue
+            if failed.intersection(step.object.split("/")):
+                continue  # a file of a device that may be stuck by now
             if isinstance(step, Override | Unbind | Probe) and (VFIO in failed or step.after in failed):
                 continue  # what follows the loading of its driver needs it; the next round decides anew
             if step.claim is not None and step.claim not in journal.ledger.claims:

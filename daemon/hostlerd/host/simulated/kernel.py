@@ -28,7 +28,7 @@ from hostlerd.model.cpuset import CpuSet
 _DEVICE = re.compile(r"/sys/devices/pci.*/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/(.+)")
 _DRIVER = re.compile(r"/sys/bus/pci/drivers/([^/]+)/(bind|unbind|new_id|remove_id)")
 _PLAIN = re.compile(
-    r"/sys/devices/pci.*/(power/control|d3cold_allowed|reset_method|sriov_drivers_autoprobe|reset|rescan)"
+    r"/sys/devices/pci.*/(d3cold_allowed|reset_method|sriov_drivers_autoprobe|reset|rescan)"
     r"|/sys/devices/system/node/node\d+/hugepages/.*/nr_hugepages"
 )
 
@@ -110,11 +110,15 @@ class Kernel:
         elif real == "/sys/bus/pci/drivers_autoprobe":
             self.pci.autoprobe = not text.startswith("0")
             self.tree.put(real, f"{int(self.pci.autoprobe)}\n")
+        elif real == "/sys/bus/pci/rescan":
+            self.pci.rescan()
         elif (match := _DEVICE.fullmatch(real)) and match[2] in ("driver_override", "remove", "sriov_numvfs"):
             self._device(match[1], match[2], text)
         elif real.startswith(ROOT + "/"):
             folder, _, name = real.removeprefix(ROOT).rpartition("/")
             self.cgroups.write(folder, name, text)
+        elif (match := _DEVICE.fullmatch(real)) and match[2] == "power/control":
+            self.pci.power_control(match[1], text)
         elif _PLAIN.fullmatch(real):
             self.tree.put(real, text if text.endswith("\n") else text + "\n")
         else:
@@ -126,7 +130,7 @@ class Kernel:
             case "driver_override":
                 self.pci.driver_override(address, text)
             case "remove":
-                self.pci.vanish(address)
+                self.pci.remove([address])
             case _:
                 self.pci.virtual_functions(address, text.strip())
 
@@ -162,9 +166,10 @@ class Kernel:
         functions = sorted(a for a in self.pci.devices if a.rpartition(".")[0] == slot)
         if not functions:
             raise fail(errno.ENODEV, address)
-        for function in functions:
-            self.pci.vanish(function)
-        self.settle()
+        try:
+            self.pci.remove(functions)
+        finally:
+            self.settle()
 
     def hold(
         self,

@@ -9,6 +9,7 @@ Longer than 400 lines because binding, letting go and the lock between them are 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterable
@@ -63,7 +64,10 @@ class Ticket:
 
 @dataclass(slots=True)
 class Device:
-    """`driver`: the kernel's own idea; while a remove() hangs its link is gone already. `stuck`: its lock is held."""
+    """`driver`: the kernel's own idea; while a remove() hangs its link is gone already. `stuck`: its lock is held.
+
+    `going`: it is being removed from the bus.
+    """
 
     spec: FunctionSpec
     folder: str
@@ -92,6 +96,10 @@ class Pci:
     autoprobe: bool = True
     release: tuple[int, int] = (6, 1)
     """Of the kernel: what it does has changed here and there."""
+    behind: list[tuple[Ticket, Callable[[], None]]] = field(
+        default_factory=list[tuple[Ticket, Callable[[], None]]]
+    )
+    """What waits for the lock of all removing and rescanning (pci_lock_rescan_remove)."""
     modules: Modules = field(init=False)
 
     def __post_init__(self) -> None:
@@ -251,19 +259,59 @@ class Pci:
             self._attach(device)
 
     def vanish(self, address: str) -> None:
-        """Pulled out, or removed by software: pci_stop_and_remove_bus_device. Raises Blocked while remove() waits.
+        """pci_stop_and_remove_bus_device. Raises Blocked while remove() waits; goes on by itself then.
 
-        Bridges take what is below them along.
+        Bridges take what is below them along. The driver goes first (pci_stop_dev); all that sysfs shows of the device
+        but its driver link, its place on the bus included, stays until that let go (device_del). Lab:
+        `unplugged_while_running`.
         """
-        for below in [d.spec.address for d in self.devices.values() if d.spec.bridge == address]:
-            self.vanish(below)
         device = self._device(address)
         device.going = True
-        # bus_remove_device: the link on the bus goes before the driver is told.
-        self.tree.discard(f"{DEVICES}/{address}")
-        if device.driver is not None:
-            self._detach(device)
+        for below in [d.spec.address for d in self.devices.values() if d.spec.bridge == address]:
+            self.vanish(below)
+        if device.stuck:
+            self._locked(device, lambda: None)
+        self._detach(device)
         self._gone(device)
+
+    def remove(self, addresses: Iterable[str]) -> None:
+        """Pulled out (pciehp_unconfigure_device: backwards), or removed by software (remove_store). Raises Blocked."""
+        found = [self._device(address) for address in addresses]
+
+        def now() -> None:
+            for device in found:
+                device.going = True
+            self._remove_going()
+
+        self._one_at_a_time(found[0].spec.address, now)
+
+    def rescan(self) -> None:
+        """rescan_store: finds nothing new, and waits for whoever is just removing something. Raises Blocked."""
+        self._one_at_a_time("/sys/bus/pci/rescan", lambda: None)
+
+    def _one_at_a_time(self, what: str, action: Callable[[], None]) -> None:
+        """pci_lock_rescan_remove."""
+        if any(device.going for device in self.devices.values()):
+            ticket = Ticket(what)
+            self.behind.append((ticket, action))
+            raise Blocked(ticket)
+        action()
+
+    def _remove_going(self) -> None:
+        while going := [device for device in self.devices.values() if device.going]:
+            self.vanish(max(going, key=lambda device: device.spec.address).spec.address)
+        queue, self.behind = self.behind, []
+        for place, (ticket, action) in enumerate(queue):
+            try:
+                action()
+            except OSError as error:
+                ticket.end(error)
+            except Blocked as again:
+                again.ticket.then.append(partial(ticket.end, None))
+                self.behind += queue[place + 1 :]
+                return
+            else:
+                ticket.end(None)
 
     def _gone(self, device: Device) -> None:
         self._unlock_reads(device)
@@ -285,6 +333,14 @@ class Pci:
             self._locked(device, lambda: self.tree.put(path, content))
         else:
             self.tree.put(path, content)
+
+    def power_control(self, address: str, text: str) -> None:
+        """control_store (drivers/base/power/sysfs.c): EINVAL for what is neither on nor auto; under the device lock."""
+        device = self._device(address)
+        path = f"{device.folder}/power/control"
+        if text.strip() not in ("on", "auto"):
+            raise fail(errno.EINVAL, path)
+        self._locked(device, lambda: self.tree.put(path, f"{text.strip()}\n"))
 
     def unbind(self, driver: str, address: str) -> None:
         """unbind_store: ENODEV when the device is not there or another driver has it."""
@@ -559,6 +615,9 @@ class Pci:
                 return
             else:
                 ticket.end(fail(errno.ENODEV, address) if device.going and place else None)
+        if device.going:
+            with contextlib.suppress(Blocked):  # the next function of the card is in use, too
+                self._remove_going()
 
     def _device(self, address: str) -> Device:
         if address not in self.devices:
