@@ -47,14 +47,18 @@ class Outcome:
 def boot(suite: str, name: str, *, only: str = "") -> Outcome:
     """Run the group; `only` names one scenario of it."""
     group = GROUPS[name]
-    machine = Machine(image=image.image(suite), folder=os.path.join(image.cache(), "runs", f"{suite}-{name}"))
+    machine = Machine(
+        image=image.image(suite),
+        folder=os.path.join(image.cache(), "runs", f"{suite}-{name}"),
+        firmware=group.firmware,
+    )
     outcome = Outcome(folder=machine.folder)
     with image.locked("machine"):
         machine.create()
         try:
             _prepare(machine, group)
             for phase in range(1, group.phases + 1):
-                job = {"group": name, "phase": phase, "only": only}
+                job = {"group": name, "phase": phase, "only": only, "last": phase == group.phases}
                 _write(machine, "job.json", json.dumps(job))
                 begin = time.monotonic()
                 machine.boot(name=f"boot{phase}", start_limit=START_LIMIT, limit=group.limit)

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 
+from lab import hardware
+
 PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "mmdebstrap": "mmdebstrap",
@@ -15,7 +17,7 @@ PROGRAMS = {
     "make": "make",
     "setpriv": "util-linux",
 }
-FILES = {"/usr/share/seabios/bios-256k.bin": "seabios"}
+FILES = {"/usr/share/seabios/bios-256k.bin": "seabios", hardware.OVMF_CODE: "ovmf"}
 LIMIT = 900.0
 
 

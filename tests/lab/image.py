@@ -9,20 +9,17 @@ import fcntl
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from lab import hostpackages, recipe
+from lab import hostpackages, kernelmodules, recipe
+from lab.builds import ImageFailed, run
 
-BUILD_LIMIT = 1800.0
 LOCK_LIMIT = 3600.0
-
-
-class ImageFailed(Exception):
-    """The guest's disk could not be made; the message has the tool's own words."""
+KEPT = 3
+"""Images of one suite in the cache, the one in use included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +68,9 @@ def image(suite: str) -> Image:
     folder = os.path.join(cache(), f"{suite}-{recipe.fingerprint(suite)}")
     with locked(f"image-{suite}"):
         if not os.path.isdir(folder):
-            _remove_old(suite)
+            remove_old(suite)
             _build(suite, folder)
+        os.utime(folder)
     return Image(
         suite=suite,
         kernel=os.path.join(folder, "vmlinuz"),
@@ -81,10 +79,14 @@ def image(suite: str) -> Image:
     )
 
 
-def _remove_old(suite: str) -> None:
-    for name in os.listdir(cache()):
-        if re.fullmatch(rf"{suite}-([0-9a-f]{{12}}|building-.*)", name):
-            shutil.rmtree(os.path.join(cache(), name))
+def remove_old(suite: str) -> None:
+    """What a build that died left, and all images but those used last: branches with other recipes take turns."""
+    found = [os.path.join(cache(), name) for name in os.listdir(cache())]
+    images = [path for path in found if re.fullmatch(rf"{suite}-[0-9a-f]{{12}}", os.path.basename(path))]
+    images.sort(key=os.path.getmtime, reverse=True)
+    dead = [path for path in found if os.path.basename(path).startswith(f"{suite}-building-")]
+    for path in (*dead, *images[KEPT - 1 :]):
+        shutil.rmtree(path)
 
 
 def _build(suite: str, folder: str) -> None:
@@ -96,6 +98,7 @@ def _build(suite: str, folder: str) -> None:
         os.makedirs(root)
         os.makedirs(ready)
         _bootstrap(suite, root)
+        kernelmodules.build(suite, root)
         _configure(root)
         _pack(root, ready)
         os.rename(ready, folder)
@@ -105,21 +108,21 @@ def _build(suite: str, folder: str) -> None:
 
 def _bootstrap(suite: str, root: str) -> None:
     archive = f"{root}.tar"
-    packages = ",".join(recipe.PACKAGES)
-    _run(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", suite, archive])
-    _run(["tar", "--extract", "--preserve-permissions", "--numeric-owner", "-f", archive, "-C", root])
+    packages = ",".join([*recipe.PACKAGES, *recipe.COMPILER, recipe.KERNEL_SOURCE[suite]])
+    # Before any package is unpacked, because the kernel's makes the ramdisk.
+    ramdisk = os.path.join(os.path.dirname(root), "ramdisk")
+    _write(ramdisk, recipe.RAMDISK)
+    copy = f'--setup-hook=cp -a {ramdisk}/. "$1"'
+    run(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", copy, suite, archive])
+    run(["tar", "--extract", "--preserve-permissions", "--numeric-owner", "-f", archive, "-C", root])
     os.unlink(archive)
 
 
 def _configure(root: str) -> None:
     for name in recipe.FOLDERS:
         os.makedirs(os.path.join(root, name), exist_ok=True)
-    for name, text in (*recipe.FILES.items(), *recipe.PROGRAMS.items()):
-        path = os.path.join(root, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(path, 0o755 if name in recipe.PROGRAMS else 0o644)
+    _write(root, recipe.FILES)
+    _write(root, recipe.PROGRAMS, mode=0o755)
     for name, target in recipe.LINKS.items():
         path = os.path.join(root, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -128,25 +131,19 @@ def _configure(root: str) -> None:
         os.symlink(target, path)
 
 
+def _write(root: str, files: Mapping[str, str], *, mode: int = 0o644) -> None:
+    for name, text in files.items():
+        path = os.path.join(root, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, mode)
+
+
 def _pack(root: str, ready: str) -> None:
     boot = os.path.join(root, "boot")
     for name in os.listdir(boot):
         for prefix, target in (("vmlinuz-", "vmlinuz"), ("initrd.img-", "initrd")):
             if name.startswith(prefix):
                 shutil.copyfile(os.path.join(boot, name), os.path.join(ready, target))
-    _run(["mke2fs", "-q", "-t", "ext4", "-d", root, os.path.join(ready, "disk.img"), recipe.DISK])
-
-
-def _run(command: list[str]) -> None:
-    environment = {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
-    done = subprocess.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=BUILD_LIMIT,
-        check=False,
-    )
-    if done.returncode:
-        raise ImageFailed(f"{command[0]} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    run(["mke2fs", "-q", "-t", "ext4", "-d", root, os.path.join(ready, "disk.img"), recipe.DISK])

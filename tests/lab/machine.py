@@ -29,6 +29,7 @@ class BootFailed(Exception):
 class Machine:
     image: Image
     folder: str
+    firmware: hardware.Firmware = "seabios"
 
     @property
     def share(self) -> str:
@@ -93,7 +94,7 @@ class Machine:
         serial = [word for log in logs for word in ("-serial", f"file:{log}")]
         return [
             *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
-            *hardware.arguments(),
+            *hardware.arguments(self.firmware),
             *("-kernel", self.image.kernel, "-initrd", self.image.ramdisk),
             *("-drive", f"file={self.disk},format=raw,if=virtio,cache=unsafe"),
             *("-virtfs", f"local,path={self.share},mount_tag=share,security_model=none"),

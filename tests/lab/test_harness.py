@@ -2,16 +2,18 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
-from lab import recipe, stage
+from lab import hardware, image, recipe, stage
 from lab.boots import Outcome, Result
-from lab.guest import cpus, jobs, service, snapshot
+from lab.guest import attempts, cpus, jobs, programs, service, snapshot
 from lab.guest.domains import HALTING, Domain
 from lab.guest.groups import GROUPS
 from lab.guest.report import Report, scenario
@@ -52,6 +54,69 @@ def test_recipe_has_a_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     assert before != recipe.fingerprint("trixie")
     monkeypatch.setitem(recipe.FILES, "etc/hostname", "other\n")
     assert recipe.fingerprint("bookworm") != before
+
+
+def test_a_changed_module_makes_a_new_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert {"labgpu/Kbuild", "labgpu/labgpu.c", "labvfio/Kbuild", "labvfio/labvfio.c"} <= set(
+        recipe.module_sources()
+    )
+    before = recipe.fingerprint("bookworm")
+    shutil.copytree(recipe.MODULES, tmp_path / "modules")
+    monkeypatch.setattr(recipe, "MODULES", str(tmp_path / "modules"))
+    assert recipe.fingerprint("bookworm") == before
+    with (tmp_path / "modules/labgpu/labgpu.c").open("a") as file:
+        file.write("/* changed */\n")
+    assert recipe.fingerprint("bookworm") != before
+
+
+def test_images_of_other_recipes_take_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOSTLER_CACHE", str(tmp_path))
+    kept = []
+    for age in range(image.KEPT + 1):
+        folder = tmp_path / f"lab/bookworm-{age:012x}"
+        folder.mkdir(parents=True)
+        os.utime(folder, (1000 - age, 1000 - age))
+        kept.append(folder)
+    other, dead = tmp_path / "lab/trixie-000000000000", tmp_path / "lab/bookworm-building-x"
+    other.mkdir()
+    dead.mkdir()
+    image.remove_old("bookworm")
+    assert [folder.exists() for folder in kept] == [True] * (image.KEPT - 1) + [False] * 2
+    assert other.exists()
+    assert not dead.exists()
+
+
+def test_only_ovmf_leaves_the_screen_to_the_firmware() -> None:
+    plain, efi = hardware.arguments("seabios"), hardware.arguments("ovmf")
+    assert not any("pflash" in word for word in plain)
+    assert any(hardware.OVMF_CODE in word for word in efi)
+    assert "modprobe.blacklist=bochs" in efi[-1]
+    assert "bochs" not in plain[-1]
+
+
+def test_what_does_not_end_is_not_waited_for() -> None:
+    # A child keeps the pipe open after the kill, as a process does that no signal reaches.
+    began = time.monotonic()
+    done = programs.run("sh", "-c", "sleep 20 & wait", limit=0.2)
+    assert not done.ok
+    assert "longer than" in done.err
+    assert time.monotonic() - began < 10
+
+
+def test_attempts_are_left_alone(tmp_path: Path) -> None:
+    fifo = str(tmp_path / "fifo")
+    os.mkfifo(fifo)
+    (tmp_path / "file").write_text("text")
+    assert attempts.stuck([fifo, str(tmp_path / "file")], 0.5) == [fifo]
+    attempt = attempts.write(str(tmp_path / "absent/file"), "text")
+    assert attempt.ends(10)
+    assert attempt.status
+    assert "absent" in attempt.printed
+    writing = attempts.write(fifo, "text")
+    assert not writing.ends(0.2)
+    assert writing.state() == "S"
+    writing.kill()
+    assert writing.ends(10)
 
 
 def test_cpu_lists() -> None:

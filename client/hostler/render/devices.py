@@ -62,9 +62,14 @@ def of_interest(devices: Sequence[Device]) -> list[Device]:
 
 def folded(card: Device, known: Mapping[str, Device]) -> list[Device]:
     """Its companions, as far as whoever has the card has them, too."""
-    own = map_of(card.get("owner"))
     parts = [known[address] for address in texts_of(card.get("companions")) if address in known]
-    return [part for part in parts if map_of(part.get("owner")) == own and not is_display(part)]
+    return [part for part in parts if _owner_of(part) == _owner_of(card) and not is_display(part)]
+
+
+def _owner_of(device: Device) -> tuple[str, object]:
+    """Kind, and the domain; of the host's, `who` is a driver, which is each function's own."""
+    kind = _kind(device)
+    return kind, map_of(device.get("owner")).get("who") if kind == "domain" else None
 
 
 def is_display(device: Device) -> bool:

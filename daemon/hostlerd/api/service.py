@@ -132,7 +132,7 @@ class HostlerService:
             case "reload":
                 return {"changed": await self._reload()}
             case "retry":
-                return self._retry(params)
+                return await self._retry(params)
             case _ if method == SIMULATE_METHOD and self._simulate is not None:
                 return await self._simulate(_text(params, "action"), params)
             case _:
@@ -208,9 +208,9 @@ class HostlerService:
                 raise
         await self._loop().release(uuid, str(params.get("name") or uuid))
 
-    def _retry(self, params: Mapping[str, Any]) -> Json:
+    async def _retry(self, params: Mapping[str, Any]) -> Json:
         obj = _text(params, "object")
-        if not self._loop().retry(obj):
+        if not await self._loop().retry(obj):
             raise BadInput(f"{obj!r} is not degraded", remedy="`hostler status` lists what is")
         return {}
 

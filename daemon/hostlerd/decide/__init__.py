@@ -10,6 +10,7 @@ from __future__ import annotations
 from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.departing import departing
 from hostlerd.decide.handoff import decide_handoff
+from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import decide_isolation
 from hostlerd.decide.ownership import decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
@@ -58,6 +59,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             )
         ),
         settled=(*handoff.settled, *attributes.settled, *running.settled, *units, *unpinned, *files),
+        learned=learned(observed, settings),
         owners=owners(observed, own),
         placements=tuple(placements.values()),
         housekeeping=housekeeping,

@@ -122,7 +122,11 @@ def decide_gate(
     if gate.steps or gate.questions:
         return gate
     for function in leaving:
-        for holder in blocking(observed.holders[function.address]):
+        # One word about each, whatever number of nodes it has open.
+        holders = {
+            holder.pid or holder.command: holder for holder in blocking(observed.holders[function.address])
+        }
+        for holder in holders.values():
             _clear(gate, function, holder)
     if not gate.steps and not gate.questions and not gate.refusals:
         _kernel_clients(gate, leaving)

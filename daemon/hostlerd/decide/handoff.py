@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from hostlerd.decide.gate import on_a_driver
 from hostlerd.decide.ownership import VFIO, Ownership, Want
 from hostlerd.model.devices import Function
+from hostlerd.model.identity import identity
 from hostlerd.model.ledger import DeviceRecord, UnloadedRecord
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import CheckFree, LoadModule, Override, Probe, Step, Unbind, UnloadModule
@@ -146,11 +147,6 @@ def _load_homes(phases: _Phases, observed: Observed) -> list[Step]:
                 device=step.object,
             )
     return list(steps.values())
-
-
-def identity(function: Function) -> str:
-    """What a card is, so that another one in the same slot is not taken for it."""
-    return f"{function.vendor:04x}:{function.device:04x}:{function.class_code:06x}"
 
 
 def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from hostlerd.decide.closure import companions, leaves_group_viable, members, virtual_functions
 from hostlerd.decide.gate import blocking, decide_gate, on_a_driver
+from hostlerd.decide.identity import stranger
 from hostlerd.decide.leaving import Leave, leave
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition
@@ -96,7 +97,7 @@ def _keep(
     own: Ownership, observed: Observed, settings: Settings, domain: Definition, addresses: Iterable[str]
 ) -> None:
     """A domain that runs, or may: what was taken for the devices it still has stays taken; nothing is judged anew."""
-    for address in _needed(observed, addresses):
+    for address in _needed(observed, settings, addresses):
         if own.held_by_other(address, domain) is not None:
             continue
         own.hold(address, domain)
@@ -109,12 +110,24 @@ def _keep(
             )
 
 
-def _needed(observed: Observed, addresses: Iterable[str]) -> list[str]:
+def _companions(observed: Observed, settings: Settings, address: str) -> tuple[str, ...]:
+    """Those that go with it; where policy wants none, those of its own group all the same, which cannot stay."""
+    functions = observed.functions
+    policy = settings.device(functions[address])
+    everything = policy is None or policy.companions == "auto"
+    return tuple(
+        other
+        for other in companions(functions, address)
+        if everything or functions[other].group == functions[address].group
+    )
+
+
+def _needed(observed: Observed, settings: Settings, addresses: Iterable[str]) -> list[str]:
     """The devices, their companions, and the members that were taken along."""
     functions = observed.functions
     needed = dict.fromkeys(a for a in addresses if a in functions)
     for address in list(needed):
-        needed.update(dict.fromkeys(companions(functions, address)))
+        needed.update(dict.fromkeys(_companions(observed, settings, address)))
     needed.update(dict.fromkeys(m for m in members(functions, needed) if m in observed.ledger.devices))
     return list(needed)
 
@@ -152,12 +165,14 @@ def _grant(
                 f"{address} is in no IOMMU group, so VFIO cannot isolate it",
                 "switch the IOMMU on: VT-d or AMD-Vi in the firmware, intel_iommu=on on the kernel command line",
             )
+        elif (other_card := stranger(observed, settings, function)) is not None:
+            refusals.append(other_card.refusal(domain.uuid))
         else:
             policy = settings.device(function)
             allowed.update(policy.group if policy else ())
             take[address] = f"{domain.name} has it as a hostdev"
     for address in list(take):
-        for companion in companions(functions, address):
+        for companion in _companions(observed, settings, address):
             if own.held_by_other(companion, domain) is None and functions[companion].group is not None:
                 take.setdefault(companion, f"companion of {address} for {domain.name}")
     for address in members(functions, take):
@@ -272,6 +287,9 @@ def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:
         policy = settings.device(function)
         if policy is None or policy.when_idle == "host" or not function.is_endpoint:
             continue
+        if (other_card := stranger(observed, settings, function)) is not None:
+            own.refusals.append(other_card.refusal())
+            continue
         if policy.when_idle == "vfio" and function.group is None:
             own.refusals.append(
                 Refusal(
@@ -285,7 +303,7 @@ def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:
             continue  # without a driver it would be nobody's
         if not function.on_vfio and virtual_functions(observed.functions, function.address):
             continue  # it is not idle
-        along = companions(observed.functions, function.address) if policy.when_idle == "vfio" else ()
+        along = _companions(observed, settings, function.address) if policy.when_idle == "vfio" else ()
         for address in (function.address, *along):
             if (
                 address not in own.holder

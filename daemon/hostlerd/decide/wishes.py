@@ -59,5 +59,5 @@ def _consoles(observed: Observed, own: Ownership) -> Iterator[Wish]:
     if ours:
         # Without a screen there is nothing to bind it to, and with the last one the console itself has gone.
         yield Wish(path=SCREENS, value=None, why="is there a screen for the console?")
-        if not observed.attributes.get(SCREENS):
+        if observed.ledger.devices and not observed.attributes.get(SCREENS):
             yield from (Wish(path=path, value=None, why="there is no screen") for path in ours)

@@ -79,6 +79,13 @@ class Writer(Protocol):
         """Have the process ready and return its pid (0 where there is none), so that it can be journalled."""
         ...
 
+    async def wait_ended(self, pid: int) -> None:
+        """Until the writer process `pid` is gone: one that was left behind, by this daemon or an earlier one.
+
+        Whatever it had begun has then returned from the kernel, also what a program it ran had.
+        """
+        ...
+
     async def aclose(self) -> None:
         """End the processes that wait for more writes; the next write starts another."""
         ...

@@ -17,11 +17,12 @@ import os
 import stat
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, cast
 
 from hostler.errors import BadInput
 from hostlerd.host import DeviceNumber, Files
+from hostlerd.host.lines import lines_with_words
 
 MAX_TEXT = 1 << 20
 """Bytes of one file that `read` returns."""
@@ -136,7 +137,7 @@ class RootFiles:
     def lines_with(self, path: str, words: Sequence[str]) -> list[str]:
         fd = os.open(path if self._live else self._resolve(path), _OPEN)
         try:
-            return _lines_with(iter(lambda: os.read(fd, _BIG_CHUNK), b""), words)
+            return lines_with_words(iter(lambda: os.read(fd, _BIG_CHUNK), b""), words)
         finally:
             os.close(fd)
 
@@ -174,29 +175,6 @@ class RootFiles:
                 real = self._root
             todo.extend(target.split("/")[::-1])
         return real
-
-
-def _lines_with(chunks: Iterator[bytes], words: Sequence[str]) -> list[str]:
-    wanted = [word.encode() for word in words]
-    found: list[str] = []
-    rest = b""
-    for chunk in chunks:
-        whole, newline, after = (rest + chunk).rpartition(b"\n")
-        found += _chosen(whole, wanted) if newline else []
-        rest = after
-    return found + _chosen(rest, wanted)
-
-
-def _chosen(text: bytes, wanted: Iterable[bytes]) -> list[str]:
-    """Lines with one of these in them, found from the words: most of a long text is never looked at line by line."""
-    lines = set[tuple[int, int]]()
-    for word in wanted:
-        at = text.find(word)
-        while at >= 0:
-            end = text.find(b"\n", at)
-            lines.add((text.rfind(b"\n", 0, at) + 1, end if end >= 0 else len(text)))
-            at = text.find(word, end) if end >= 0 else -1
-    return [text[start:end].decode(errors="replace") for start, end in sorted(lines)]
 
 
 class _Info(tarfile.TarInfo):

@@ -1,9 +1,9 @@
 """The program of the writer process: one request a line on standard input, one answer a line on standard output.
 
-Rules: imports os and sys alone and is started with -I -S, so that it is there in a few milliseconds. It
-decides nothing: what may be written is checked by host.writer. Words of a request are hexadecimal: `write
-PATH TEXT`, `run PROGRAM ARGUMENT...`. The answer is `ERRNO STATUS`. It ends when its input does, also when
-whoever asked is gone.
+Rules: imports os and sys alone and is started with -I -S, so that it is there in a few milliseconds. It decides nothing:
+what may be written is checked by host.writer. Words of a request are hexadecimal: `write PATH TEXT`, `run PROGRAM
+ARGUMENT...`. The answer is `ERRNO STATUS`; that of a program, which leads a process group of its own, comes after a line
+`program PID`. It ends when its input does, also when whoever asked is gone, but never before what it has begun.
 """
 
 from __future__ import annotations
@@ -30,8 +30,18 @@ def write(path: bytes, text: bytes) -> int:
 
 
 def run(*command: bytes) -> int:
-    pid = os.posix_spawn(command[0], command, os.environ, file_actions=QUIET)
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=QUIET, setpgroup=0)
+    answer(f"program {pid}")
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def answer(text: str) -> bool:
+    """False if nobody listens any more."""
+    try:
+        os.write(1, f"{text}\n".encode())
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def main() -> None:
@@ -39,12 +49,10 @@ def main() -> None:
         verb, *words = line.split(b" ")
         arguments = [bytes.fromhex(word.decode()) for word in words]
         try:
-            answer = f"0 {write(*arguments) if verb == b'write' else run(*arguments)}\n"
+            told = f"0 {write(*arguments) if verb == b'write' else run(*arguments)}"
         except OSError as error:
-            answer = f"{error.errno} 0\n"
-        try:
-            os.write(1, answer.encode())
-        except BrokenPipeError:
+            told = f"{error.errno} 0"
+        if not answer(told):
             return
 
 

@@ -9,6 +9,7 @@ from hostlerd.model.cpus import Topology
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.holders import Grip, Holder
+from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
 
@@ -19,6 +20,8 @@ RUNS = ("active", "activating", "reloading")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none.
+
+    `known`: what is remembered of the card at an address.
 
     What only questions bring (model/questions), each absent where it was not asked: `holders` and `grips` by address,
     `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say).
@@ -36,6 +39,7 @@ class Observed:
     grips: Mapping[str, Grip] = field(default_factory=dict)
     attributes: Mapping[str, str | None] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    known: Mapping[str, Known] = field(default_factory=dict)
 
     def untouchable(self, obj: str) -> bool:
         """Nothing may be written to it: it is degraded, a write of ours is outstanding, or the kernel is at it."""

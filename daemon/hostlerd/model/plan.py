@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
 from hostlerd.model.holders import Container
+from hostlerd.model.identity import Known
 from hostlerd.model.ledger import (
     AttributeRecord,
     DeviceRecord,
@@ -210,7 +212,8 @@ class Owner:
 class Plan:
     """`questions`: what has to be looked at before this is the whole plan (model/questions).
 
-    `settled`: objects with a record that are as they were, so that their record can be closed.
+    `settled`: objects with a record that are as they were, so that their record can be closed. `learned`: what is to be
+    remembered of cards.
 
     `housekeeping`, `dedicated`: the CPUs the host keeps and the ones domains own; of those, its own slices are kept off
     `isolated` (all but those of domains with the profile "none").
@@ -220,6 +223,7 @@ class Plan:
     refusals: tuple[Refusal, ...] = ()
     questions: tuple[Question, ...] = ()
     settled: tuple[str, ...] = ()
+    learned: Mapping[str, Known] = field(default_factory=dict)
     owners: dict[str, Owner] = field(default_factory=dict)
     placements: tuple[Placement, ...] = ()
     housekeeping: CpuSet = frozenset()

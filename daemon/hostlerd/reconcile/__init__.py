@@ -19,6 +19,7 @@ import trio
 
 from hostler.errors import HostlerError, Internal, Unreachable
 from hostlerd.act.journal import Journal
+from hostlerd.act.memory import Memory
 from hostlerd.host import Host
 from hostlerd.log import about
 from hostlerd.model.domains import Definition
@@ -53,7 +54,13 @@ class Reconciler:
         publish: Publish,
     ) -> None:
         self._shared = Shared(
-            host=host, journal=journal, settings=settings, observe=observe, tell=tell, publish=publish
+            host=host,
+            journal=journal,
+            settings=settings,
+            observe=observe,
+            tell=tell,
+            publish=publish,
+            memory=Memory(host),
         )
         self._claims = Claims(self._shared)
         self._host_lane = HostLane(self._shared, self._claims)
@@ -131,12 +138,18 @@ class Reconciler:
         self.look_at_host.kick()
         self.look_at_domains.kick()
 
-    def retry(self, obj: str) -> bool:
-        """Trust a degraded object again. False if it is not degraded."""
-        known = obj in self._shared.journal.ledger.troubles
-        if known:
+    async def retry(self, obj: str) -> bool:
+        """Trust a degraded object again, or a card that is not the one that was there. False if it is neither."""
+        degraded = obj in self._shared.journal.ledger.troubles
+        stranger = (
+            any(r.object == obj for r in self._shared.plan.refusals) and obj in self._shared.memory.known
+        )
+        if degraded:
             self._shared.journal.forgive(obj)
+        if stranger:
+            await self._shared.memory.forget(obj)
+        if degraded or stranger:
             self._shared.tell("retry", obj, "is trusted again")
             self.look_at_host.kick()
             self.look_at_domains.kick()
-        return known
+        return degraded or stranger

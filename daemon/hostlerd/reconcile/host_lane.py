@@ -15,8 +15,10 @@ import trio
 from hostler.errors import Degraded, HostlerError, InUse, Wedged
 from hostlerd.act.perform import is_gone, perform
 from hostlerd.decide.ownership import VFIO
+from hostlerd.model.observed import Observed
 from hostlerd.model.plan import LoadModule, Override, Plan, Probe, Step, Unbind
 from hostlerd.reconcile.claims import Claims
+from hostlerd.reconcile.rivals import Rivals
 from hostlerd.reconcile.shared import Shared
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,8 @@ ROUNDS = 10
 needed where something else changes the host as fast as we do, or where claim follows claim."""
 AGAIN = (1.0, 3.0, 10.0, 30.0)
 """Seconds between looks at a device that would be moved and is open; then the next event has to do."""
+DRIVERCTL = "/etc/driverctl.d"
+"""A file for each device that driverctl puts on a driver (driverctl(8))."""
 OFTEN = 3
 """Times that the same step was taken in one pass: it does not last."""
 
@@ -36,11 +40,13 @@ class HostLane:
         self.passes = 0
         self.busy = False
         self._open_for = 0
+        self._rivals = Rivals()
 
     @property
     def look_again_after(self) -> float:
         """Seconds. Nothing tells when a process lets go of a device, which as a rule it is about to do."""
-        return (math.inf, *AGAIN)[self._open_for] if self._open_for <= len(AGAIN) else math.inf
+        opened = (math.inf, *AGAIN)[self._open_for] if self._open_for <= len(AGAIN) else math.inf
+        return min(opened, self._rivals.next_due(trio.current_time()))
 
     async def one_pass(self) -> None:
         self.passes += 1
@@ -52,6 +58,7 @@ class HostLane:
             self.busy = False
         if plan.of("libvirt"):
             self._shared.look_at_domains.kick()
+        await self._shared.memory.learn(plan.learned)
         self._claims.end_pass()
         await self._shared.host.writer.aclose()
 
@@ -65,7 +72,8 @@ class HostLane:
             for key in plan.settled:
                 shared.journal.settle(key)
             refused = self._claims.refuse(plan)
-            steps = plan.of("host")
+            self._report_rivals(observed, plan)
+            steps = self._rivals.hold_back(plan.of("host"), trio.current_time())
             await self._perform(steps)
             again.update((step.object, step.kind, step.after) for step in steps)
             self._claims.satisfy(plan, asked)
@@ -76,6 +84,7 @@ class HostLane:
                 break
         waiting = bool(observed.kept) or any(r.in_use and r.claim is None for r in plan.refusals)
         self._open_for = self._open_for + 1 if waiting else 0
+        self._rivals.seen(plan, observed.functions, shared.journal.ledger.devices)
         shared.observed = shared.seen(observed)
         shared.plan = plan
         shared.publish(shared.observed, plan, self.passes)
@@ -118,6 +127,19 @@ class HostLane:
         if step.claim is not None:
             failed.add(step.claim)
             self._claims.fail(step.claim, error)
+
+    def _report_rivals(self, observed: Observed, plan: Plan) -> None:
+        for address, times in self._rivals.watch(plan, trio.current_time()).items():
+            driver = observed.functions[address].driver or "no driver"
+            by = " by driverctl" if self._shared.host.files.exists(f"{DRIVERCTL}/{address}") else ""
+            remedy = f"find out what rebinds it{by and f' (`driverctl unset-override {address}`)'}, "
+            self._shared.degrade(
+                address,
+                Degraded(
+                    f"{address} was taken {times} times within a minute and put on {driver}{by}",
+                    remedy=f"{remedy}then `hostler retry {address}`",
+                ),
+            )
 
     def _conflict(self, objects: set[str]) -> None:
         """What needed the same step again and again is being changed by somebody else. The rest gets another pass."""

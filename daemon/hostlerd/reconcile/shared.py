@@ -14,6 +14,7 @@ import trio
 
 from hostler.errors import HostlerError, Wedged
 from hostlerd.act.journal import Journal
+from hostlerd.act.memory import Memory
 from hostlerd.decide import decide
 from hostlerd.host import Host
 from hostlerd.model.domains import Snapshot
@@ -45,6 +46,7 @@ class Shared:
     observe: Observe
     tell: Tell
     publish: Publish
+    memory: Memory
     look_at_host: Latch = field(default_factory=Latch)
     look_at_domains: Latch = field(default_factory=Latch)
     asked: trio.Event = field(default_factory=trio.Event)
@@ -69,7 +71,10 @@ class Shared:
         self.asked = trio.Event()
 
     async def look(self) -> Observed:
-        return await self.observe(self.journal, self.snapshot)
+        await self.memory.wait_loaded()
+        observed = await self.observe(self.journal, self.snapshot)
+        functions = self.memory.with_serials(observed.functions)
+        return replace(observed, known=self.memory.known, functions=functions)
 
     async def look_and_decide(self) -> tuple[Observed, Plan]:
         """Until all that the decision asks for is answered (model/questions)."""

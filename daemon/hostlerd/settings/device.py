@@ -10,6 +10,11 @@ from hostlerd.model.settings import DevicePolicy, Match
 from hostlerd.settings.places import DEVICE, MATCH, PLACES
 from hostlerd.toml_table import Place, Table
 
+LONGEST = 25
+"""Seconds; as long as a start may be prepared."""
+_UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|socket|target|scope|slice|mount|timer|path)")
+_DRIVER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
 
 def read_device(table: Table, *, number: int) -> DevicePolicy:
     table.allow(DEVICE, PLACES)
@@ -20,16 +25,43 @@ def read_device(table: Table, *, number: int) -> DevicePolicy:
             remedy='add, for instance: match = { address = "0000:01:00.0" }',
         )
     hints = get_type_hints(DevicePolicy)
+    choices = ("when_idle", "companions", "holders", "leave", "power")
     changes: dict[str, Any] = {
-        "when_idle": table.choice("when_idle", get_args(hints["when_idle"])),
+        **{key: table.choice(key, get_args(hints[key])) for key in choices},
         "group": table.texts("group", parse_address),
-        "holders": table.choice("holders", get_args(hints["holders"])),
+        "holder_limit": _seconds(table, "holder_limit"),
+        "units": table.texts("units", _unit),
+        "driver": table.text("driver", _driver),
     }
     return DevicePolicy(
         name=table.text("name", filled) or f"device {number}",
         match=_match(match),
         **{key: value for key, value in changes.items() if value is not None},
     )
+
+
+def _seconds(table: Table, key: str) -> float | None:
+    value = table.values.get(key)
+    seconds = table.get(key, float if isinstance(value, float) else int)
+    if seconds is not None and not 0 < seconds <= LONGEST:
+        table.under(key).fail(
+            f"{key} is {seconds:g} seconds",
+            remedy=f"more than 0 and no more than {LONGEST}: a start waits no longer in all",
+        )
+    return None if seconds is None else float(seconds)
+
+
+def _unit(text: str) -> str:
+    if not _UNIT.fullmatch(text):
+        raise ValueError(f'"{text}" is no unit of systemd (such as display-manager.service)')
+    return text
+
+
+def _driver(text: str) -> str:
+    """A driver's name as /sys/bus/pci/drivers has it."""
+    if not _DRIVER.fullmatch(text):
+        raise ValueError(f'"{text}" is no driver (such as amdgpu)')
+    return text
 
 
 def _match(table: Table) -> Match:

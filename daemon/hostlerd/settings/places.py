@@ -6,7 +6,10 @@ from __future__ import annotations
 
 HOUSEKEEPING = ("cpus", "at_least")
 DOMAIN = ("cpus", "prefer", "profile", "rebalance")
-DEVICE = ("name", "match", "when_idle", "group", "holders")
+DEVICE = (
+    *("name", "match", "when_idle", "companions", "group", "holders", "holder_limit", "units"),
+    *("driver", "leave", "power"),
+)
 MATCH = ("address", "vendor", "device", "subsystem", "serial", "slot", "path")
 PLACES = {
     **dict.fromkeys(MATCH, "the match of a [[device]]: match = { ... }"),

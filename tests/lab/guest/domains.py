@@ -37,6 +37,13 @@ def hostdev(address: str, *, managed: bool) -> str:
     )
 
 
+def mediated(uuid: str) -> str:
+    return (
+        "<hostdev mode='subsystem' type='mdev' managed='no' model='vfio-pci'>"
+        f"<source><address uuid='{uuid}'/></source></hostdev>"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
     name: str
@@ -44,6 +51,8 @@ class Domain:
     threads: int = 1
     memory: int = 128
     hostdevs: tuple[str, ...] = ()
+    mdevs: tuple[str, ...] = ()
+    """UUIDs of mediated devices."""
     managed: bool = True
     pins: Mapping[int, str] = field(default_factory=dict)
     iothreads: int = 0
@@ -76,6 +85,7 @@ class Domain:
     <memballoon model='none'/>
     {self._ports()}
     {"".join(hostdev(address, managed=self.managed) for address in self.hostdevs)}
+    {"".join(map(mediated, self.mdevs))}
   </devices>
 </domain>
 """

@@ -1,8 +1,9 @@
 """The groups: which scenarios share a boot."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from . import boot, bus, events, kills, main, sharing, smoke
+from . import boot, bus, events, kills, kinds, main, screen, sharing, smoke, stuck
 from .report import Scenario
 
 
@@ -14,10 +15,14 @@ class Group:
     """Seconds for one boot of the group, power-off included."""
     product: bool = True
     """Whether our own packages are in the guest."""
+    firmware: Literal["seabios", "ovmf"] = "seabios"
+    """What the machine starts with; see `hardware`."""
 
 
 GROUPS: dict[str, Group] = {
     "smoke": Group(scenarios=smoke.SCENARIOS, product=False),
+    "facts": Group(scenarios=(*stuck.SCENARIOS, *kinds.SCENARIOS), product=False),
+    "screen": Group(scenarios=screen.SCENARIOS, product=False, firmware="ovmf"),
     "main": Group(scenarios=main.SCENARIOS),
     "sharing": Group(scenarios=sharing.SCENARIOS, limit=2400.0),
     "events": Group(scenarios=(*bus.SCENARIOS, *events.SCENARIOS)),

@@ -29,3 +29,8 @@ def qmp(command: str, **arguments: Any) -> Any:
     if "error" in answer:
         raise Failed(answer["error"])
     return answer["return"]
+
+
+def end() -> None:
+    """The machine is gone, as when its cord is pulled; the shared folder keeps everything."""
+    qmp("quit")

@@ -43,3 +43,9 @@ def describe(addresses: list[str]) -> str:
 def write(address: str, name: str, text: str) -> None:
     with open(f"{DEVICES}/{address}/{name}", "w", encoding="ascii") as file:
         file.write(text)
+
+
+def probe(address: str) -> None:
+    """Let the drivers that match the function try."""
+    with open("/sys/bus/pci/drivers_probe", "w", encoding="ascii") as file:
+        file.write(address)

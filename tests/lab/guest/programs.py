@@ -1,9 +1,12 @@
 """Running programs and waiting for conditions, both with limits."""
 
+import contextlib
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import IO
 
 LIMIT = 120.0
 
@@ -27,14 +30,23 @@ class Done:
 
 
 def run(*command: str, limit: float = LIMIT) -> Done:
-    """Run to the end, whatever the status."""
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return Done(status=-1, out="", err=f"{' '.join(command)} ran longer than {limit:.0f} s")
-    return Done(status=done.returncode, out=done.stdout, err=done.stderr)
+    """Run to the end, whatever the status. What is not done in time is killed, and left alone if it stays."""
+    # Files and not pipes, which would be waited for as long as any process of those that it started has them.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        try:
+            status = started.wait(limit)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started.wait(2.0)
+            return Done(status=-1, out="", err=f"{' '.join(command)} ran longer than {limit:.0f} s")
+        return Done(status=status, out=_text(out), err=_text(err))
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def need(*command: str, limit: float = LIMIT) -> str:

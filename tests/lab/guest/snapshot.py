@@ -7,10 +7,11 @@ import contextlib
 import json
 from dataclasses import dataclass
 
-from . import cpus, pci
+from . import attempts, cpus, pci
 from .programs import holds, run
 
 SETTLE = 30.0
+UNBIND_LIMIT = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +61,12 @@ def force(before: Snapshot) -> None:
     for address, driver in before.drivers.items():
         if (now.drivers.get(address), now.overrides.get(address)) == (driver, before.overrides[address]):
             continue
+        wanted = before.overrides[address].strip()
+        if now.drivers.get(address) != driver and now.drivers.get(address) is not None:
+            attempts.write(f"{pci.DEVICES}/{address}/driver/unbind", address).ends(UNBIND_LIMIT)
         with contextlib.suppress(OSError):
-            wanted = before.overrides[address].strip()
-            if now.drivers.get(address) != driver and now.drivers.get(address) is not None:
-                pci.write(address, "driver/unbind", address)
             pci.write(address, "driver_override", "\n" if wanted == "(null)" else wanted)
-            with open("/sys/bus/pci/drivers_probe", "w", encoding="ascii") as file:
-                file.write(address)
+            pci.probe(address)
     for unit, wanted_cpus in before.slices.items():
         if now.slices[unit] != wanted_cpus:
             mask = f"AllowedCPUs={','.join(map(str, wanted_cpus))}"

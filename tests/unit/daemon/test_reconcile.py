@@ -350,14 +350,16 @@ def memory_path(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-async def life(host: SimulatedHost, path: Path, lines: int, action: str) -> bool:
+async def life(
+    host: SimulatedHost, path: Path, lines: int, action: str, settings: Settings | None = None
+) -> bool:
     """One life of the daemon during `action`; True if it died at the given line."""
     ready, done, died = trio.Event(), trio.Event(), False
 
     async def daemon() -> None:
         nonlocal died
         try:
-            async with stable(host, path) as one:
+            async with stable(host, path, settings) as one:
                 mortal = MortalJournal.__new__(MortalJournal)
                 mortal.__dict__.update(one.journal.__dict__)
                 mortal.lines_left = lines

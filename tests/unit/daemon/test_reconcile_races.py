@@ -283,7 +283,7 @@ async def test_nothing_is_unbound_while_modprobe_hangs(
             assert state(host) == before
         assert not [path for path, _ in host.kernel.log if path.endswith("unbind")]
         host.kernel.faults.active.clear()
-        one.reconciler.retry("vfio-pci")
+        await one.reconciler.retry("vfio-pci")
         await host.hypervisor.start("win11")
         assert on_vfio(host) == list(CARD)
 

@@ -24,18 +24,24 @@ from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.holders import SOUND_CONTROL, SOUND_SERVERS
 
 _DEVICE = re.compile(r"/sys/devices/pci.*/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/(.+)")
 _DRIVER = re.compile(r"/sys/bus/pci/drivers/([^/]+)/(bind|unbind|new_id|remove_id)")
 _PLAIN = re.compile(
     r"/sys/devices/pci.*/(d3cold_allowed|reset_method|sriov_drivers_autoprobe|reset|rescan)"
+    r"|/sys/.*/vtconsole/vtcon\d+/bind"
     r"|/sys/devices/system/node/node\d+/hugepages/.*/nr_hugepages"
 )
 
 
 @dataclass(slots=True)
 class Kernel:
-    """`log`: every change tried through the seam, in order. `uevents`: (action, address) of every event."""
+    """`log`: every change tried through the seam, in order. `uevents`: (action, address) of every event.
+
+    `left_behind`: writer processes to the device (or what else has the fault) whose write has not returned;
+    `returned` is called, once, when one has.
+    """
 
     cpus: CpuSet
     iommu: bool = True
@@ -49,12 +55,15 @@ class Kernel:
     cgroups: Cgroups = field(init=False)
     processes: Processes = field(init=False)
     kicks: list[Kick] = field(default_factory=list[Kick])
+    left_behind: dict[int, str] = field(default_factory=dict[int, str])
+    returned: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def __post_init__(self) -> None:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
         self.cgroups = Cgroups(self.tree, self.cpus, unified=self.unified)
         self.processes = Processes(self.tree)
         self.pci.modules.opened = self.processes.opened
+        self.pci.freed = self._freed
 
     def boot(self, *, release: str = "6.1.0-sim", drivers: Iterable[Driver] = KNOWN) -> None:
         self.tree.put("/proc/sys/kernel/osrelease", f"{release}\n")
@@ -212,12 +221,31 @@ class Kernel:
         lifted = self.faults.lift(fault, obj)
         if fault == "hang-unbind":
             self.pci.go_on(obj)
+        elif fault == "slow-write":
+            self._freed(obj)
         elif fault == "module-held":
             for address in list(self.pci.devices):
                 self.pci.go_on(address)
         self.pci.count_users()
         self.settle()
         return lifted
+
+    # --- writes that do not return
+
+    def leave_behind(self, pid: int, waits_for: str) -> None:
+        """The process that writes stays in the kernel."""
+        self.left_behind[pid] = waits_for
+        cgroup = f"/system.slice/hostler-write-{pid}.scope"
+        self.processes.start(pid=pid, command="writing.py", uid=0, cgroup=cgroup, paths=[])
+        self.settle()
+
+    def _freed(self, what: str) -> None:
+        for pid in [pid for pid, waits_for in self.left_behind.items() if waits_for == what]:
+            del self.left_behind[pid]
+            self.processes.end(pid)
+        told, self.returned = self.returned, []
+        for call in told:
+            call()
 
     # --- inside
 
@@ -241,8 +269,14 @@ class Kernel:
             self.tree.put(f"/proc/asound/{card}/pcm0p/sub0/status", status)
 
     def _held(self, address: str) -> bool:
+        """By a process that does not let go: a sound server closes a card's control when udev says that it goes."""
         files = nodes.dev_files(self.tree, self.pci.devices[address].folder)
-        return bool(files and self.processes.hold(files))
+        controls = {path for path in files if path.startswith(SOUND_CONTROL)}
+        return any(
+            not set(self.processes.open[pid]) & set(files) <= controls
+            or self.tree.read(f"/proc/{pid}/comm").strip() not in SOUND_SERVERS
+            for pid in self.processes.hold(files)
+        )
 
     def _emit(self, action: str, address: str) -> None:
         self.uevents.append((action, address))
@@ -284,6 +318,7 @@ class Kernel:
             "pci": self.pci.dump(),
             "faults": self.faults.dump(),
             "hung": self.tree.hung,
+            "left_behind": [[pid, what] for pid, what in self.left_behind.items()],
             "open": [[pid, paths] for pid, paths in self.processes.open.items()],
             "cpus": sorted(self.cpus),
             "unified": self.cgroups.unified,
@@ -296,6 +331,7 @@ class Kernel:
         self.faults.load(dumped["faults"])
         self.tree.hung = list(dumped["hung"])
         self.processes.open = dict(dumped["open"])
+        self.left_behind = dict(dumped["left_behind"])
         self.cpus = frozenset(dumped["cpus"])
         self.cgroups.cpus, self.cgroups.unified = self.cpus, dumped["unified"]
         self.cgroups.populated = set(dumped["populated"])

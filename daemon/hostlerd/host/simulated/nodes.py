@@ -81,6 +81,7 @@ def make_framebuffer(tree: Tree, folder: str) -> None:
     _node(tree, f"{folder}/graphics/{name}", "graphics", name, f"/dev/{name}")
     tree.put(f"{FRAMEBUFFER_CONSOLE}/name", "(M) frame buffer device\n")
     tree.put(f"{FRAMEBUFFER_CONSOLE}/bind", "1\n")
+    _list_screens(tree)
 
 
 def dev_files(tree: Tree, folder: str) -> list[str]:
@@ -108,6 +109,13 @@ def take_away(tree: Tree, kind: Nodes, spec: FunctionSpec, folder: str, *, last_
     # fbcon_fb_unregistered, do_unregister_con_driver: with the last frame buffer its console goes.
     if not any(name.startswith("fb") for name in tree.listdir("/dev")):
         tree.discard(FRAMEBUFFER_CONSOLE)
+    _list_screens(tree)
+
+
+def _list_screens(tree: Tree) -> None:
+    """fb_seq_show."""
+    names = [name for name in tree.listdir("/dev") if name.startswith("fb")]
+    tree.put("/proc/fb", "".join(f"{name[2:]} simulateddrmfb\n" for name in names))
 
 
 def take_away_drm(tree: Tree, folder: str) -> None:

@@ -81,12 +81,16 @@ class Device:
 
 @dataclass(slots=True)
 class Pci:
-    """`owners`: IOMMU group to the domain whose QEMU has it open. `holders`: is a device held by a process?"""
+    """`owners`: IOMMU group to the domain whose QEMU has it open. `holders`: is a device held by a process?
+
+    `freed`: called with a device when a remove() that waited has ended, and all that queued behind it.
+    """
 
     tree: Tree
     faults: Faults
     emit: Emit
     holders: Callable[[str], bool] = lambda _address: False
+    freed: Callable[[str], None] = lambda _address: None
     iommu: bool = True
     devices: dict[str, Device] = field(default_factory=dict[str, Device])
     drivers: dict[str, Driver] = field(default_factory=dict[str, Driver])
@@ -615,6 +619,7 @@ class Pci:
                 return
             else:
                 ticket.end(fail(errno.ENODEV, address) if device.going and place else None)
+        self.freed(address)
         if device.going:
             with contextlib.suppress(Blocked):  # the next function of the card is in use, too
                 self._remove_going()

@@ -109,6 +109,11 @@ def test_a_card_of_a_domain() -> None:
 
 
 def test_a_card_of_the_host_that_is_free_or_open() -> None:
+    rows = card(HOST, driver="nvidia")
+    rows[1]["owner"] = {"kind": "host", "who": "snd_hda_intel"}
+    assert cells(rows) == [
+        "GeForce RTX 3080 + audio, USB", GPU, "the host (nvidia)", "-", "ready for a domain",
+    ]  # fmt: skip
     assert cells(card(HOST, driver="nvidia"))[2:] == ["the host (nvidia)", "-", "ready for a domain"]
     busy = ["the console is on its screen (fb0, vtcon1)"]
     rows = card(HOST, driver="nvidia", holders=[holder(7), holder(8)], busy=busy, boot_vga=True)
