@@ -107,6 +107,7 @@ async def serve(options: Options, machine: Machine) -> None:
                 await tasks.start(source, reconciler.look_at_host.kick)
             tasks.start_soon(reconciler.run_host)
             tasks.start_soon(reconciler.run_domains)
+            tasks.start_soon(reconciler.run_returns)
             listeners = socket_face.listeners(options.socket)
             await tasks.start(socket_face.serve, service, listeners)
             for face in machine.faces:

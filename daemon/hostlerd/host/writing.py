@@ -1,9 +1,9 @@
 """The program of the writer process: one request a line on standard input, one answer a line on standard output.
 
-Rules: imports os and sys alone and is started with -I -S, so that it is there in a few milliseconds. It decides nothing:
-what may be written is checked by host.writer. Words of a request are hexadecimal: `write PATH TEXT`, `run PROGRAM
-ARGUMENT...`. The answer is `ERRNO STATUS`; that of a program, which leads a process group of its own, comes after a line
-`program PID`. It ends when its input does, also when whoever asked is gone, but never before what it has begun.
+Rules: imports os and sys alone and is started with -I -S, so that it is there in a few milliseconds. It decides
+nothing: what may be written is checked by host.writer. Words of a request are hexadecimal: `write PATH TEXT`, `run
+PROGRAM ARGUMENT...`. The answer is `ERRNO STATUS`; a line `program PID` comes before that of a program, which leads a
+process group of its own. It ends when its input does, also when whoever asked is gone, but not before what it began.
 """
 
 from __future__ import annotations

@@ -22,6 +22,12 @@ def parse_address(text: str) -> str:
     return f"{int(domain or '0', 16):04x}:{int(bus, 16):02x}:{int(slot, 16):02x}.{function}"
 
 
+def is_address(text: str) -> bool:
+    """Is it the canonical form?"""
+    match = _ADDRESS.fullmatch(text)
+    return match is not None and match[1] is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
     """One PCI function. `class_code` has 24 bits; `override` is None where none is set.

@@ -42,8 +42,14 @@ class Observed:
     known: Mapping[str, Known] = field(default_factory=dict)
 
     def untouchable(self, obj: str) -> bool:
-        """Nothing may be written to it: it is degraded, a write of ours is outstanding, or the kernel is at it."""
-        return self.ledger.untouchable(obj) or (obj in self.functions and self.functions[obj].leaving)
+        """Nothing may be written to it: it is degraded, a write of ours is outstanding, or the kernel is at it.
+
+        Also where that was so when this look began: what was not read then is not known.
+        """
+        function = self.functions.get(obj)
+        return self.ledger.untouchable(obj) or (
+            function is not None and (function.leaving or not function.readable)
+        )
 
     @property
     def kept(self) -> Mapping[str, str]:

@@ -56,6 +56,11 @@ def observe_functions(
     return found
 
 
+def observe_links(files: Files, address: str) -> Function:
+    """One function without reading an attribute of it."""
+    return _of_links(files, address, f"{DEVICES}/{address}", observe_kernel(files))
+
+
 def observe_drivers(files: Files) -> frozenset[str]:
     """PCI drivers that are loaded or built in."""
     return frozenset(names(files, DRIVERS))

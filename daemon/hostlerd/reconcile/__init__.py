@@ -30,6 +30,7 @@ from hostlerd.reconcile.claims import Claims
 from hostlerd.reconcile.host_lane import HostLane
 from hostlerd.reconcile.latch import Latch
 from hostlerd.reconcile.libvirt_lane import LibvirtLane
+from hostlerd.reconcile.returns import Returns
 from hostlerd.reconcile.shared import Observe, Publish, Shared, Tell
 
 __all__ = ["Latch", "Observe", "Publish", "Reconciler", "Tell"]
@@ -65,6 +66,7 @@ class Reconciler:
         self._claims = Claims(self._shared)
         self._host_lane = HostLane(self._shared, self._claims)
         self._libvirt_lane = LibvirtLane(self._shared, self._claims)
+        self.run_returns = Returns(self._shared).run
         self.prepare = self._claims.prepare
         self.release = self._claims.release
 

@@ -69,6 +69,7 @@ class HostLane:
             rounds += 1
             asked = self._claims.waiting()
             observed, plan = await shared.look_and_decide()
+            shared.forgive_gone(observed)
             for key in plan.settled:
                 shared.journal.settle(key)
             refused = self._claims.refuse(plan)

@@ -17,6 +17,7 @@ from hostlerd.act.journal import Journal
 from hostlerd.act.memory import Memory
 from hostlerd.decide import decide
 from hostlerd.host import Host
+from hostlerd.model.devices import is_address
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.ledger import Trouble
 from hostlerd.model.observed import Observed
@@ -49,6 +50,8 @@ class Shared:
     memory: Memory
     look_at_host: Latch = field(default_factory=Latch)
     look_at_domains: Latch = field(default_factory=Latch)
+    wedged: Latch = field(default_factory=Latch)
+    """A write has been left behind: its end is to be waited for."""
     asked: trio.Event = field(default_factory=trio.Event)
     snapshot: Snapshot = field(default_factory=Snapshot)
     released: dict[str, int] = field(default_factory=dict)
@@ -105,10 +108,19 @@ class Shared:
     def tell_step(self, step: Step) -> None:
         self.tell(step.kind, step.object, f"{step.before or '-'} -> {step.after or '-'}: {step.why}")
 
+    def forgive_gone(self, observed: Observed) -> None:
+        """Of a function that is not there any more nothing is wrong."""
+        for obj in tuple(self.journal.ledger.troubles):
+            if is_address(obj) and obj not in observed.functions:
+                self.journal.forgive(obj)
+                self.tell("gone", obj, "it was degraded, and is gone")
+
     def degrade(self, obj: str, error: HostlerError) -> None:
         """Touch the object no more until somebody says `hostler retry`."""
         wedged = isinstance(error, Wedged)
         remedy = error.remedy or ("reboot" if wedged else f"mend it, then `hostler retry {obj}`")
         trouble = Trouble(object=obj, reason=error.message, remedy=remedy, since=time.time(), wedged=wedged)
         self.journal.trouble(trouble)
+        if wedged:
+            self.wedged.kick()
         self.tell("degraded", obj, f"{trouble.reason}; {trouble.remedy}")

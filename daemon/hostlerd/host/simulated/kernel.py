@@ -331,7 +331,7 @@ class Kernel:
         self.faults.load(dumped["faults"])
         self.tree.hung = list(dumped["hung"])
         self.processes.open = dict(dumped["open"])
-        self.left_behind = dict(dumped["left_behind"])
+        self.left_behind = dict(dumped.get("left_behind", []))
         self.cpus = frozenset(dumped["cpus"])
         self.cgroups.cpus, self.cgroups.unified = self.cpus, dumped["unified"]
         self.cgroups.populated = set(dumped["populated"])

@@ -616,6 +616,7 @@ class Pci:
             except Blocked as again:
                 again.ticket.then.append(partial(ticket.end, None))
                 device.waiting += queue[place + 1 :]
+                self.freed(address)
                 return
             else:
                 ticket.end(fail(errno.ENODEV, address) if device.going and place else None)
