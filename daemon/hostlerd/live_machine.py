@@ -83,7 +83,7 @@ async def open_live(options: Options) -> AsyncIterator[Machine]:
             boot=host.files.read("/proc/sys/kernel/random/boot_id").strip(),
             authorize=Authorizer(bus),
             notify=Notify(),
-            device_sources=(udev_source.run,),
+            device_sources=(udev_source.run, udev_source.run_usb),
             domain_sources=tuple(partial(libvirt_source.run, connection) for connection in host.connections),
             faces=(face,),
         )

@@ -26,6 +26,8 @@ from hostlerd.host.simulated.libvirt import Hook
 from hostlerd.machine import Machine
 from hostlerd.observe.domain_xml import parse_domain
 from hostlerd.options import Options
+from hostlerd.reconcile import Latch
+from hostlerd.sources.quiet import kick_when_quiet
 
 LIBVIRT_LIMIT = 60.0
 """Seconds of a simulated libvirt call; like the real one's, longer than a hook may take."""
@@ -62,6 +64,12 @@ async def open_simulated(options: Options) -> AsyncIterator[Machine]:
         host.subscribe_devices(kick)
         task_status.started()
 
+    async def usb(kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        heard = Latch()
+        host.subscribe_usb(heard.kick)
+        task_status.started()
+        await kick_when_quiet(heard.wait, kick)
+
     async def domains(kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         host.subscribe_domains(kick)
         task_status.started()
@@ -77,7 +85,7 @@ async def open_simulated(options: Options) -> AsyncIterator[Machine]:
             boot="simulated",
             authorize=Authorizer(bus, simulated=True),
             notify=Notify(),
-            device_sources=(devices,),
+            device_sources=(devices, usb),
             domain_sources=(domains,),
             faces=(partial(bus_face.serve, bus),) if bus is not None else (),
             simulate=host.simulate,

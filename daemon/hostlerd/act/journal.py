@@ -65,6 +65,14 @@ def _group(value: Json) -> GroupRecord:
     return GroupRecord(unit=value["unit"], allowed=value["allowed"], ours=tuple(value["ours"]))
 
 
+def _attribute(value: Json) -> AttributeRecord:
+    return AttributeRecord(path=value["path"], before=value["before"], ours=tuple(value["ours"]))
+
+
+def _unloaded(value: Json) -> UnloadedRecord:
+    return UnloadedRecord(module=value["module"], device=value["device"], stack=tuple(value["stack"]))
+
+
 def _claim_json(claim: Claim) -> Json:
     return {"xml": claim.xml, "since": claim.since, "prepared": claim.prepared}
 
@@ -74,9 +82,9 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "group": _group,
     "pins": _pins,
     "file": lambda value: FileRecord(**value),
-    "attribute": lambda value: AttributeRecord(**{**value, "ours": tuple(value["ours"])}),
+    "attribute": _attribute,
     "stopped": lambda value: StoppedRecord(**value),
-    "unloaded": lambda value: UnloadedRecord(**{**value, "stack": tuple(value["stack"])}),
+    "unloaded": _unloaded,
     "trouble": lambda value: Trouble(**value),
 }
 """What a word of the file is read by: JSON knows neither tuples nor numbers as keys."""

@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hostler.errors import Wedged
-from hostlerd.act import attributes, clearing, devices, pins, rules, slices
+from hostlerd.act import attributes, clearing, devices, pins, rules, slices, usb
 from hostlerd.act.journal import Journal
 from hostlerd.host import Host
 from hostlerd.model.plan import (
     AllowCpus,
+    AttachUsb,
     CheckFree,
+    DetachUsb,
     LoadModule,
     Override,
     Pin,
@@ -44,6 +46,8 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     AllowCpus: slices.allow_cpus,
     WriteRule: rules.write_rule,
     Pin: pins.pin,
+    AttachUsb: usb.attach_usb,
+    DetachUsb: usb.detach_usb,
 }
 WRITTEN_BY_PROCESS = (LoadModule, UnloadModule, Override, Unbind, Probe, SetAttribute)
 
@@ -73,6 +77,8 @@ def is_gone(host: Host, step: Step) -> bool:
     """Whether what the step was to change is not there any more: a card pulled out, a container that ended."""
     if isinstance(step, Override | Unbind | Probe):
         return devices.is_gone(host, step.object)
+    if isinstance(step, AttachUsb):
+        return usb.is_gone(host, step.device)
     if isinstance(step, SetAttribute):
         return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

@@ -16,6 +16,7 @@ from hostlerd.decide.ownership import decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
 from hostlerd.decide.rule import decide_rule
 from hostlerd.decide.running import decide_running
+from hostlerd.decide.usb import decide_usb
 from hostlerd.decide.wishes import wishes
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.observed import Observed
@@ -25,7 +26,8 @@ from hostlerd.model.settings import Settings
 
 def decide(observed: Observed, settings: Settings) -> Plan:
     own = decide_ownership(observed, settings)
-    refused = {refusal.claim for refusal in own.refusals if refusal.claim is not None}
+    usb, usb_refusals = decide_usb(observed, settings)
+    refused = {refusal.claim for refusal in (*own.refusals, *usb_refusals) if refusal.claim is not None}
     homes = {a: p.driver for a, f in observed.functions.items() if (p := settings.device(f)) and p.driver}
     handoff = decide_handoff(observed, own, homes)
     attributes = decide_attributes(observed, wishes(observed, settings, own))
@@ -51,8 +53,9 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *running.steps,
             *masks,
             *pins,
+            *usb,
         ),
-        refusals=(*own.refusals, *waiting, *crowding, *impossible),
+        refusals=(*own.refusals, *waiting, *usb_refusals, *crowding, *impossible),
         questions=tuple(
             dict.fromkeys(
                 (*own.questions, *whom, *handoff.questions, *attributes.questions, *running.questions)

@@ -120,7 +120,7 @@ def decide_gate(
             Question(kind="holders", object=f.address) for f in leaving if f.address not in observed.holders
         ]
     if gate.steps or gate.questions:
-        return gate
+        return _once(gate)
     for function in leaving:
         # One word about each, whatever number of nodes it has open.
         holders = {
@@ -130,7 +130,15 @@ def decide_gate(
             _clear(gate, function, holder)
     if not gate.steps and not gate.questions and not gate.refusals:
         _kernel_clients(gate, leaving)
-    gate.steps = list({(step.kind, step.object): step for step in gate.steps}.values())
+    return _once(gate)
+
+
+def _once(gate: Gate) -> Gate:
+    """What several functions need is done for the first of them."""
+    steps: dict[tuple[str, str], Step] = {}
+    for step in gate.steps:
+        steps.setdefault((step.kind, step.object), step)
+    gate.steps, gate.questions = list(steps.values()), list(dict.fromkeys(gate.questions))
     return gate
 
 

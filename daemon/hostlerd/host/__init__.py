@@ -13,6 +13,7 @@ from typing import Literal, Protocol, TypeAlias, TypeVar
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.domains import Definition, Running
 from hostlerd.model.holders import Container
+from hostlerd.model.usb import UsbDevice
 
 T = TypeVar("T")
 
@@ -163,6 +164,14 @@ class Hypervisor(Protocol):
     async def pin_emulator(self, uuid: str, cpus: CpuSet) -> None: ...
 
     async def pin_iothread(self, uuid: str, iothread: int, cpus: CpuSet) -> None: ...
+
+    async def attach_usb(self, uuid: str, device: UsbDevice) -> Definition:
+        """Give the device, with its mark, to the running domain. Returns what the domain then is."""
+        ...
+
+    async def detach_usb(self, uuid: str, device: UsbDevice) -> Definition:
+        """Take it back, whether it is still plugged in or not. Returns what the domain then is."""
+        ...
 
 
 class Host(Protocol):

@@ -11,10 +11,11 @@ from hostler.errors import HostFailed
 from hostlerd.host import Hypervisor
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.domains import Definition, Running
+from hostlerd.model.usb import UsbDevice
 
 
 class Hypervisors:
-    """Pins go to the connection that listed the domain last."""
+    """Pins and devices go to the connection that listed the domain last."""
 
     def __init__(self, connections: Sequence[Hypervisor]) -> None:
         self._connections = tuple(connections)
@@ -44,6 +45,12 @@ class Hypervisors:
 
     async def pin_iothread(self, uuid: str, iothread: int, cpus: CpuSet) -> None:
         await self._connection(uuid).pin_iothread(uuid, iothread, cpus)
+
+    async def attach_usb(self, uuid: str, device: UsbDevice) -> Definition:
+        return await self._connection(uuid).attach_usb(uuid, device)
+
+    async def detach_usb(self, uuid: str, device: UsbDevice) -> Definition:
+        return await self._connection(uuid).detach_usb(uuid, device)
 
     def _connection(self, uuid: str) -> Hypervisor:
         """Raises HostFailed for a domain that no connection listed."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.usb import UsbSource
 
 NO_PINS: Mapping[int, CpuSet] = MappingProxyType({})
 
@@ -24,13 +25,14 @@ class Gpu(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hostdev:
     """`kind`: pci, mdev, usb, scsi, ...; a PCI one has an `address` (canonical), an mdev a `uuid`, others a
-    `source`."""
+    `source`, which of a USB one is for people."""
 
     kind: str
     address: str | None = None
     managed: bool = False
     uuid: str | None = None
     source: str | None = None
+    usb: UsbSource | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,10 @@ class Definition:
     @property
     def pci_addresses(self) -> tuple[str, ...]:
         return tuple(h.address for h in self.hostdevs if h.kind == "pci" and h.address is not None)
+
+    @property
+    def usb_sources(self) -> tuple[UsbSource, ...]:
+        return tuple(h.usb for h in self.hostdevs if h.usb is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
+from hostlerd.model.usb import UsbDevice
 
 RUNS = ("active", "activating", "reloading")
 """ActiveState of a unit that is there (org.freedesktop.systemd1(5))."""
@@ -21,7 +22,7 @@ RUNS = ("active", "activating", "reloading")
 class Observed:
     """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none.
 
-    `known`: what is remembered of the card at an address.
+    `known`: what is remembered of the card at an address. `usb`: by port, without hubs.
 
     What only questions bring (model/questions), each absent where it was not asked: `holders` and `grips` by address,
     `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say).
@@ -35,6 +36,7 @@ class Observed:
     drivers: frozenset[str] = frozenset()
     kernel: tuple[int, int] = (0, 0)
     rule: str | None = None
+    usb: Mapping[str, UsbDevice] = field(default_factory=dict)
     holders: Mapping[str, tuple[Holder, ...]] = field(default_factory=dict)
     grips: Mapping[str, Grip] = field(default_factory=dict)
     attributes: Mapping[str, str | None] = field(default_factory=dict)

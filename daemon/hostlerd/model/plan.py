@@ -20,6 +20,7 @@ from hostlerd.model.ledger import (
     UnloadedRecord,
 )
 from hostlerd.model.questions import Question
+from hostlerd.model.usb import UsbDevice
 
 Lane = Literal["host", "libvirt"]
 """Who performs a step: the host's own pass, or the pass that talks to libvirt, which may have to wait for a hook."""
@@ -167,6 +168,26 @@ class Pin(Step):
     index: int = 0
     cpus: CpuSet
     record: PinRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachUsb(Step):
+    """Give a USB device to a running domain, marked as ours (model/usb)."""
+
+    kind: ClassVar[str] = "attach-usb"
+    lane: ClassVar[Lane] = "libvirt"
+    uuid: str
+    device: UsbDevice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetachUsb(Step):
+    """Take a USB device that we attached from a running domain; it may have been unplugged since."""
+
+    kind: ClassVar[str] = "detach-usb"
+    lane: ClassVar[Lane] = "libvirt"
+    uuid: str
+    device: UsbDevice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
+from hostlerd.model.usb import UsbDevice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,33 @@ class DevicePolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsbMatch:
+    """Which USB devices a section is about; every field that is set must agree. `port`: a port's name or its path."""
+
+    vendor: int | None = None
+    product: int | None = None
+    serial: str | None = None
+    port: str | None = None
+
+    def matches(self, device: UsbDevice) -> bool:
+        return (
+            (self.vendor is None or self.vendor == device.vendor)
+            and (self.product is None or self.product == device.product)
+            and (self.serial is None or self.serial == device.serial)
+            and (self.port is None or self.port in (device.port, device.path))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsbPolicy:
+    """`domain`: name or UUID of the one that gets the device while it runs."""
+
+    name: str
+    match: UsbMatch
+    domain: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     libvirt: tuple[str, ...] = ("qemu:///system",)
     housekeeping: Housekeeping = field(default_factory=Housekeeping)
@@ -81,6 +109,7 @@ class Settings:
     overrides: Mapping[str, DomainPolicy] = field(default_factory=dict)
     """By name or UUID of a domain."""
     devices: tuple[DevicePolicy, ...] = ()
+    usb: tuple[UsbPolicy, ...] = ()
 
     def domain(self, name: str, uuid: str) -> DomainPolicy:
         return self.overrides.get(uuid) or self.overrides.get(name) or self.domains
@@ -88,3 +117,7 @@ class Settings:
     def device(self, function: Function) -> DevicePolicy | None:
         """The first section that matches."""
         return next((policy for policy in self.devices if policy.match.matches(function)), None)
+
+    def usb_rule(self, device: UsbDevice) -> UsbPolicy | None:
+        """The first section that matches."""
+        return next((policy for policy in self.usb if policy.match.matches(device)), None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from hostlerd.model.domains import Hostdev
+from hostlerd.model.usb import UsbSource
 from hostlerd.observe.libvirt_text import number, pci_address, uuid, wrong, yes
 
 SUBSYSTEMS = frozenset({"pci", "usb", "scsi", "scsi_host", "mdev"})
@@ -71,7 +72,9 @@ def _hostdev(element: Element) -> Hostdev:
         address = _address(source)
         return Hostdev(kind=kind, managed=managed, uuid=uuid(address, address.get("uuid")))
     if kind == "usb":
-        return Hostdev(kind=kind, managed=managed, source=_usb(source))
+        alias = element.find("alias")
+        mark = "" if alias is None else alias.get("name", "")
+        return Hostdev(kind=kind, managed=managed, source=_usb(source), usb=_usb_source(source, mark))
     return Hostdev(kind=kind, managed=managed, source=_scsi(source))
 
 
@@ -87,7 +90,10 @@ def _interface(element: Element) -> Hostdev:
     address = _address(_source(element))
     managed = yes(element, "managed")
     if address.get("type", "pci") == "usb":
-        return Hostdev(kind="usb", managed=managed, source=_usb_place(address))
+        source = _source(element)
+        return Hostdev(
+            kind="usb", managed=managed, source=_usb_place(address), usb=_usb_source(source, mark="")
+        )
     return Hostdev(kind="pci", address=pci_address(address), managed=managed)
 
 
@@ -108,6 +114,27 @@ def _usb(source: Element) -> str:
     if not words:
         raise wrong(source, "it names neither vendor and product nor an address")
     return " ".join(words)
+
+
+def _usb_source(source: Element, mark: str) -> UsbSource:
+    """Of an element that `_usb` or `_usb_place` has understood."""
+
+    def value(tag: str, name: str, most: int) -> int | None:
+        child = source.find(tag)
+        return (
+            None
+            if child is None or child.get(name) is None
+            else number(child, child.get(name), name, most=most)
+        )
+
+    return UsbSource(
+        vendor=value("vendor", "id", 0xFFFF),
+        product=value("product", "id", 0xFFFF),
+        bus=value("address", "bus", 0xFFFFFFFF),
+        number=value("address", "device", 0xFFFFFFFF),
+        missing=source.get("missing") == "yes",  # virDomainHostdevDefFormatSubsys
+        mark=mark,
+    )
 
 
 def _usb_place(address: Element) -> str:

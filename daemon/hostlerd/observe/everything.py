@@ -19,9 +19,11 @@ from hostlerd.model.domains import Snapshot
 from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE, Group, Groups
 from hostlerd.model.ledger import Ledger, Trouble
 from hostlerd.model.observed import Observed
+from hostlerd.model.usb import UsbDevice
 from hostlerd.observe.cpus import observe_cpus
 from hostlerd.observe.groups import observe_groups
 from hostlerd.observe.pci import observe_drivers, observe_functions, observe_kernel
+from hostlerd.observe.usb import Serials, observe_usb
 
 LIMIT = 5.0
 """Seconds for everything that is read; some thousand small files."""
@@ -49,6 +51,7 @@ class _Read:
     drivers: frozenset[str]
     kernel: tuple[int, int]
     rule: str | None
+    usb: Mapping[str, UsbDevice]
 
 
 def _read(files: Files, unreadable: frozenset[str], progress: _Progress, rule: str) -> _Read:
@@ -69,6 +72,7 @@ def _read(files: Files, unreadable: frozenset[str], progress: _Progress, rule: s
         drivers=observe_drivers(files),
         kernel=observe_kernel(files),
         rule=text,
+        usb=observe_usb(files),
     )
 
 
@@ -77,6 +81,7 @@ class Everything:
 
     def __init__(self, host: Host, rule: str) -> None:
         self._host, self._rule = host, rule
+        self._serials = Serials(host)
 
     async def __call__(self, journal: Troubles, snapshot: Snapshot) -> Observed:
         while True:
@@ -103,6 +108,7 @@ class Everything:
                     drivers=read.drivers,
                     kernel=read.kernel,
                     rule=read.rule,
+                    usb=await self._serials.added(read.usb),
                 )
 
     async def _with_properties(self, groups: Groups) -> Groups:

@@ -11,7 +11,6 @@ preparation, and tried again after a pause.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -99,9 +98,8 @@ class Reconciler:
     ) -> None:
         failures = 0
         while True:
-            with trio.move_on_after(
-                self._host_lane.look_again_after if latch is self.look_at_host else math.inf
-            ):
+            lane = self._host_lane if latch is self.look_at_host else self._libvirt_lane
+            with trio.move_on_after(lane.look_again_after):
                 await latch.wait()
             try:
                 with about(pass_=self._host_lane.passes + 1):
@@ -137,6 +135,7 @@ class Reconciler:
     def apply(self, settings: Settings) -> None:
         """Another policy is in force."""
         self._shared.settings = settings
+        self._libvirt_lane.try_again()
         self.look_at_host.kick()
         self.look_at_domains.kick()
 

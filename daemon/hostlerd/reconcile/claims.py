@@ -27,9 +27,12 @@ ANSWER_LIMIT = HOOK_DEADLINE - 1.5
 
 @dataclass(slots=True)
 class Waiter:
-    """Somebody who waits for a claim to be prepared. `error`: why it will not be."""
+    """Somebody who waits for a claim to be prepared. `error`: why it will not be. `touched`: something was changed
+    while they waited, perhaps for them.
+    """
 
     done: trio.Event = field(default_factory=trio.Event)
+    touched: bool = False
     error: HostlerError | None = None
 
     def fail(self, error: HostlerError) -> None:
@@ -53,20 +56,24 @@ class Claims:
         if uuid in self._waiters:
             raise Claimed(f"{name} is being prepared already", data={"object": uuid, "holder": name})
         waiter = self._waiters[uuid] = Waiter()
-        answer_by = trio.current_time() + ANSWER_LIMIT
+        began = trio.current_time()
+        answer_by = began + ANSWER_LIMIT
         try:
             since = self._shared.next_count()
             self._shared.journal.claim(Claim(definition=definition, since=since, xml=xml))
             self._shared.tell("claim", name, "is about to start")
             await self._wait_prepared(waiter, name)
         except HostlerError:
-            await self._give_back(uuid, name, until=answer_by)
+            if waiter.touched:
+                await self._give_back(uuid, name, until=answer_by)
+            self.end(uuid, "is gone")
             raise
         except trio.Cancelled:
             self.end(uuid, "was given up by its caller")
             raise
         finally:
             del self._waiters[uuid]
+            log.info("%s: answered after %.3f s", name, trio.current_time() - began, extra={"domain": name})
         return sorted(address for address, owner in self._shared.plan.owners.items() if owner.who == name)
 
     async def release(self, uuid: str, name: str) -> None:
@@ -103,6 +110,10 @@ class Claims:
             self._shared.journal.unclaim(uuid)
             self._shared.tell("claim", claim.name, text)
         self._shared.look_at_host.kick()
+
+    def touch(self) -> None:
+        for waiter in self._waiters.values():
+            waiter.touched = True
 
     def waiting(self) -> frozenset[str]:
         return frozenset(self._waiters)

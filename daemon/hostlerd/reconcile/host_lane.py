@@ -75,6 +75,8 @@ class HostLane:
             refused = self._claims.refuse(plan)
             self._report_rivals(observed, plan)
             steps = self._rivals.hold_back(plan.of("host"), trio.current_time())
+            if steps:
+                self._claims.touch()
             await self._perform(steps)
             again.update((step.object, step.kind, step.after) for step in steps)
             self._claims.satisfy(plan, asked)

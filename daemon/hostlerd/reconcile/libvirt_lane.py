@@ -1,4 +1,4 @@
-"""The libvirt lane: a snapshot of the domains, then the pins that differ, until none does.
+"""The libvirt lane: a snapshot of the domains, then its steps (pins, USB devices), until none is left.
 
 May wait as long as somebody's hook runs; nothing of the host waits for it.
 """
@@ -6,32 +6,61 @@ May wait as long as somebody's hook runs; nothing of the host waits for it.
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
 from dataclasses import replace
 
+import trio
+
 from hostler.errors import HostFailed, HostlerError
-from hostlerd.act.perform import perform
+from hostlerd.act.perform import is_gone, perform
 from hostlerd.model.domains import Snapshot
-from hostlerd.model.plan import Pin
+from hostlerd.model.plan import AttachUsb, DetachUsb, Pin, Step
 from hostlerd.reconcile.claims import Claims
 from hostlerd.reconcile.shared import Shared
 
 log = logging.getLogger(__name__)
 
 ROUNDS = 4
+TRIES = 3
+"""Of giving or taking one USB device. A try that fails has QEMU open the device and let go, and these are events, too:
+without an end each would be the reason for the next."""
+OFTEN, WHILE = 10, 60.0
+"""Times that what is in one USB port is given to a domain within so many seconds. There are devices that start anew,
+with another number, whenever they are opened."""
 
 
 class LibvirtLane:
     def __init__(self, shared: Shared, claims: Claims) -> None:
         self._shared, self._claims = shared, claims
+        self._failed: Counter[str] = Counter()
+        self._given: dict[str, list[float]] = {}
+        self._held_back = False
+        self._told: set[str] = set()
+
+    @property
+    def look_again_after(self) -> float:
+        """Seconds; no event tells that enough time has passed."""
+        return WHILE / 2 if self._held_back else math.inf
+
+    def try_again(self) -> None:
+        """Also what failed, or was done, too often."""
+        self._failed.clear()
+        self._given.clear()
 
     async def one_pass(self) -> None:
         shared = self._shared
+        self._held_back = False
+        refused: set[str] = set()
         for _ in range(ROUNDS):
             await self._take_snapshot()
             if shared.observed is None:
                 return  # the host lane kicks this one when it has looked
             plan = shared.decide(shared.seen(shared.observed))
-            if not await self._pin([step for step in plan.steps if isinstance(step, Pin)]):
+            steps = plan.of("libvirt")
+            keys = {_key(step) for step in steps}
+            self._failed = Counter({key: times for key, times in self._failed.items() if key in keys})
+            if not await self._perform(steps, refused):
                 break
 
     async def _take_snapshot(self) -> None:
@@ -56,20 +85,61 @@ class LibvirtLane:
             if claim.since < taken and claim.uuid not in active and claim.uuid not in self._claims.waiting():
                 self._claims.end(claim.uuid, "does not run any more")
 
-    async def _pin(self, steps: list[Pin]) -> bool:
-        """True if any was set. A domain that refuses pins is not degraded for it: it may be on its way out."""
-        refused: set[str] = set()
+    async def _perform(self, steps: tuple[Step, ...], refused: set[str]) -> bool:
+        """True if any was done. Nothing is degraded for a refusal: the domain may be on its way out."""
         done = False
         for step in steps:
-            if step.uuid in refused:
+            key = _key(step)
+            if key in refused or self._failed[key] >= TRIES or self._too_often(step):
                 continue
             try:
                 await perform(self._shared.host, self._shared.journal, step)
             except HostFailed as error:
-                refused.add(step.uuid)
-                log.warning("%s: %s", step.object, error.sentence, extra={"domain": step.object})
-                self._shared.tell("failed", step.object, error.sentence)
+                refused.add(key)
+                self._refused(step, error)
             else:
                 done = True
                 self._shared.tell_step(step)
+                log.info("%s %s: %s", step.kind, step.object, step.after or "none")
         return done
+
+    def _too_often(self, step: Step) -> bool:
+        if not isinstance(step, AttachUsb):
+            return False
+        place, now = f"{step.uuid} {step.device.port}", trio.current_time()
+        times = self._given.setdefault(place, [])
+        times[:] = [moment for moment in times if moment > now - WHILE]
+        if len(times) < OFTEN:
+            times.append(now)
+            self._told.discard(place)
+            return False
+        self._held_back = True
+        if place not in self._told:
+            self._told.add(place)
+            text = f"comes and goes: {OFTEN} times in {WHILE:.0f} s; {step.after} gets it again in a while"
+            log.warning("%s %s", step.object, text, extra={"device": step.object})
+            self._shared.tell("failed", step.object, text)
+        return True
+
+    def _refused(self, step: Step, error: HostFailed) -> None:
+        if is_gone(self._shared.host, step):
+            log.info("%s: %s", step.object, error.sentence, extra={"device": step.object})
+            return
+        text = error.sentence
+        if isinstance(step, AttachUsb | DetachUsb):
+            self._failed[_key(step)] += 1
+            if self._failed[_key(step)] == TRIES:
+                text += "; not tried again until it is plugged in again, or the policy is reloaded"
+        log.warning("%s: %s", step.object, text, extra={"domain": step.object})
+        self._shared.tell("failed", step.object, text)
+
+
+def _key(step: Step) -> str:
+    """What a refusal is about: all pins of a domain; a USB device from being plugged in to being pulled out."""
+    match step:
+        case Pin():
+            return step.uuid
+        case AttachUsb() | DetachUsb():
+            return f"{step.kind} {step.uuid} {step.device.mark}"
+        case _:
+            return step.object

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hostlerd.model.devices import Function
-from hostlerd.model.plan import Override, Plan, Probe, Step, Unbind
+from hostlerd.model.plan import CheckFree, Override, Plan, Probe, Step, Unbind
 
 PAUSES = (0.0, 1.0, 3.0)
 """Seconds before it is put back the first, second and third time."""
@@ -44,11 +44,12 @@ class Rivals:
     def hold_back(self, steps: Iterable[Step], now: float) -> tuple[Step, ...]:
         """The steps without those of devices whose pause is not over."""
         self._due = {address: due for address, due in self._due.items() if due > now}
-        return tuple(
-            step
-            for step in steps
-            if not (isinstance(step, Override | Unbind | Probe) and step.object in self._due)
-        )
+        return tuple(step for step in steps if not self._waits(step))
+
+    def _waits(self, step: Step) -> bool:
+        if isinstance(step, CheckFree):
+            return all(function.address in self._due for function in step.functions)
+        return isinstance(step, Override | Unbind | Probe) and step.object in self._due
 
     def seen(self, plan: Plan, functions: Mapping[str, Function], recorded: Iterable[str]) -> None:
         """After a pass: what is in its place now."""

@@ -2,8 +2,8 @@
 
 Rules: nothing is guessed. An unknown key, a wrong type or a value that makes no sense is BadInput with file,
 line and what was probably meant, and no Settings come back, so that the caller keeps the policy it has. A
-later file overrides keys of an earlier one; `[[device]]` sections add up, and the first that matches a device
-wins.
+later file overrides keys of an earlier one; `[[device]]` and `[[usb]]` sections add up, and the first that matches a
+device wins.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from hostlerd.settings.device import read_device
 from hostlerd.settings.domain import read_domain, read_overrides
 from hostlerd.settings.host import libvirt_uri, read_housekeeping
 from hostlerd.settings.places import PLACES
+from hostlerd.settings.usb import read_usb
 from hostlerd.toml_table import Table, read_table
 
 
@@ -53,7 +54,7 @@ def _drop_ins(directory: str) -> list[str]:
 
 def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Table) -> Settings:
     """The settings with one more file on top; overrides are changed in place, as defaults may still follow."""
-    table.allow(("host", "domains", "domain", "device"), PLACES)
+    table.allow(("host", "domains", "domain", "device", "usb"), PLACES)
     host = table.table("host")
     if host is not None:
         host.allow(("libvirt", "housekeeping"), PLACES)
@@ -73,4 +74,9 @@ def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Tab
         if policy.name in {known.name for known in settings.devices}:
             device.under("name").fail(f'two [[device]] sections are named "{policy.name}"')
         settings = replace(settings, devices=(*settings.devices, policy))
+    for usb in table.tables("usb"):
+        rule = read_usb(usb, number=len(settings.usb) + 1)
+        if rule.name in {known.name for known in settings.usb}:
+            usb.under("name").fail(f'two [[usb]] sections are named "{rule.name}"')
+        settings = replace(settings, usb=(*settings.usb, rule))
     return settings

@@ -11,7 +11,10 @@ DEVICE = (
     *("driver", "leave", "power"),
 )
 MATCH = ("address", "vendor", "device", "subsystem", "serial", "slot", "path")
+USB = ("name", "match", "domain")
+USB_MATCH = ("vendor", "product", "serial", "port")
 PLACES = {
+    **dict.fromkeys(USB_MATCH, "the match of a [[usb]]: match = { ... }"),
     **dict.fromkeys(MATCH, "the match of a [[device]]: match = { ... }"),
     **dict.fromkeys(DEVICE, "a [[device]]"),
     **dict.fromkeys(DOMAIN, '[domains], or [domain."name or UUID"]'),

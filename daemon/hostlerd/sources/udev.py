@@ -6,9 +6,12 @@ import trio
 
 from hostlerd.host import Kick
 from hostlerd.host.udev import Uevents
+from hostlerd.sources.quiet import kick_when_quiet
 
 SUBSYSTEMS = ("pci", "cpu")
 """PCI functions that come, go, are bound and unbound; CPUs that go on- and off-line."""
+USB = ("usb",)
+"""USB devices and their interfaces: add, bind (only then is a device ready to be given away), unbind, remove."""
 
 
 async def run(kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -18,3 +21,10 @@ async def run(kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STAT
     while True:
         await uevents.wait()
         kick()
+
+
+async def run_usb(kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """As `run`, when the storm is over. A subscription of its own, so that nobody else's events wait for that."""
+    uevents = Uevents(USB)
+    task_status.started()
+    await kick_when_quiet(uevents.wait, kick)

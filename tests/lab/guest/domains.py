@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from .programs import Done, Failed, virsh
+from .programs import Done, Failed, need, virsh
 
 START_LIMIT = 180.0
 FOLDER = "/var/lib/lab"
@@ -44,6 +44,14 @@ def mediated(uuid: str) -> str:
     )
 
 
+def usb_hostdev(ids: str) -> str:
+    vendor, _, product = ids.partition(":")
+    return (
+        f"<hostdev mode='subsystem' type='usb'><source><vendor id='0x{vendor}'/><product id='0x{product}'/>"
+        "</source></hostdev>"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
     name: str
@@ -53,6 +61,10 @@ class Domain:
     hostdevs: tuple[str, ...] = ()
     mdevs: tuple[str, ...] = ()
     """UUIDs of mediated devices."""
+    usb: str = "none"
+    """Model of its USB controller."""
+    usb_devices: tuple[str, ...] = ()
+    """Vendor and product, as lsusb writes them."""
     managed: bool = True
     pins: Mapping[int, str] = field(default_factory=dict)
     iothreads: int = 0
@@ -81,11 +93,12 @@ class Domain:
   <on_crash>destroy</on_crash>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
-    <controller type='usb' model='none'/>
+    <controller type='usb' model='{self.usb}'/>
     <memballoon model='none'/>
     {self._ports()}
     {"".join(hostdev(address, managed=self.managed) for address in self.hostdevs)}
     {"".join(map(mediated, self.mdevs))}
+    {"".join(map(usb_hostdev, self.usb_devices))}
   </devices>
 </domain>
 """
@@ -135,6 +148,11 @@ def written(name: str, content: str | bytes) -> str:
     with open(path, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def libvirt_version() -> tuple[int, int]:
+    first, second, *_ = need("virsh", "--version").split(".")
+    return int(first), int(second)
 
 
 def forget_all() -> None:

@@ -3,7 +3,23 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from . import boot, bus, events, kills, kinds, main, screen, sharing, smoke, stuck
+from . import (
+    boot,
+    bus,
+    events,
+    in_use,
+    kills,
+    kinds,
+    main,
+    points,
+    rivals,
+    screen,
+    sharing,
+    smoke,
+    stuck,
+    usb_rules,
+    wedged,
+)
 from .report import Scenario
 
 
@@ -27,5 +43,9 @@ GROUPS: dict[str, Group] = {
     "sharing": Group(scenarios=sharing.SCENARIOS, limit=2400.0),
     "events": Group(scenarios=(*bus.SCENARIOS, *events.SCENARIOS)),
     "kills": Group(scenarios=kills.SCENARIOS, limit=2400.0),
+    "in_use": Group(scenarios=(*in_use.SCENARIOS, *rivals.SCENARIOS), limit=2400.0),
+    "wedged": Group(scenarios=wedged.SCENARIOS),
+    "points": Group(scenarios=points.SCENARIOS, limit=2700.0),
+    "usb": Group(scenarios=usb_rules.SCENARIOS, limit=2400.0),
     "boot": Group(scenarios=boot.SCENARIOS, phases=2),
 }

@@ -3,12 +3,13 @@
 Without the product.
 """
 
+import glob
 import os
 import uuid
 
 from . import attempts, mdev, modules, outside, pci, rival, sriov, usb
-from .domains import Domain
-from .programs import holds, need, run
+from .domains import Domain, libvirt_version
+from .programs import holds, run
 from .report import Report, scenario
 from .stuck import LOCKED, attributes, names
 
@@ -48,7 +49,14 @@ def variant(report: Report) -> None:
 
 
 @scenario(
-    "mbochs has types", "mtty has types", "made", "a domain has it", "removed", "fewer while it is there"
+    "mbochs has types",
+    "mtty has types",
+    "made",
+    "fewer while it is there",
+    "a domain has it",
+    "removing it waits for the domain",
+    "and ends with it",
+    "removed",
 )
 def mediated(report: Report) -> None:
     modules.load(modules.MBOCHS)
@@ -76,11 +84,10 @@ def mediated(report: Report) -> None:
         report.check("a domain has it", started.ok, started)
         if started.ok:
             removing = attempts.write(f"{mdev.DEVICES}/{one}/remove", "1")
-            report.note(f"remove while in use: {'ended' if removing.ends() else 'stuck'}; {removing}")
+            report.check("removing it waits for the domain", not removing.ends(), removing)
+            report.note(f"{removing}; cannot be read: {names(attempts.stuck(_files(one)))}")
             domain.destroy()
-            report.note(f"after destroy: {'ended' if removing.ends() else 'stuck'}; {removing}")
-    if one in mdev.devices():
-        mdev.remove(one)
+            report.check("and ends with it", removing.ends(20.0), removing)
     report.equal("removed", mdev.devices(), {})
     report.note(f"unload: {modules.unload(modules.MBOCHS)}; {modules.unload(modules.MTTY)}")
 
@@ -92,6 +99,8 @@ def mediated(report: Report) -> None:
     "bound to VFIO",
     "a third is refused",
     "a domain has one",
+    "taking them away waits",
+    "and ends with the domain",
     "go",
 )
 def virtual_functions(report: Report) -> None:
@@ -110,11 +119,11 @@ def virtual_functions(report: Report) -> None:
         started = domain.start()
         report.check("a domain has one", started.ok and pci.on_vfio(found[0]), started)
         removing = attempts.write(f"{pci.DEVICES}/{sriov.CARD}/sriov_numvfs", "0")
-        report.note(f"none while it is in use: {'ended' if removing.ends() else 'stuck'}; {removing}")
-        report.note(f"left meanwhile: {sriov.functions()}")
+        report.check("taking them away waits", not removing.ends(), removing)
+        report.note(f"{removing}; left meanwhile: {sriov.functions()}")
         report.note(f"cannot be read of the physical one: {names(attempts.stuck(attributes(sriov.CARD)))}")
         domain.destroy()
-        report.note(f"after destroy: {'ended' if removing.ends() else 'stuck'}; {removing}")
+        report.check("and ends with the domain", removing.ends(20.0), removing)
     sriov.remove()
     report.equal("go", sriov.functions(), [])
 
@@ -203,9 +212,13 @@ def pulled(report: Report) -> None:
         sriov.remove()
 
 
-def libvirt_version() -> tuple[int, int]:
-    first, second, *_ = need("virsh", "--version").split(".")
-    return int(first), int(second)
+def _files(uuid: str) -> list[str]:
+    """The readable files of a mediated device and of the type that made it."""
+    folder = f"{mdev.DEVICES}/{uuid}"
+    found = [*glob.glob(f"{folder}/*"), *glob.glob(f"{folder}/vendor/*"), *glob.glob(f"{folder}/mdev_type/*")]
+    return [
+        path for path in found if os.path.isfile(path) and os.access(path, os.R_OK) and "/remove" not in path
+    ]
 
 
 SCENARIOS = (variant, mediated, virtual_functions, usb_devices, rivals, pulled)

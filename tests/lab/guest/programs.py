@@ -29,11 +29,16 @@ class Done:
         return f"status {self.status}; out: {self.out.strip()[-1500:]}; err: {self.err.strip()[-1500:]}"
 
 
-def run(*command: str, limit: float = LIMIT) -> Done:
-    """Run to the end, whatever the status. What is not done in time is killed, and left alone if it stays."""
+def run(*command: str, limit: float = LIMIT, given: str = "") -> Done:
+    """Run to the end, whatever the status, with `given` as its input.
+
+    What is not done in time is killed, and left alone if it stays.
+    """
     # Files and not pipes, which would be waited for as long as any process of those that it started has them.
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+    with tempfile.TemporaryFile() as into, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        into.write(given.encode())
+        into.seek(0)
+        started = subprocess.Popen(command, stdin=into, stdout=out, stderr=err)
         try:
             status = started.wait(limit)
         except subprocess.TimeoutExpired:

@@ -71,13 +71,22 @@ def log(*words: str) -> str:
 
 
 class KillAt:
-    """Kills the daemon the moment its journal says that it begins (or ended) a step of a kind.
+    """Kills the daemon, or does something else, the moment its journal says that it begins (or ended) a step of a kind.
 
     The file is read without a pause: under emulation a step takes tens of milliseconds, and a notification could
     come too late.
     """
 
-    def __init__(self, kind: str, *, count: int = 1, at: str = "begin", limit: float = 120.0) -> None:
+    def __init__(
+        self,
+        kind: str,
+        *,
+        count: int = 1,
+        at: str = "begin",
+        limit: float = 120.0,
+        do: Callable[[], object] | None = None,
+    ) -> None:
+        self._do = do or self._kill
         self._matches = _matcher(kind, at)
         self._count, self._limit = count, limit
         self._stop = Event()
@@ -117,9 +126,12 @@ class KillAt:
             offset += len(whole) + 1
             seen += sum(self._matches(line) for line in whole.splitlines())
             if seen >= self._count:
-                os.kill(self.pid, signal.SIGKILL)
+                self._do()
                 self.fired = True
                 return
+
+    def _kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
 
 
 def _matcher(kind: str, at: str) -> Callable[[bytes], bool]:

@@ -8,7 +8,7 @@ import time
 
 from . import attempts, holding, modules, pci
 from .attempts import Attempt
-from .domains import Domain
+from .domains import Domain, libvirt_version
 from .programs import holds, need, wait_until
 from .report import Report, scenario
 
@@ -17,7 +17,7 @@ OTHER = "0000:07:02.0"
 SCREEN = "0000:02:00.0"
 # Attributes whose reading takes the device's lock, which is held while its driver's remove() runs. Linux 6.12 has none
 # (as Debian has it); writing driver_override is the same, and power/control waits on both.
-LOCKED = {"driver_override", "uevent"} if os.uname().release < "6.2" else set[str]()
+LOCKED = {"driver_override", "uevent"} if os.uname().release.startswith("6.1.") else set[str]()
 # Only for writing, or no attribute but the memory itself.
 NOT_READ = ("remove", "rescan", "reset", "rom")
 
@@ -95,9 +95,9 @@ def open_node(report: Report) -> None:
         report.note(f"the writer: {leaving}")
         refused = attempts.start("sh", "-c", f"exec 3<{node}")
         report.check("node refuses to open", refused.ends() and refused.status, refused)
-        report.note(
-            f"driver link {pci.driver(CARD)}; cannot be read: {names(attempts.stuck(attributes(CARD)))}"
-        )
+        report.equal("driver link is gone already", pci.driver(CARD), None)
+        unreadable = {os.path.basename(path) for path in attempts.stuck(attributes(CARD))}
+        report.equal("what cannot be read", unreadable, LOCKED)
         report.equal("its siblings answer", names(attempts.stuck(attributes(SOUND))), "none")
         holder.let_go()
         report.check("ends when let go", leaving.ends(5.0), leaving)
@@ -190,7 +190,7 @@ def never_returning(report: Report) -> None:
     report.check("ends when allowed", leaving.ends(5.0), leaving)
 
 
-@scenario("a module that fits the card hangs", "no domain starts then", "ends when allowed")
+@scenario("a module that fits the card hangs", "starts only where libvirt asks the bus", "ends when allowed")
 def module_too_late(report: Report) -> None:
     """vfio-pci is loaded while a card with its override is stuck: registering a driver visits each device that matches
     and takes its lock (__driver_attach of drivers/base/dd.c). Hence: load it before the first unbind.
@@ -204,7 +204,10 @@ def module_too_late(report: Report) -> None:
     report.check("a module that fits the card hangs", not loading.ends(5.0), loading)
     with Domain(name="other", hostdevs=(SCREEN,)).defined() as domain:
         starting = attempts.start("virsh", "-c", "qemu:///system", "start", domain.name)
-        report.check("no domain starts then", not starting.ends(40.0) or starting.status, starting)
+        # libvirt since 10.0 looks at the module, which names its drivers once it is loaded; before, at the folder
+        # of the bus, which is there from the first moment.
+        starts = starting.ends(60.0) and starting.status == 0
+        report.equal("starts only where libvirt asks the bus", starts, libvirt_version() < (10, 0))
         report.note(f"start meanwhile: {starting}")
         modules.parameter("never_return", 0)
         report.check(

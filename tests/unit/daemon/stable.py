@@ -97,6 +97,7 @@ async def stable(host: SimulatedHost, path: Path, settings: Settings | None = No
     await recover(host, one.journal)
     host.hypervisor.hook = one.hook
     host.subscribe_devices(one.reconciler.look_at_host.kick)
+    host.subscribe_usb(one.reconciler.look_at_host.kick)
     host.subscribe_domains(one.reconciler.look_at_domains.kick)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.reconciler.run_host)

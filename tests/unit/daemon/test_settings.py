@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from hostler.errors import BadInput
-from hostlerd.model.settings import DevicePolicy, DomainPolicy, Housekeeping, Match, Settings
+from hostlerd.model.settings import (
+    DevicePolicy,
+    DomainPolicy,
+    Housekeeping,
+    Match,
+    Settings,
+    UsbMatch,
+    UsbPolicy,
+)
 from hostlerd.settings import load
 
 UUID = "6f0c0e5c-9f0e-4f52-9d3f-0a5ad8a4b6d1"
@@ -250,3 +258,73 @@ def test_nesting_beyond_measure(policy: Policy) -> None:
 def test_a_file_beyond_measure(policy: Policy) -> None:
     with pytest.raises(BadInput, match="larger than 1 MiB"):
         policy.load("#" * (1 << 20) + "\n")
+
+
+# --- [[usb]]
+
+
+def test_usb_rules(policy: Policy) -> None:
+    settings = policy.load(
+        f"""
+[[usb]]
+name = "mouse"
+match = {{ vendor = "046d", product = 0xc52b }}
+domain = "win11"
+
+[[usb]]
+match = {{ port = "1-2.3", serial = "A" }}
+domain = "{UUID.upper()}"
+""",
+        more="""
+[[usb]]
+match = { port = "pci-0000:0B:00.3-usbv2-0:1.4" }
+domain = "x"
+
+[[usb]]
+match = { vendor = "0x951" }
+domain = "work"
+""",
+    )
+    assert settings.usb == (
+        UsbPolicy(name="mouse", match=UsbMatch(vendor=0x046D, product=0xC52B), domain="win11"),
+        UsbPolicy(name="usb 2", match=UsbMatch(port="1-2.3", serial="A"), domain=UUID),
+        UsbPolicy(name="usb 3", match=UsbMatch(port="pci-0000:0b:00.3-usb-0:1.4"), domain="x"),
+        UsbPolicy(name="usb 4", match=UsbMatch(vendor=0x0951), domain="work"),
+    )
+
+
+RULE = '[[usb]]\nmatch = { port = "1-2" }\ndomain = "win11"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "words"),
+    [
+        ("[[usb]]\ndomain = 'x'", 1, "usb", "has no match"),
+        ("[[usb]]\nmatch = { port = '1-2' }", 1, "usb", "has no domain"),
+        ("[[usb]]\nmatch = {}\ndomain = 'x'", 2, "usb.match", "match says nothing"),
+        (RULE + "doman = 'x'", 4, "usb.doman", 'unknown key "doman"'),
+        (RULE + "vendor = '046d'", 4, "usb.vendor", "belongs in the match of this [[usb]]"),
+        (RULE + "when_idle = 'host'", 4, "usb.when_idle", "belongs in a [[device]]"),
+        ("[[usb]]\nmatch = { product = 1 }\ndomain = 'x'", 2, "usb.match.product", "without a vendor"),
+        ("[[usb]]\nmatch = { vendor = 'xyz' }\ndomain = 'x'", 2, "usb.match.vendor", "not a USB ID"),
+        ("[[usb]]\nmatch = { vendor = '12345' }\ndomain = 'x'", 2, "usb.match.vendor", "not a USB ID"),
+        (
+            "[[usb]]\nmatch = { vendor = 65536 }\ndomain = 'x'",
+            2,
+            "usb.match.vendor",
+            "does not fit in 16 bits",
+        ),
+        ("[[usb]]\nmatch = { vendor = 1.5 }\ndomain = 'x'", 2, "usb.match.vendor", "a whole number"),
+        ("[[usb]]\nmatch = { port = '1.2' }\ndomain = 'x'", 2, "usb.match.port", "not a USB port"),
+        ("[[usb]]\nmatch = { slot = '1' }\ndomain = 'x'", 2, "usb.match.slot", "the match of a [[device]]"),
+        ("[[usb]]\nmatch = { port = '1-2' }\ndomain = ''", 3, "usb.domain", "cannot be empty"),
+        ("[[usb]]\nmatch = { port = '1-2' }\ndomain = 7", 3, "usb.domain", "not text"),
+        ("[usb]\ndomain = 'x'", 1, "usb", "[[usb]], in double brackets"),
+        ("name = 'x'\n" + RULE, 1, "name", "[[device]]"),
+        (f"{RULE}name = 'a'\n{RULE}name = 'a'", 8, "usb.name", "two [[usb]] sections"),
+    ],
+)
+def test_usb_rules_that_are_wrong(policy: Policy, text: str, line: int, key: str, words: str) -> None:
+    error = policy.complaint(text)
+    assert (error.data["line"], error.data["key"]) == (line, key)
+    assert words in f"{error.message}; {error.remedy}"

@@ -22,11 +22,12 @@ import trio
 
 from hostler.errors import HostFailed, HostlerError, TimedOut, Unreachable
 from hostlerd.host import Kick
-from hostlerd.host.libvirt import calls
+from hostlerd.host.libvirt import calls, usb
 from hostlerd.host.libvirt.link import Gone, Link, start_event_loop
 from hostlerd.host.threads import in_thread
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.domains import Definition, Running
+from hostlerd.model.usb import UsbDevice
 
 T = TypeVar("T")
 
@@ -135,6 +136,18 @@ class Libvirt:
 
     async def pin_iothread(self, uuid: str, iothread: int, cpus: CpuSet) -> None:
         await self._pin(uuid, cpus, calls.pin_iothread(iothread), f"pinning iothread {iothread}")
+
+    async def attach_usb(self, uuid: str, device: UsbDevice) -> Definition:
+        what = f"attaching {device.label}"
+        return self._parsed(
+            uuid, await self._call(lambda c: usb.attach(c, uuid, device), what=what, domain=uuid)
+        )
+
+    async def detach_usb(self, uuid: str, device: UsbDevice) -> Definition:
+        what = f"detaching {device.label}"
+        return self._parsed(
+            uuid, await self._call(lambda c: usb.detach(c, uuid, device), what=what, domain=uuid)
+        )
 
     async def _pin(self, uuid: str, cpus: CpuSet, how: calls.Pin, what: str) -> None:
         await self._call(lambda connection: calls.pin(connection, uuid, cpus, how), what=what, domain=uuid)

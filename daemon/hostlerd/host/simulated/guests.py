@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from hostlerd.model.usb import UsbDevice
+
 NO_PINS: Mapping[int, str] = MappingProxyType({})
 
 
@@ -18,6 +20,16 @@ def hostdev(address: str, *, managed: bool = True) -> str:
     )
 
 
+def usb_hostdev(device: UsbDevice, *, alias: bool = True) -> str:
+    """A `<hostdev>` for a USB device, as hostler has libvirt attach it; without the alias, as anybody else does."""
+    return (
+        f"<hostdev mode='subsystem' type='usb' managed='yes'><source><vendor id='0x{device.vendor:04x}'/>"
+        f"<product id='0x{device.product:04x}'/><address bus='{device.bus}' device='{device.number}'/></source>"
+        + (f"<alias name='{device.mark}'/>" if alias else "")
+        + "</hostdev>"
+    )
+
+
 def domain(
     name: str,
     *,
@@ -28,11 +40,21 @@ def domain(
     pins: Mapping[int, str] = NO_PINS,
     iothreads: int = 0,
     memory_mib: int = 4096,
+    usb: Sequence[str] = (),
 ) -> str:
-    """A q35 guest with `cores` times `threads` vCPUs. `hostdevs`: addresses. `pins`: vCPU to CPU list, explicit."""
+    """A q35 guest with `cores` times `threads` vCPUs. `hostdevs`: addresses. `pins`: vCPU to CPU list, explicit.
+
+    `usb`: ids of USB devices, as lsusb writes them.
+    """
     count = cores * threads
     tune = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>" for vcpu, cpus in pins.items())
     devices = "".join(hostdev(address, managed=managed) for address in hostdevs)
+    for ids in usb:
+        vendor, _, product = ids.partition(":")
+        devices += (
+            f"<hostdev mode='subsystem' type='usb'><source><vendor id='0x{vendor}'/><product id='0x{product}'/>"
+            "</source></hostdev>"
+        )
     return (
         f"<domain type='kvm'><name>{name}</name><memory unit='MiB'>{memory_mib}</memory><vcpu>{count}</vcpu>"
         + (f"<iothreads>{iothreads}</iothreads>" if iothreads else "")

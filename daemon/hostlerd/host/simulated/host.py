@@ -28,6 +28,7 @@ from hostlerd.host.simulated.pci import Blocked
 from hostlerd.host.simulated.signals import SimulatedSignals
 from hostlerd.host.simulated.systemd import SimulatedUnits
 from hostlerd.host.simulated.tree import Tree, WouldHang
+from hostlerd.host.simulated.usb import THINGS
 from hostlerd.host.simulated.writer import SimulatedWriter
 from hostlerd.model.cpuset import format_cpu_list, parse_cpu_list
 from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE
@@ -35,6 +36,7 @@ from hostlerd.observe import domain_xml
 
 ACTIONS = (
     "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug",
+    "plug-usb", "unplug-usb", "storm-usb",
     "hold", "contain", "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload",
     "stop-libvirtd", "start-libvirtd", "restart-libvirtd",
     "power-off", "hang-libvirtd", "free-libvirtd",
@@ -105,6 +107,10 @@ class SimulatedHost:
     def subscribe_devices(self, kick: Kick) -> None:
         """Called on every uevent of a PCI device."""
         self.kernel.kicks.append(kick)
+
+    def subscribe_usb(self, kick: Kick) -> None:
+        """Called on every uevent of a USB device or interface."""
+        self.kernel.usb_kicks.append(kick)
 
     def subscribe_domains(self, kick: Kick) -> None:
         """Called on every event of libvirt, and when the connection is lost or there again."""
@@ -185,6 +191,9 @@ class SimulatedHost:
         | pin | name, vcpu, cpus, config? | virsh vcpupin |
         | plug | card | a card of the host's description goes into its slot |
         | unplug | address | it is pulled out |
+        | plug-usb | device, port | a USB device (see usb.THINGS) goes into a port such as 1-2 |
+        | unplug-usb | port | it is pulled out |
+        | storm-usb | port, times? | it goes and comes so many times |
         | hold | address, pid, command, uid?, cgroup?, nodes?, mapped? | a process opens the device (or these nodes) |
         | contain | name, address, pid, command, uid?, engine?, nodes? | a container starts, and opens it; its id |
         | let-go | pid | it ends |
@@ -243,6 +252,14 @@ class SimulatedHost:
                 kernel.plug(self._card(params["card"]))
             case "unplug":
                 kernel.unplug(params["address"])
+            case "plug-usb":
+                if params["device"] not in THINGS:
+                    raise ValueError(f"no device {params['device']!r}; there is {', '.join(THINGS)}")
+                kernel.plug_usb(THINGS[params["device"]], params["port"])
+            case "unplug-usb":
+                kernel.unplug_usb(params["port"])
+            case "storm-usb":
+                kernel.storm_usb(params["port"], int(params.get("times", 20)))
             case "hold":
                 kernel.hold(
                     params["address"],
@@ -326,6 +343,7 @@ class SimulatedHost:
                 }
                 for address, device in sorted(kernel.pci.devices.items())
             },
+            "usb": kernel.usb.show(),
             "slices": {unit: format_cpu_list(kernel.cgroups.effective(f"/{unit}")) for unit in units},
             "domains": self.hypervisor.show(),
             "writes": len(kernel.log),

@@ -133,7 +133,7 @@ class Hostdevs:
                     else f"failed to open /dev/vfio/{group}: {error.strerror}"
                 )
                 raise monitor_closed(domain, f"vfio {hostdev.address}: {words}") from error
-        self._show_process(domain)
+        self.show_process(domain)
 
     def close_groups(self, domain: Domain, keep: Iterable[int] = (), *, ended: bool = False) -> None:
         """QEMU lets go of all groups but `keep`, or has ended."""
@@ -141,17 +141,19 @@ class Hostdevs:
         if ended:
             self._kernel.processes.end(domain.pid)
         else:
-            self._show_process(domain)
+            self.show_process(domain)
 
-    def _show_process(self, domain: Domain) -> None:
+    def show_process(self, domain: Domain) -> None:
+        """Its QEMU with what it has open."""
         groups = sorted(group for group, owner in self._kernel.pci.owners.items() if owner == domain.name)
+        vfio = ["/dev/vfio/vfio", *(f"/dev/vfio/{group}" for group in groups)] if groups else ["/dev/kvm"]
         self._kernel.processes.end(domain.pid)
         self._kernel.processes.start(
             pid=domain.pid,
             command="qemu-system-x86_64",
             uid=64055,
             cgroup=f"/machine.slice/{domain.unit}/libvirt/emulator",
-            paths=["/dev/vfio/vfio", *(f"/dev/vfio/{group}" for group in groups)] if groups else ["/dev/kvm"],
+            paths=[*vfio, *self._kernel.usb.nodes(domain.name)],
         )
 
     def group(self, address: str) -> int | None:

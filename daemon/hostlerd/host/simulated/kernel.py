@@ -23,10 +23,12 @@ from hostlerd.host.simulated.functions import FunctionSpec
 from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
 from hostlerd.host.simulated.tree import Tree
+from hostlerd.host.simulated.usb import Usb, UsbSpec
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.holders import SOUND_CONTROL, SOUND_SERVERS
 
 _DEVICE = re.compile(r"/sys/devices/pci.*/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/(.+)")
+_USB = re.compile(r"/sys/devices/pci.*/(\d+-[\d.]+)/authorized")
 _DRIVER = re.compile(r"/sys/bus/pci/drivers/([^/]+)/(bind|unbind|new_id|remove_id)")
 _PLAIN = re.compile(
     r"/sys/devices/pci.*/(d3cold_allowed|reset_method|sriov_drivers_autoprobe|reset|rescan)"
@@ -37,10 +39,11 @@ _PLAIN = re.compile(
 
 @dataclass(slots=True)
 class Kernel:
-    """`log`: every change tried through the seam, in order. `uevents`: (action, address) of every event.
+    """`log`: every change tried through the seam, in order. `uevents`: (action, address or USB port) of every event.
 
-    `left_behind`: writer processes to the device (or what else has the fault) whose write has not returned;
-    `returned` is called, once, when one has.
+    `kicks`: for events of PCI devices; `usb_kicks`: for those of USB devices and their interfaces. `left_behind`: writer
+    processes to the device (or what else has the fault) whose write has not returned; `returned` is called, once, when
+    one has.
     """
 
     cpus: CpuSet
@@ -54,9 +57,11 @@ class Kernel:
     pci: Pci = field(init=False)
     cgroups: Cgroups = field(init=False)
     processes: Processes = field(init=False)
+    usb: Usb = field(init=False)
     kicks: list[Kick] = field(default_factory=list[Kick])
     left_behind: dict[int, str] = field(default_factory=dict[int, str])
     returned: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    usb_kicks: list[Kick] = field(default_factory=list[Kick])
 
     def __post_init__(self) -> None:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
@@ -64,6 +69,7 @@ class Kernel:
         self.processes = Processes(self.tree)
         self.pci.modules.opened = self.processes.opened
         self.pci.freed = self._freed
+        self.usb = Usb(self.tree, self._emit_usb, self._controller)
 
     def boot(self, *, release: str = "6.1.0-sim", drivers: Iterable[Driver] = KNOWN) -> None:
         self.tree.put("/proc/sys/kernel/osrelease", f"{release}\n")
@@ -123,6 +129,8 @@ class Kernel:
             self.pci.rescan()
         elif (match := _DEVICE.fullmatch(real)) and match[2] in ("driver_override", "remove", "sriov_numvfs"):
             self._device(match[1], match[2], text)
+        elif match := _USB.fullmatch(real):
+            self.usb.authorize(match[1], text)
         elif real.startswith(ROOT + "/"):
             folder, _, name = real.removeprefix(ROOT).rpartition("/")
             self.cgroups.write(folder, name, text)
@@ -179,6 +187,20 @@ class Kernel:
             self.pci.remove(functions)
         finally:
             self.settle()
+
+    def plug_usb(self, spec: UsbSpec, port: str) -> None:
+        self.usb.plug(spec, port)
+        self.settle()
+
+    def unplug_usb(self, port: str) -> None:
+        self.usb.unplug(port)
+        self.settle()
+
+    def storm_usb(self, port: str, times: int) -> None:
+        """A bad cable: what is in the port goes and comes so many times."""
+        for _ in range(times):
+            self.usb.plug(self.usb.unplug(port), port)
+        self.settle()
 
     def hold(
         self,
@@ -280,8 +302,19 @@ class Kernel:
 
     def _emit(self, action: str, address: str) -> None:
         self.uevents.append((action, address))
+        if action in ("bind", "unbind", "remove"):
+            self.usb.follow(address)
         for kick in self.kicks:
             kick()
+
+    def _emit_usb(self, action: str, name: str) -> None:
+        self.uevents.append((action, name))
+        for kick in self.usb_kicks:
+            kick()
+
+    def _controller(self, address: str) -> str | None:
+        device = self.pci.devices.get(address)
+        return device.folder if device is not None and device.driver == "xhci_hcd" else None
 
     def settle(self) -> None:
         """Something may have changed: who keeps a copy of the state takes one now."""
@@ -316,6 +349,7 @@ class Kernel:
         return {
             "tree": self.tree.dump(),
             "pci": self.pci.dump(),
+            "usb": self.usb.dump(),
             "faults": self.faults.dump(),
             "hung": self.tree.hung,
             "left_behind": [[pid, what] for pid, what in self.left_behind.items()],
@@ -328,6 +362,7 @@ class Kernel:
     def load(self, dumped: dict[str, Any]) -> None:
         self.tree.load(dumped["tree"])
         self.pci.load(dumped["pci"])
+        self.usb.load(dumped["usb"])
         self.faults.load(dumped["faults"])
         self.tree.hung = list(dumped["hung"])
         self.processes.open = dict(dumped["open"])

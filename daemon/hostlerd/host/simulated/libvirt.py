@@ -5,6 +5,8 @@ confirms a behaviour is named where it is. Errors are
 HostFailed with libvirt's words, Unreachable while libvirtd is away, TimedOut where a call does not return in time.
 
 A domain is its XML: the inactive text, and the live text with pins and devices in force, as libvirt itself keeps it.
+
+Longer than 400 lines because starting, stopping and all that is done to a domain in between share its job and its XML.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.libvirtd import Libvirtd
 from hostlerd.host.simulated.scopes import Scopes
 from hostlerd.host.simulated.systemd import SimulatedUnits
+from hostlerd.host.simulated.usb_hostdevs import UsbHostdevs
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.domains import Definition, Running
+from hostlerd.model.usb import UsbDevice
 
 Hook: TypeAlias = hooks.Hook
 Parse = Callable[[str], Definition]
@@ -49,6 +53,7 @@ class SimulatedLibvirt:
         self._kernel = kernel
         self._scopes = Scopes(kernel, units)
         self._hostdevs = Hostdevs(kernel, writer)
+        self._usb = UsbHostdevs(kernel.usb)
         self._parse = parse
         self.limit = limit
         self.domains: dict[str, Domain] = {}
@@ -102,6 +107,20 @@ class SimulatedLibvirt:
         self._kernel.begin()
         await self._pin(uuid, "iothreadpin", iothread, cpus)
         self._kernel.done(f"iothreadpin {iothread} of {uuid}", format_cpu_list(cpus))
+
+    async def attach_usb(self, uuid: str, device: UsbDevice) -> Definition:
+        self._kernel.begin()
+        domain = await self._by_uuid(uuid)
+        await self.attach_usb_device(domain.name, guests.usb_hostdev(device))
+        self._kernel.done(f"attach-device {device.label} to {uuid}", device.mark)
+        return self._parse(domain.live or domain.text)
+
+    async def detach_usb(self, uuid: str, device: UsbDevice) -> Definition:
+        self._kernel.begin()
+        domain = await self._by_uuid(uuid)
+        await self.detach_usb_device(domain.name, guests.usb_hostdev(device))
+        self._kernel.done(f"detach-device {device.label} from {uuid}", device.mark)
+        return self._parse(domain.live or domain.text)
 
     # --- virsh
 
@@ -169,6 +188,7 @@ class SimulatedLibvirt:
         domain.state = "ended"
         self._scopes.end(domain)
         self._hostdevs.close_groups(domain, ended=True)
+        self._usb.close(domain)
         self._kernel.settle()
 
     async def attach_device(self, name: str, device: str) -> None:
@@ -207,6 +227,26 @@ class SimulatedLibvirt:
             ]
             self._hostdevs.close_groups(domain, keep=[group for group in left if group is not None])
             await self._hostdevs.reattach(domain, [address])
+        self._event(name, "device-removed")
+
+    async def attach_usb_device(self, name: str, device: str) -> None:
+        """`virsh attach-device --live` of a USB <hostdev>. The event is DEVICE_ADDED."""
+        await self.libvirtd.answer(self.limit)
+        async with self._jobs[name]:
+            if self._kernel.faults.get("attach-fails", name) is not None:
+                raise HostFailed(
+                    "internal error: unable to execute QEMU command 'device_add': failed to open host usb device"
+                )
+            self._usb.attach(self._active(name), device)
+            self._hostdevs.show_process(self._active(name))
+        self._event(name, "device-added")
+
+    async def detach_usb_device(self, name: str, device: str) -> None:
+        """`virsh detach-device --live` of a USB <hostdev>: unplugging USB needs no guest. Then DEVICE_REMOVED."""
+        await self.libvirtd.answer(self.limit)
+        async with self._jobs[name]:
+            self._usb.detach(self._active(name), device)
+            self._hostdevs.show_process(self._active(name))
         self._event(name, "device-removed")
 
     async def pin_by_hand(
@@ -276,6 +316,7 @@ class SimulatedLibvirt:
         hostdevs = domain_text.pci_hostdevs(domain.live or "")
         await self._hooks.need(domain, "prepare", "begin")
         await self._hostdevs.prepare(domain, hostdevs)
+        self._usb.prepare(domain)
         await self._hooks.need(domain, "start", "begin")
         if self._kernel.faults.get("start-fails", domain.name) is not None:
             raise monitor_closed(domain, "Could not open the firmware: No such file or directory")
@@ -291,6 +332,7 @@ class SimulatedLibvirt:
         """qemuProcessStop: QEMU is killed, `stopped end`, devices back to the host, `release end`."""
         domain.state = "stopping"
         self._hostdevs.close_groups(domain, ended=True)
+        self._usb.close(domain)
         self._scopes.end(domain)
         await self._hooks.call(domain, "stopped", "end")
         await self._hostdevs.reattach(domain, [*self._hostdevs.of(domain), *domain.detached])
@@ -306,10 +348,7 @@ class SimulatedLibvirt:
     # --- inside: pins
 
     async def _pin(self, uuid: str, kind: str, number: int, cpus: CpuSet) -> None:
-        await self.libvirtd.answer(self.limit)
-        domain = next((d for d in self.domains.values() if d.uuid == uuid), None)
-        if domain is None:
-            raise HostFailed(f"Domain not found: no domain with matching uuid '{uuid}'")
+        domain = await self._by_uuid(uuid)
         if domain.live is None or domain.state != "running":
             raise HostFailed("Requested operation is not valid: domain is not running")
         count = domain_text.vcpus(domain.live)
@@ -337,6 +376,13 @@ class SimulatedLibvirt:
         if name not in self.domains:
             raise BadInput(f"Domain not found: no domain with matching name '{name}'")
         return self.domains[name]
+
+    async def _by_uuid(self, uuid: str) -> Domain:
+        await self.libvirtd.answer(self.limit)
+        domain = next((d for d in self.domains.values() if d.uuid == uuid), None)
+        if domain is None:
+            raise HostFailed(f"Domain not found: no domain with matching uuid '{uuid}'")
+        return domain
 
     def _active(self, name: str) -> Domain:
         domain = self._domain(name)
@@ -378,10 +424,12 @@ class SimulatedLibvirt:
         for domain in running:
             found = domain_text.pci_hostdevs(domain.live or "")
             self._hostdevs.active |= {hostdev.address: domain.name for hostdev in found}
+            self._usb.adopt(domain)
         for domain in list(self.domains.values()):
             if domain.state not in ("starting", "stopping", "ended"):
                 continue
             self._hostdevs.close_groups(domain, ended=True)
+            self._usb.close(domain)
             self._scopes.end(domain)
             for address in domain.detached:
                 if address in self._kernel.pci.devices:

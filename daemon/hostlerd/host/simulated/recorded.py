@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from hostlerd.host import Files
 from hostlerd.host.simulated import functions
+from hostlerd.host.simulated import usb as usb_of
 from hostlerd.host.simulated.cpus import CPUS
 from hostlerd.host.simulated.drivers import KNOWN, VFIO_PCI, Driver, Id
 from hostlerd.host.simulated.functions import DEVICES, DRIVERS, GROUPS, FunctionSpec
@@ -22,6 +23,7 @@ from hostlerd.model.cpuset import CpuSet, parse_cpu_list
 FOLDERS = (
     "/sys/devices",
     "/sys/bus/pci",
+    "/sys/bus/usb",
     "/sys/kernel/iommu_groups",
     "/sys/class",
     "/sys/fs/cgroup",
@@ -54,6 +56,7 @@ def adopt(kernel: Kernel, files: Files) -> None:
     for address in addresses:
         _adopt_device(kernel, address)
     _adopt_drivers(kernel)
+    _adopt_usb(kernel)
 
 
 def _adopt_device(kernel: Kernel, address: str) -> None:
@@ -122,6 +125,44 @@ def _adopt_drivers(kernel: Kernel) -> None:
     for device in pci.devices.values():
         if device.driver is not None:
             tree.link(f"{DRIVERS}/{device.driver}/{device.spec.address}", device.folder)
+
+
+def _adopt_usb(kernel: Kernel) -> None:
+    """Buses and devices keep their numbers, interfaces the drivers they had."""
+    tree, usb = kernel.tree, kernel.usb
+    listed = sorted(tree.listdir(usb_of.DEVICES)) if tree.exists(usb_of.DEVICES) else []
+    for name in listed:
+        folder = tree.real(f"{usb_of.DEVICES}/{name}")
+        if name.startswith("usb"):
+            usb.buses[folder.rpartition("/")[0].rpartition("/")[2]] = int(name[3:])
+            usb.following[int(name[3:])] = 2
+        elif ":" not in name:
+            own = [other for other in listed if other.startswith(f"{name}:")]
+            drivers = tuple(_base(tree, f"{usb_of.DEVICES}/{other}/driver") or "" for other in own)
+            device = usb_of.Plugged(
+                spec=_usb_spec(tree, folder, drivers),
+                port=name,
+                number=int(tree.read(f"{folder}/devnum")),
+                folder=folder,
+                configured=bool(own),
+            )
+            usb.devices[name] = device
+    for device in usb.devices.values():
+        bus = int(device.port.partition("-")[0])
+        usb.following[bus] = max(usb.following.get(bus, 2), device.number + 1)
+
+
+def _usb_spec(tree: Tree, folder: str, drivers: tuple[str, ...]) -> usb_of.UsbSpec:
+    def number(name: str) -> int:
+        return int(tree.read(f"{folder}/{name}"), 16)
+
+    return usb_of.UsbSpec(
+        vendor=number("idVendor"),
+        product=number("idProduct"),
+        serial=tree.read(f"{folder}/serial").strip() if tree.exists(f"{folder}/serial") else None,
+        device_class=number("bDeviceClass"),
+        drivers=drivers,
+    )
 
 
 def _base(tree: Tree, link: str) -> str | None:

@@ -55,6 +55,8 @@ HOOK = """#!/bin/sh
 while [ -e {root}/hold-$2 ]; do touch {root}/held; sleep 0.05; done
 rm -f {root}/held
 """
+USB_DEVICE = {"busnum": "1", "devnum": "5", "idVendor": "0951", "idProduct": "1666"}
+"""The files of a USB device that libvirt finds at 1-2.3 and no QEMU can open."""
 DOMAIN = """
 <domain type='qemu'>
   <name>{name}</name>
@@ -66,7 +68,7 @@ DOMAIN = """
   <cpu><topology sockets='1' cores='2' threads='1'/></cpu>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
-    <controller type='usb' model='none'/>
+    <controller type='usb' model='{usb}'/>
     <memballoon model='none'/>
   </devices>
 </domain>
@@ -104,6 +106,10 @@ class PrivateLibvirtd:
         hook = self.root / "etc" / "hooks" / "qemu"
         hook.write_text(HOOK.format(root=self.root))
         hook.chmod(0o755)
+        device = self.root / "bus" / "usb" / "devices" / "1-2.3"
+        device.mkdir(parents=True)
+        for file, text in USB_DEVICE.items():
+            (device / file).write_text(text + "\n")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -118,6 +124,7 @@ class PrivateLibvirtd:
         script = ["mount --make-rprivate /"]
         script += [f"mkdir -p {at} && mount --bind {self.root}/{name} {at}" for name, at in MOUNTS.items()]
         script += [f"mount --bind {self.root}/{name} /etc/{name}" for name in USERS]
+        script += [f"mount --bind {self.root}/bus /sys/bus"]
         script += [f"exec libvirtd --config {self.root}/etc/libvirtd.conf"]
         with (self.root / "log" / "stderr").open("ab") as errors:
             self._process = subprocess.Popen(
@@ -149,9 +156,9 @@ class PrivateLibvirtd:
     def _virsh(self, *words: str) -> list[str]:
         return ["virsh", "-c", self.uri, *words]
 
-    def define(self, name: str, uuid: str) -> None:
+    def define(self, name: str, uuid: str, *, usb: str = "none") -> None:
         path = self.root / f"{name}.xml"
-        path.write_text(DOMAIN.format(name=name, uuid=uuid))
+        path.write_text(DOMAIN.format(name=name, uuid=uuid, usb=usb))
         self.virsh("define", str(path))
 
     def allowed(self, name: str) -> dict[str, str]:

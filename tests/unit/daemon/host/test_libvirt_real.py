@@ -20,6 +20,7 @@ from hostlerd.host.libvirt import Libvirt
 from hostlerd.model.domains import Definition
 from hostlerd.sources import libvirt as source
 
+from . import usb_contract
 from .private_libvirtd import PrivateLibvirtd, missing
 from .test_libvirt import Kicks, parse
 
@@ -37,7 +38,7 @@ def libvirtd() -> Iterator[PrivateLibvirtd]:
         libvirtd.start()
         libvirtd.wait_up()
         libvirtd.define("one", ONE)
-        libvirtd.define("two", TWO)
+        libvirtd.define("two", TWO, usb="qemu-xhci")
         libvirtd.virsh("start", "one")
         yield libvirtd
     finally:
@@ -80,6 +81,17 @@ async def test_pins_are_in_force(libvirtd: PrivateLibvirtd, link: Libvirt) -> No
     assert running.definition is not None
     assert running.definition.emulator_pins is None
     assert [definition.uuid for definition in await link.inactive()] == [TWO]
+
+
+async def test_usb_devices(libvirtd: PrivateLibvirtd, link: Libvirt) -> None:
+    await usb_contract.without_a_controller(link, ONE)
+    await usb_contract.of_a_domain_that_does_not_run(link, TWO)
+    await usb_contract.of_a_domain_that_is_not_there(link)
+    await in_virsh(libvirtd, "start", "two")
+    await usb_contract.of_what_is_not_there(link, TWO)
+    await usb_contract.of_what_qemu_cannot_open(link, TWO)
+    await usb_contract.of_what_is_not_attached(link, TWO)
+    await in_virsh(libvirtd, "destroy", "two")
 
 
 async def test_what_happens_to_domains_kicks(libvirtd: PrivateLibvirtd, link: Libvirt) -> None:

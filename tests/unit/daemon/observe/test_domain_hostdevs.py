@@ -6,6 +6,7 @@ import pytest
 
 from hostler.errors import BadInput
 from hostlerd.model.domains import Hostdev
+from hostlerd.model.usb import UsbSource
 from hostlerd.observe.domain_xml import parse_domain
 
 UUID = "53764d0e-85a0-42b4-af5c-2046b460b1dc"
@@ -37,10 +38,40 @@ def hostdev(kind: str, source: str, *, more: str = "", after: str = "") -> str:
             hostdev("mdev", f"<address uuid='{UUID.upper()}'/>", more="model='vfio-pci'"),
             Hostdev(kind="mdev", uuid=UUID),
         ),
-        (hostdev("usb", "<address bus='14' device='6'/>"), Hostdev(kind="usb", source="bus 14 device 6")),
+        (
+            hostdev("usb", "<address bus='14' device='6'/>"),
+            Hostdev(kind="usb", source="bus 14 device 6", usb=UsbSource(bus=14, number=6)),
+        ),
         (
             hostdev("usb", "<vendor id='0x046d'/><product id='0xc52b'/>"),
-            Hostdev(kind="usb", source="046d:c52b"),
+            Hostdev(kind="usb", source="046d:c52b", usb=UsbSource(vendor=0x046D, product=0xC52B)),
+        ),
+        (
+            hostdev(
+                "usb",
+                "<vendor id='0x046d'/><product id='0xc52b'/><address bus='1' device='4'/>",
+                after="<alias name='ua-hostler-usb-1-2_3-4'/>",
+            ),
+            Hostdev(
+                kind="usb",
+                source="046d:c52b bus 1 device 4",
+                usb=UsbSource(vendor=0x046D, product=0xC52B, bus=1, number=4, mark="ua-hostler-usb-1-2_3-4"),
+            ),
+        ),
+        (
+            (
+                "<hostdev type='usb'><source startupPolicy='optional' missing='yes'><vendor id='0x046d'/>"
+                "<product id='0xc52b'/></source></hostdev>"
+            ),
+            Hostdev(
+                kind="usb",
+                source="046d:c52b",
+                usb=UsbSource(vendor=0x046D, product=0xC52B, missing=True),
+            ),
+        ),
+        (
+            "<interface type='hostdev'><source><address type='usb' bus='1' device='4'/></source></interface>",
+            Hostdev(kind="usb", source="bus 1 device 4", usb=UsbSource(bus=1, number=4)),
         ),
         (
             hostdev("scsi", "<adapter name='scsi_host0'/><address bus='0' target='1' unit='2'/>"),

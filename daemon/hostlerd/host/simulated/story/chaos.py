@@ -25,8 +25,15 @@ ACTIONS = (
     ("start",) * 6
     + ("stop",) * 4
     + ("power-off", "attach", "detach", "kill", "restart-libvirtd", "fails", "pin")
+    + ("plug-usb", "unplug-usb", "storm-usb") * 2
 )
 PORT = "0000:0b:00.3"
+"""A USB controller, and what is plugged in there is on bus 2 while it is the host's."""
+POLICY = """\
+[[usb]]
+match = { vendor = "0951" }
+domain = "small"
+"""
 
 
 def _step(stage: Stage, chance: random.Random) -> list[str]:
@@ -59,6 +66,10 @@ def _words(thing: tuple[str, str]) -> list[str]:
             return ["fault", "name=start-fails", f"object={name}"]
         case "attach" | "detach":
             return [action, f"name={name}", f"address={PORT}"]
+        case "plug-usb":
+            return [action, "device=stick", "port=2-1"]
+        case "unplug-usb" | "storm-usb":
+            return [action, "port=2-1"]
         case "pin":
             return [action, f"name={name}", "vcpu=0", "cpus=5"]
         case _:
@@ -76,6 +87,8 @@ def _ask(stage: Stage, action: str, **params: object) -> str:
 def play(stage: Stage, tell: Telling, steps: int, seed: int) -> None:
     tell.scene(f"{steps} random things happen (--seed {seed})")
     chance = random.Random(seed)  # noqa: S311  # a test's dice
+    with open(stage.policy, "w", encoding="utf-8") as file:
+        file.write(POLICY)
     stage.start()
     stage.settled()
     before = stage.remember()
@@ -94,6 +107,8 @@ def play(stage: Stage, tell: Telling, steps: int, seed: int) -> None:
     for name, domain in stage.show()["domains"].items():
         if domain["state"] != "shut off":
             _ask(stage, "stop", name=name)
+    users = {port: device["user"] for port, device in stage.show()["usb"].items()}
+    tell.check("no domain has a USB device", not any(users.values()), users)
     differences = stage.differences(before)
     tell.check("with all domains stopped every file is as it was", not differences, differences)
     state = stage.settled()

@@ -25,6 +25,7 @@ UP_LIMIT = 15.0
 SETTLE_LIMIT = 10.0
 COMMAND_LIMIT = 60.0
 _PAUSE = 0.04
+_USB_BUS = re.compile(r"/usb\d+(/|$)|^/dev/bus/usb/")
 BY_NUMBER = ("/dev/char/", "/dev/block/")
 _NUMBER = re.compile(r"(card|renderD|controlC|pcmC)\d+")
 SLICES = ("init.scope", "system.slice", "user.slice", "machine.slice")
@@ -170,14 +171,19 @@ class Stage:
         """What must be as it was when no domain runs: all files of devices and drivers, and the CPUs of slices.
 
         Left out are vfio-pci itself, since a module that was loaded stays, and the numbers of DRM and sound cards and
-        of their nodes, which the kernel gives anew.
+        of their nodes, which the kernel gives anew, and USB buses, which are numbered anew.
         """
         tree = self.tree()
         files = tree.flat("/sys/devices/pci0000:00", "/sys/bus/pci", "/sys/kernel/iommu_groups", "/dev")
         kept = {
             _NUMBER.sub(r"\1N", path): _NUMBER.sub(r"\1N", text)
             for path, text in files.items()
-            if "/vfio-pci/" not in path and not path.endswith("/dev") and not path.startswith(BY_NUMBER)
+            if not (
+                "/vfio-pci/" in path
+                or path.endswith("/dev")
+                or path.startswith(BY_NUMBER)
+                or _USB_BUS.search(path)
+            )
         }
         for unit in SLICES:
             folder = next(f for f in (f"{ROOT}/{unit}", ROOT) if tree.exists(f"{f}/cpuset.cpus.effective"))
