@@ -143,8 +143,14 @@ class HostlerService:
         return self.reconciler
 
     def _status(self) -> Json:
-        busy = self._loop().busy and self._published.status["state"] == "converged"
-        return {**self._published.status, "state": "working"} if busy else self._published.status
+        """As the last pass left it, with what changes between passes."""
+        status, why = self._published.status, self._loop().awake.refused_with
+        busy = self._loop().busy and status["state"] == "converged"
+        return {
+            **status,
+            "state": "working" if busy else status["state"],
+            "sleep": {"refused": bool(why), "why": why or None},
+        }
 
     async def _devices(self) -> list[Json]:
         """With the processes that have them open, which are looked for only now: it costs a walk through /proc."""

@@ -8,6 +8,7 @@ step and every refusal says why.
 from __future__ import annotations
 
 from hostlerd.decide.attributes import decide_attributes
+from hostlerd.decide.awake import keeps_awake
 from hostlerd.decide.departing import departing
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
@@ -63,6 +64,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         ),
         settled=(*handoff.settled, *attributes.settled, *running.settled, *units, *unpinned, *files),
         learned=learned(observed, settings),
+        awake=keeps_awake(observed, settings, own, handoff.steps),
         owners=owners(observed, own),
         placements=tuple(placements.values()),
         housekeeping=housekeeping,

@@ -174,6 +174,28 @@ class Hypervisor(Protocol):
         ...
 
 
+class Lock(Protocol):
+    def release(self) -> None:
+        """Let go of it. Nothing happens the second time."""
+        ...
+
+
+class Sleep(Protocol):
+    """The host's own sleep. Nothing here raises: where nobody keeps it, no lock is had and nothing is heard."""
+
+    async def lock(self, mode: Literal["delay", "block"], why: str) -> Lock | None:
+        """Delay it, by a few seconds at most, or have it refused with `why`, until the lock is released."""
+        ...
+
+    async def is_near(self) -> bool:
+        """From a moment before the host sleeps until it is awake again."""
+        ...
+
+    def listen(self, kick: Kick) -> None:
+        """Called, from now on, whenever that changed or may have."""
+        ...
+
+
 class Host(Protocol):
     """All of them, and a way to look that cannot hang the loop."""
 
@@ -201,6 +223,9 @@ class Host(Protocol):
 
     @property
     def hypervisor(self) -> Hypervisor: ...
+
+    @property
+    def sleep(self) -> Sleep: ...
 
 
 Kick = Callable[[], None]

@@ -65,6 +65,7 @@ class Reconciler:
         self._claims = Claims(self._shared)
         self._host_lane = HostLane(self._shared, self._claims)
         self._libvirt_lane = LibvirtLane(self._shared, self._claims)
+        self.awake = self._shared.awake
         self.run_returns = Returns(self._shared).run
         self.prepare = self._claims.prepare
         self.release = self._claims.release
@@ -102,8 +103,9 @@ class Reconciler:
             with trio.move_on_after(lane.look_again_after):
                 await latch.wait()
             try:
-                with about(pass_=self._host_lane.passes + 1):
-                    await one_pass()
+                async with self.awake.one_pass(waited_for=lane is self._host_lane):
+                    with about(pass_=self._host_lane.passes + 1):
+                        await one_pass()
                 failures = 0
                 continue
             except Unreachable as error:

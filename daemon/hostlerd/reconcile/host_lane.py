@@ -59,7 +59,8 @@ class HostLane:
         if plan.of("libvirt"):
             self._shared.look_at_domains.kick()
         await self._shared.memory.learn(plan.learned)
-        self._claims.end_pass()
+        if not self._shared.awake.still:
+            self._claims.end_pass()
         await self._shared.host.writer.aclose()
 
     async def _rounds(self) -> Plan:
@@ -77,7 +78,10 @@ class HostLane:
             steps = self._rivals.hold_back(plan.of("host"), trio.current_time())
             if steps:
                 self._claims.touch()
+            shared.awake.because(plan.awake)
             await self._perform(steps)
+            if shared.awake.still:
+                break  # nobody is prepared by half a pass; all is looked at anew when the host is awake
             again.update((step.object, step.kind, step.after) for step in steps)
             self._claims.satisfy(plan, asked)
             if not steps and not refused and not plan.settled:
@@ -97,6 +101,8 @@ class HostLane:
         failed: set[str] = set()
         journal = self._shared.journal
         for step in steps:
+            if self._shared.awake.still:
+                break
             if step.claim in failed or step.object in failed or journal.ledger.untouchable(step.object):
                 continue
             if failed.intersection(step.object.split("/")):

@@ -25,6 +25,7 @@ from hostlerd.model.plan import Plan, Step
 from hostlerd.model.questions import QUESTIONS
 from hostlerd.model.settings import Settings
 from hostlerd.observe.answers import answered
+from hostlerd.reconcile.awake import Awake
 from hostlerd.reconcile.latch import Latch
 
 Tell = Callable[[str, str, str], None]
@@ -52,6 +53,7 @@ class Shared:
     look_at_domains: Latch = field(default_factory=Latch)
     wedged: Latch = field(default_factory=Latch)
     """A write has been left behind: its end is to be waited for."""
+    awake: Awake = field(init=False)
     asked: trio.Event = field(default_factory=trio.Event)
     snapshot: Snapshot = field(default_factory=Snapshot)
     released: dict[str, int] = field(default_factory=dict)
@@ -60,12 +62,17 @@ class Shared:
     count: int = 0
 
     def __post_init__(self) -> None:
+        self.awake = Awake(self.look_everywhere)
         self.count = max((claim.since for claim in self.journal.ledger.claims.values()), default=0)
 
     def next_count(self) -> int:
         """Orders claims, releases and snapshots."""
         self.count += 1
         return self.count
+
+    def look_everywhere(self) -> None:
+        self.look_at_host.kick()
+        self.look_at_domains.kick()
 
     def hurry(self) -> None:
         """Somebody waits for the host lane: also where it pauses after a pass that failed."""

@@ -41,9 +41,9 @@ _PLAIN = re.compile(
 class Kernel:
     """`log`: every change tried through the seam, in order. `uevents`: (action, address or USB port) of every event.
 
-    `kicks`: for events of PCI devices; `usb_kicks`: for those of USB devices and their interfaces. `left_behind`: writer
-    processes to the device (or what else has the fault) whose write has not returned; `returned` is called, once, when
-    one has.
+    `kicks`: for events of PCI devices; `usb_kicks`: for those of USB devices and their interfaces. `left_behind`:
+    writer processes to the device (or what else has the fault) whose write has not returned; `returned` is called,
+    once, when one has.
     """
 
     cpus: CpuSet
