@@ -29,7 +29,7 @@ _hostler() {
     esac
     local words=''
     case $verb in
-    '') words='status devices cpus domains plan watch reload retry simulate hook help' options+=' --version' ;;
+    '') words='status devices cpus domains gpu plan watch reload retry simulate hook help' options+=' --version' ;;
     devices) options+=' --all --root' ;;
     cpus) options+=' --root' ;;
     domains)
@@ -41,10 +41,19 @@ _hostler() {
             [[ $word == -* ]] || words=$(_hostler_domains)
         fi
         ;;
+    gpu)
+        options+=' --dry-run --live --model --no-video'
+        case $before in
+        gpu) [[ $word == -* ]] || words=$(_hostler_domains) ;;
+        --model) words='virtio qxl bochs' ;;
+        passthrough | slice | emulated | undo) ;;
+        *) [[ $word == -* ]] || words='passthrough slice emulated undo' ;;
+        esac
+        ;;
     plan) options+=' --domain --root --xml --policy' ;;
     retry) [[ $word == -* ]] || words=$(_hostler_degraded) ;;
     hook) options+=' --deadline' ;;
-    help) words='status devices cpus domains plan watch reload retry simulate hook' ;;
+    help) words='status devices cpus domains gpu plan watch reload retry simulate hook' ;;
     esac
     [[ $word != -* ]] || words=$options
     ((${#COMPREPLY[@]})) || mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

@@ -21,12 +21,17 @@ ROOMS: dict[str, frozenset[str]] = {
     "hostlerd.model": frozenset({"hostlerd.model", "hostler.wire", "hostler.errors"}),
     "hostlerd.decide": frozenset({"hostlerd.decide", "hostlerd.model"}),
     "hostlerd.report": frozenset({"hostlerd.report", "hostlerd.model"}),
+    # Text in, text out: the edits of domain XML.
+    "hostlerd.definition": frozenset(
+        {"hostlerd.definition", "hostlerd.model", "hostler.wire", "hostler.errors"}
+    ),
     # The seam, and what stands on it.
     "hostlerd.host": frozenset({"hostlerd.host", "hostlerd.model", "hostler.wire", "hostler.errors", "trio"}),
     "hostlerd.observe": frozenset({"hostlerd.observe", "hostlerd.model", "hostlerd.host", "hostler.errors"}),
     "hostlerd.act": frozenset(
         {
             "hostlerd.act",
+            "hostlerd.definition",
             "hostlerd.model",
             "hostlerd.host",
             # Reading back is looking, and right before a write that may hang one looks once more.
@@ -165,6 +170,7 @@ PURE: dict[str, frozenset[str]] = {
     "hostler.render": frozenset({"time"}),  # a moment is shown in the reader's time zone
     "hostlerd.model": frozenset(),
     "hostlerd.decide": frozenset(),
+    "hostlerd.definition": frozenset(),
     "hostlerd.report": frozenset(),
 }
 """Rooms that only compute, and what of EFFECTS they may import all the same."""

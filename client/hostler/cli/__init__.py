@@ -26,6 +26,7 @@ VERBS = {
     "devices": "PCI functions: driver, IOMMU group, owner, and who has them open",
     "cpus": "the topology: cores, siblings, level-3 caches, nodes",
     "domains": "domains: vCPUs, pins, devices of the host",
+    "gpu": "change how a domain has its GPU",
     "plan": "what the daemon would do next and what it refuses, with reasons",
     "watch": "what happens, as it happens",
     "reload": "read the policy again",

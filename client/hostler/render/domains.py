@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostler.render.text import PLAIN, Cell, Style, clean, count, cpu_list, memory, table
+from hostler.render.text import PLAIN, Cell, Style, clean, count, cpu_list, memory, table, texts_of
 from hostler.shapes import ints_of, map_of, rows_of
 
 TYPE_CHECKING = False
@@ -26,12 +26,14 @@ def render(domains: Sequence[Domain], style: Style = PLAIN) -> str:
 def _row(domain: Domain) -> list[str | Cell]:
     state = clean(domain.get("file") or domain.get("state"))
     gpu = clean(domain.get("gpu"))
+    if map_of(domain.get("edit")).get("by") == "fallback":
+        gpu += " (fallback)"
     return [
         clean(domain.get("name")),
         Cell(state, "green" if state == "running" else ""),
         _vcpus(domain),
         _pins_in_short(domain),
-        Cell(gpu, "cyan" if gpu == "passthrough" else ""),
+        Cell(gpu, "cyan" if gpu == "passthrough" else "yellow" if "(" in gpu else ""),
         ", ".join(_hostdev(hostdev) for hostdev in rows_of(domain.get("hostdevs"))) or "-",
     ]
 
@@ -80,6 +82,7 @@ def render_one(domain: Domain, style: Style = PLAIN) -> str:
     lines += _entries(cells, "NUMA cells")
     lines.append(_entry("hugepages", clean(domain.get("hugepages"))))
     lines.append(_entry("GPU", clean(domain.get("gpu"))))
+    lines += _entries(_edit(map_of(domain.get("edit")), clean(domain.get("name"))), "")
     lines += _entries([_hostdev(hostdev) for hostdev in rows_of(domain.get("hostdevs"))], "hostdevs")
     return "\n".join(lines)
 
@@ -90,6 +93,18 @@ def _entry(label: str, text: str) -> str:
 
 def _entries(texts: Sequence[str], label: str) -> list[str]:
     return [_entry("" if number else label, text) for number, text in enumerate(texts)]
+
+
+def _edit(edit: Mapping[str, object], name: str) -> list[str]:
+    """What hostler changed in the definition, and how it ends."""
+    if not edit:
+        return []
+    change = f"{clean(edit.get('before'))} -> {clean(edit.get('after'))}"
+    if edit.get("by") == "fallback":
+        return [
+            f"fallback in force ({change}) until {' '.join(texts_of(edit.get('waits_for')))} is there and free"
+        ]
+    return [f"changed by hostler ({change}); `hostler gpu {name} undo` takes it back"]
 
 
 def _topology(topology: Mapping[str, object]) -> str:

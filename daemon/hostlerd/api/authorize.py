@@ -36,6 +36,7 @@ ACTIONS = {
     "release": HANDOFF,
     "hook": HANDOFF,
     "retry": HANDOFF,
+    "gpu": HANDOFF,
     "reload": CHANGE_POLICY,
 }
 """Method of the service to polkit action (dbus/org.hostler1.policy)."""

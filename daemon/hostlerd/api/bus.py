@@ -35,6 +35,7 @@ METHODS: Mapping[str, tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
     "Plan": ("plan", lambda result: (_json(result),)),
     "Reload": ("reload", lambda result: (bool(result["changed"]),)),
     "Retry": ("retry", lambda _: ()),
+    "SetGpu": ("gpu", lambda result: (_json(result),)),
 }
 """Method of Manager to the service's method, and its result to what goes out. Parameters have the XML's names."""
 
@@ -48,6 +49,7 @@ async def serve(bus: Bus, service: Service) -> None:
         method, result = METHODS[call.member]
         peer = Peer(bus_name=call.sender, interactive=call.interactive)
         params = dict(zip(parameters, call.body, strict=True))
+        params |= params.pop("options", {})
         try:
             given = await answer(service, peer, method, params)
         except HostlerError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import trio
 
@@ -19,6 +19,7 @@ from hostlerd.api import Json, Peer, Published
 from hostlerd.api.events import Events
 from hostlerd.decide.closure import companions
 from hostlerd.host import Host
+from hostlerd.model.edits import MODELS, Model
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
 from hostlerd.observe.domain_xml import parse_domain
@@ -26,14 +27,16 @@ from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import look_for_holders, with_names
 from hostlerd.observe.names import device_names
 from hostlerd.reconcile import Reconciler
+from hostlerd.reconcile.gpu import ASKED, Asked, GpuRequest
 from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
-from hostlerd.report.domains import domain_json, running_json
+from hostlerd.report.domains import domain_json, edit_json, running_json
 from hostlerd.report.plan import plan_json, status_json
 
 LOOK_LIMIT = 5.0
 """Seconds one look at the processes may take."""
 
+T = TypeVar("T")
 Reload = Callable[[], Awaitable[bool]]
 Simulate = Callable[[str, Mapping[str, Any]], Awaitable[Json]]
 
@@ -95,7 +98,7 @@ class HostlerService:
                 version=__version__, passes=passes, observed=observed, plan=plan, devices=devices
             ),
             devices=tuple(devices),
-            domains=tuple(running + idle),
+            domains=tuple({**d, "edit": edit_json(observed.edits, d["uuid"])} for d in running + idle),
             cpus=cpus_json(observed.topology),
             plan=plan_json(plan),
         )
@@ -133,6 +136,8 @@ class HostlerService:
                 return {"changed": await self._reload()}
             case "retry":
                 return await self._retry(params)
+            case "gpu":
+                return await self._gpu(params)
             case _ if method == SIMULATE_METHOD and self._simulate is not None:
                 return await self._simulate(_text(params, "action"), params)
             case _:
@@ -214,11 +219,63 @@ class HostlerService:
                 raise
         await self._loop().release(uuid, str(params.get("name") or uuid))
 
+    async def _gpu(self, params: Mapping[str, Any]) -> Json:
+        request = _gpu_request(params)
+        definition, outcome = await self._loop().change_gpu(request)
+        return {
+            "domain": definition.name,
+            "uuid": definition.uuid,
+            "changed": outcome.changed,
+            "diff": outcome.diff,
+            "before": outcome.before,
+            "after": outcome.after,
+            "notes": await self._notes(outcome.xml),
+        }
+
+    async def _notes(self, xml: str) -> list[str]:
+        """What would be in the way of a start with this definition."""
+        if not xml:
+            return []
+        plan = await self._loop().what_if(parse_domain(xml))
+        return [f"{r.reason}; {r.remedy}" for r in plan.refusals if r.claim is not None]
+
     async def _retry(self, params: Mapping[str, Any]) -> Json:
         obj = _text(params, "object")
         if not await self._loop().retry(obj):
             raise BadInput(f"{obj!r} is not degraded", remedy="`hostler status` lists what is")
         return {}
+
+
+def _gpu_request(params: Mapping[str, Any]) -> GpuRequest:
+    """Raises BadInput."""
+    way: Asked = _choice(params, "way", ASKED)
+    model: Model | None = _choice(params, "model", MODELS) if params.get("model") else None
+    if model is not None and way != "emulated":
+        raise BadInput(f"a model is of an emulated display, not of {way}", remedy="leave out the model")
+    flags: dict[str, bool] = {}
+    for name in ("video", "live", "dry_run"):
+        flag = params.get(name, name == "video")
+        if not isinstance(flag, bool):
+            raise BadInput(f"the parameter {name!r} is true or false")
+        flags[name] = flag
+    needed = way in ("passthrough", "slice")
+    return GpuRequest(
+        domain=_text(params, "domain"),
+        way=way,
+        what=_text(params, "what") if needed else "",
+        model=model,
+        video=flags["video"],
+        live=flags["live"],
+        dry_run=flags["dry_run"],
+    )
+
+
+def _choice(params: Mapping[str, Any], key: str, choices: tuple[T, ...]) -> T:
+    value = params.get(key)
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise BadInput(f"the parameter {key!r} is one of {', '.join(map(str, choices))}, not {value!r:.40}")
 
 
 def _text(params: Mapping[str, Any], key: str) -> str:

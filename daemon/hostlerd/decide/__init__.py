@@ -10,6 +10,7 @@ from __future__ import annotations
 from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.awake import keeps_awake
 from hostlerd.decide.departing import departing
+from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import decide_isolation
@@ -54,6 +55,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *running.steps,
             *masks,
             *pins,
+            *decide_fallback(observed, settings, own),
             *usb,
         ),
         refusals=(*own.refusals, *waiting, *usb_refusals, *crowding, *impossible),

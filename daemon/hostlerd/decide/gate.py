@@ -129,7 +129,7 @@ def decide_gate(
         for holder in holders.values():
             _clear(gate, function, holder)
     if not gate.steps and not gate.questions and not gate.refusals:
-        _kernel_clients(gate, leaving)
+        _kernel_clients(gate, leaving, {f.address: settings.device(f) for f in leaving})
     return _once(gate)
 
 
@@ -210,20 +210,22 @@ def _open(function: Function, holder: Holder) -> str:
     return f"{function.address} is in use: {holder.told} has {holder.node} {verb}"
 
 
-def _kernel_clients(gate: Gate, leaving: list[Function]) -> None:
+def _kernel_clients(gate: Gate, leaving: list[Function], own: Mapping[str, DevicePolicy | None]) -> None:
     """What no process shows: a driver's module that something in the kernel holds, a device that others are built on.
 
     A module counts only where all that it drives is leaving, since otherwise the rest may be what uses it, and only
     where nobody at all has one of its devices open, since each open file is a reference, too.
+
+    `own`: how a driver is left is a matter of its own device's policy, and no companion follows in that.
     """
     observed = gate.observed
     for function in leaving:
-        policy = gate.policies[function.address]
+        policy = own.get(function.address)
         grip = observed.grips.get(function.address, Grip(address=function.address))
         for member in grip.members:
             reason = f"{function.address} is in use: {member.replace(' of ', ' is part of ')}"
             gate.refuse(function, reason, "take it out of there first")
-        if leave(function, policy) == "unload":
+        if leave(function, own.get(function.address)) == "unload":
             gate.refusals += refuse_unload(observed, gate.domain, function, leaving)
             continue
         module = grip.modules[-1] if grip.modules else None
@@ -232,7 +234,7 @@ def _kernel_clients(gate: Gate, leaving: list[Function]) -> None:
             module is not None
             and module.references > 0
             and function.is_display
-            and policy.leave == "auto"
+            and (policy is None or policy.leave == "auto")
             and not grip.consoles
             and all(f in leaving for f in alike)
             and not any(observed.holders.get(f.address) for f in alike)

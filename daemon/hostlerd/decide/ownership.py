@@ -251,7 +251,7 @@ def _grant(
             why=why,
             claim=domain.uuid,
             domain=True,
-            leave=leave(functions[address], gate.policies.get(address)),
+            leave=leave(functions[address], settings.device(functions[address])),
             waits=bool(gate.steps or gate.questions),
         )
 

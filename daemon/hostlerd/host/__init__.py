@@ -165,6 +165,22 @@ class Hypervisor(Protocol):
 
     async def pin_iothread(self, uuid: str, iothread: int, cpus: CpuSet) -> None: ...
 
+    async def definition_xml(self, uuid: str) -> str:
+        """The inactive XML of a persistent domain, with its passwords: what `redefine` may be given back."""
+        ...
+
+    async def redefine(self, uuid: str, xml: str) -> None:
+        """Make this the definition of a domain that has one. What runs is not touched. libvirt checks the XML."""
+        ...
+
+    async def plug(self, uuid: str, device: str) -> None:
+        """Plug a device, given as XML, into the running domain; its definition stays."""
+        ...
+
+    async def unplug(self, uuid: str, device: str) -> None:
+        """Ask the running guest to let go of the device; it may take its time. The definition stays."""
+        ...
+
     async def attach_usb(self, uuid: str, device: UsbDevice) -> Definition:
         """Give the device, with its mark, to the running domain. Returns what the domain then is."""
         ...

@@ -15,7 +15,7 @@ from hostlerd.model.usb import UsbDevice
 
 
 class Hypervisors:
-    """Pins and devices go to the connection that listed the domain last."""
+    """What is about one domain goes to the connection that listed it last."""
 
     def __init__(self, connections: Sequence[Hypervisor]) -> None:
         self._connections = tuple(connections)
@@ -28,13 +28,15 @@ class Hypervisors:
             domains = await connection.running()
             found += domains
             of |= dict.fromkeys((domain.uuid for domain in domains), connection)
-        self._of = of
+        self._of |= of
         return tuple(found)
 
     async def inactive(self) -> tuple[Definition, ...]:
         found: list[Definition] = []
         for connection in self._connections:
-            found += await connection.inactive()
+            domains = await connection.inactive()
+            found += domains
+            self._of |= dict.fromkeys((domain.uuid for domain in domains), connection)
         return tuple(found)
 
     async def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None:
@@ -45,6 +47,18 @@ class Hypervisors:
 
     async def pin_iothread(self, uuid: str, iothread: int, cpus: CpuSet) -> None:
         await self._connection(uuid).pin_iothread(uuid, iothread, cpus)
+
+    async def definition_xml(self, uuid: str) -> str:
+        return await self._connection(uuid).definition_xml(uuid)
+
+    async def redefine(self, uuid: str, xml: str) -> None:
+        await self._connection(uuid).redefine(uuid, xml)
+
+    async def plug(self, uuid: str, device: str) -> None:
+        await self._connection(uuid).plug(uuid, device)
+
+    async def unplug(self, uuid: str, device: str) -> None:
+        await self._connection(uuid).unplug(uuid, device)
 
     async def attach_usb(self, uuid: str, device: UsbDevice) -> Definition:
         return await self._connection(uuid).attach_usb(uuid, device)

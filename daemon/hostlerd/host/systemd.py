@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 SYSTEMD = "org.freedesktop.systemd1"
 PATH = "/org/freedesktop/systemd1"
 MANAGER = "org.freedesktop.systemd1.Manager"
+UNIT = "org.freedesktop.systemd1.Unit"
 NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 RUNTIME = True
 """Not to disk: a reboot ends what hostler did."""
@@ -92,14 +93,20 @@ class SystemdUnits:
             ) from error
 
     async def states(self, units: Sequence[str]) -> Mapping[str, str]:
-        """ActiveState of each unit that is loaded. Raises Unreachable, HostFailed."""
+        """ActiveState of each unit that there is, in memory or not. Raises Unreachable, HostFailed."""
         found: dict[str, str] = {}
         for unit in units:
             try:
-                path = await self._path(unit)
-                (state,) = await self._bus.call(
-                    SYSTEMD, path, PROPERTIES, "Get", "ss", f"{SYSTEMD}.Unit", "ActiveState", limit=READ_LIMIT
-                )
+                # Not GetUnit: an inactive unit that nobody refers to is not in memory (systemd.unit(5)).
+                path = str(await self._ask("LoadUnit", "s", unit))
+                loaded, state = [
+                    (
+                        await self._bus.call(
+                            SYSTEMD, path, PROPERTIES, "Get", "ss", UNIT, name, limit=READ_LIMIT
+                        )
+                    )[0]
+                    for name in ("LoadState", "ActiveState")
+                ]
             except CallFailed as failed:
                 if failed.name not in _GONE:
                     raise HostFailed(
@@ -108,7 +115,8 @@ class SystemdUnits:
             except TimedOut as error:
                 raise HostFailed(error.message, data={"object": unit}) from error
             else:
-                found[unit] = str(state)
+                if loaded not in ("not-found", "bad-setting", "error") or state == "active":
+                    found[unit] = str(state)
         return found
 
     async def stop_unit(self, unit: str, *, limit: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import DISPLAY, Function
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +13,10 @@ class Known:
 
     identity: str
     serial: str | None = None
+
+    @property
+    def is_display(self) -> bool:
+        return self.identity.rpartition(":")[2].startswith(f"{DISPLAY:02x}")
 
 
 def identity(function: Function) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hostlerd.model.cpus import Topology
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Snapshot
+from hostlerd.model.edits import NO_EDITS, Edits
 from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
@@ -22,7 +23,8 @@ RUNS = ("active", "activating", "reloading")
 class Observed:
     """`kernel`: (major, minor), (0, 0) if not known. `rule`: text of our udev rule file, None if there is none.
 
-    `known`: what is remembered of the card at an address. `usb`: by port, without hubs.
+    `known`: what is remembered of the card at an address. `usb`: by port, without hubs. `edits`: ours of
+    domain definitions.
 
     What only questions bring (model/questions), each absent where it was not asked: `holders` and `grips` by address,
     `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say).
@@ -42,6 +44,7 @@ class Observed:
     attributes: Mapping[str, str | None] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     known: Mapping[str, Known] = field(default_factory=dict)
+    edits: Edits = field(default_factory=lambda: NO_EDITS)
 
     def untouchable(self, obj: str) -> bool:
         """Nothing may be written to it: it is degraded, a write of ours is outstanding, or the kernel is at it.

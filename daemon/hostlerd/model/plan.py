@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
+from hostlerd.model.edits import GpuChange
 from hostlerd.model.holders import Container
 from hostlerd.model.identity import Known
 from hostlerd.model.ledger import (
@@ -168,6 +169,20 @@ class Pin(Step):
     index: int = 0
     cpus: CpuSet
     record: PinRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditDefinition(Step):
+    """Change how a domain's definition gives it its GPU, or (`change` None) take hostler's last edit of it back.
+
+    Its record is kept in /var/lib/hostler, as a definition outlives the journal. `lacks`: what it has to do without.
+    """
+
+    kind: ClassVar[str] = "definition"
+    lane: ClassVar[Lane] = "libvirt"
+    uuid: str
+    change: GpuChange | None
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
+from hostlerd.model.edits import Model
 from hostlerd.model.usb import UsbDevice
 
 
@@ -25,6 +26,9 @@ class DomainPolicy:
     prefer: Literal["vcache", "frequency", "none"] = "none"
     profile: Literal["balanced", "latency", "realtime", "none"] = "balanced"
     rebalance: bool = True
+    fallback: Literal["emulated", "none"] = "none"
+    """What its definition becomes while its GPU is missing or another domain's."""
+    fallback_model: Model = "virtio"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

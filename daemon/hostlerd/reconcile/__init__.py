@@ -11,12 +11,13 @@ preparation, and tried again after a pause.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 import trio
 
 from hostler.errors import HostlerError, Internal, Unreachable
+from hostlerd.act.definitions import Definitions
 from hostlerd.act.journal import Journal
 from hostlerd.act.memory import Memory
 from hostlerd.host import Host
@@ -26,6 +27,7 @@ from hostlerd.model.ledger import Claim
 from hostlerd.model.plan import Plan
 from hostlerd.model.settings import Settings
 from hostlerd.reconcile.claims import Claims
+from hostlerd.reconcile.gpu import GpuChanges
 from hostlerd.reconcile.host_lane import HostLane
 from hostlerd.reconcile.latch import Latch
 from hostlerd.reconcile.libvirt_lane import LibvirtLane
@@ -60,6 +62,7 @@ class Reconciler:
             observe=observe,
             tell=tell,
             publish=publish,
+            definitions=Definitions(host),
             memory=Memory(host),
         )
         self._claims = Claims(self._shared)
@@ -69,6 +72,7 @@ class Reconciler:
         self.run_returns = Returns(self._shared).run
         self.prepare = self._claims.prepare
         self.release = self._claims.release
+        self.change_gpu = GpuChanges(self._shared).change
 
     @property
     def look_at_host(self) -> Latch:
@@ -89,23 +93,22 @@ class Reconciler:
         return next((claim.uuid for claim in claims if claim.name == name), None)
 
     async def run_host(self) -> None:
-        await self._run(self.look_at_host, self._host_lane.one_pass, self._claims.fail_all)
+        await self._run(self.look_at_host, self._host_lane, self._claims.fail_all)
 
     async def run_domains(self) -> None:
-        await self._run(self.look_at_domains, self._libvirt_lane.one_pass, lambda _: None)
+        await self._run(self.look_at_domains, self._libvirt_lane, lambda _: None)
 
     async def _run(
-        self, latch: Latch, one_pass: Callable[[], Awaitable[None]], failed: Callable[[HostlerError], None]
+        self, latch: Latch, lane: HostLane | LibvirtLane, failed: Callable[[HostlerError], None]
     ) -> None:
         failures = 0
         while True:
-            lane = self._host_lane if latch is self.look_at_host else self._libvirt_lane
             with trio.move_on_after(lane.look_again_after):
                 await latch.wait()
             try:
                 async with self.awake.one_pass(waited_for=lane is self._host_lane):
                     with about(pass_=self._host_lane.passes + 1):
-                        await one_pass()
+                        await lane.one_pass()
                 failures = 0
                 continue
             except Unreachable as error:

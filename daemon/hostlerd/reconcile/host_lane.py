@@ -40,6 +40,7 @@ class HostLane:
         self.passes = 0
         self.busy = False
         self._open_for = 0
+        self._wanted_of_libvirt = False
         self._rivals = Rivals()
 
     @property
@@ -56,8 +57,10 @@ class HostLane:
             plan = await self._rounds()
         finally:
             self.busy = False
-        if plan.of("libvirt"):
-            self._shared.look_at_domains.kick()
+        wanted = bool(plan.of("libvirt"))
+        if wanted or self._wanted_of_libvirt:
+            self._shared.look_at_domains.kick()  # also when that is not wanted any more: it may be waiting to do it
+        self._wanted_of_libvirt = wanted
         await self._shared.memory.learn(plan.learned)
         if not self._shared.awake.still:
             self._claims.end_pass()
@@ -121,6 +124,7 @@ class HostLane:
                 failed.update({step.object, *([step.driver] if isinstance(step, LoadModule) else [])} - {""})
                 self._failed(step, error, failed)
             else:
+                self._rivals.placed(step)
                 self._shared.tell_step(step)
                 log.info(
                     "%s %s: %s", step.kind, step.object, step.after or "none", extra={"device": step.object}

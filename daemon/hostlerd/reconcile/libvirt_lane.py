@@ -1,4 +1,4 @@
-"""The libvirt lane: a snapshot of the domains, then its steps (pins, USB devices), until none is left.
+"""The libvirt lane: a snapshot of the domains, then its steps (pins, USB devices, definitions), until none is left.
 
 May wait as long as somebody's hook runs; nothing of the host waits for it.
 """
@@ -15,8 +15,9 @@ import trio
 from hostler.errors import HostFailed, HostlerError
 from hostlerd.act.perform import is_gone, perform
 from hostlerd.model.domains import Snapshot
-from hostlerd.model.plan import AttachUsb, DetachUsb, Pin, Step
+from hostlerd.model.plan import AttachUsb, DetachUsb, EditDefinition, Pin, Step
 from hostlerd.reconcile.claims import Claims
+from hostlerd.reconcile.lasting_edits import LastingEdits
 from hostlerd.reconcile.shared import Shared
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ with another number, whenever they are opened."""
 class LibvirtLane:
     def __init__(self, shared: Shared, claims: Claims) -> None:
         self._shared, self._claims = shared, claims
+        self._edits = LastingEdits(shared)
         self._failed: Counter[str] = Counter()
         self._given: dict[str, list[float]] = {}
         self._held_back = False
@@ -41,7 +43,7 @@ class LibvirtLane:
     @property
     def look_again_after(self) -> float:
         """Seconds; no event tells that enough time has passed."""
-        return WHILE / 2 if self._held_back else math.inf
+        return min(WHILE / 2 if self._held_back else math.inf, self._edits.look_again_after)
 
     def try_again(self) -> None:
         """Also what failed, or was done, too often."""
@@ -54,13 +56,15 @@ class LibvirtLane:
         refused: set[str] = set()
         for _ in range(ROUNDS):
             await self._take_snapshot()
+            await self._edits.settle(shared.snapshot)
             if shared.observed is None:
                 return  # the host lane kicks this one when it has looked
             plan = shared.decide(shared.seen(shared.observed))
-            steps = plan.of("libvirt")
+            steps = tuple(step for step in plan.of("libvirt") if not isinstance(step, EditDefinition))
             keys = {_key(step) for step in steps}
             self._failed = Counter({key: times for key, times in self._failed.items() if key in keys})
-            if not await self._perform(steps, refused):
+            performed = await self._perform(steps, refused)
+            if not (await self._edits.make(plan) or performed):
                 break
 
     async def _take_snapshot(self) -> None:

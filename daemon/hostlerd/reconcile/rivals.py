@@ -51,6 +51,11 @@ class Rivals:
             return all(function.address in self._due for function in step.functions)
         return isinstance(step, Override | Unbind | Probe) and step.object in self._due
 
+    def placed(self, step: Step) -> None:
+        """A step was performed; who takes the device right after it did it before the pass is over."""
+        if isinstance(step, Probe) and step.to_vfio:
+            self._placed.add(step.object)
+
     def seen(self, plan: Plan, functions: Mapping[str, Function], recorded: Iterable[str]) -> None:
         """After a pass: what is in its place now."""
         self._placed = {

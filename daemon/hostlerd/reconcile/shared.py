@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 
 from hostler.errors import HostlerError, Wedged
+from hostlerd.act.definitions import Definitions
 from hostlerd.act.journal import Journal
 from hostlerd.act.memory import Memory
 from hostlerd.decide import decide
@@ -48,6 +49,7 @@ class Shared:
     observe: Observe
     tell: Tell
     publish: Publish
+    definitions: Definitions
     memory: Memory
     look_at_host: Latch = field(default_factory=Latch)
     look_at_domains: Latch = field(default_factory=Latch)
@@ -84,7 +86,7 @@ class Shared:
         await self.memory.wait_loaded()
         observed = await self.observe(self.journal, self.snapshot)
         functions = self.memory.with_serials(observed.functions)
-        return replace(observed, known=self.memory.known, functions=functions)
+        return replace(observed, known=self.memory.known, functions=functions, edits=self.definitions.edits)
 
     async def look_and_decide(self) -> tuple[Observed, Plan]:
         """Until all that the decision asks for is answered (model/questions)."""
@@ -103,8 +105,10 @@ class Shared:
         return decide(observed, self.settings)
 
     def seen(self, observed: Observed) -> Observed:
-        """An observation with what is known by now of domains and of the journal."""
-        return replace(observed, snapshot=self.snapshot, ledger=self.journal.ledger)
+        """An observation with what is known by now of domains, of the journal and of edits."""
+        return replace(
+            observed, snapshot=self.snapshot, ledger=self.journal.ledger, edits=self.definitions.edits
+        )
 
     def forget_domain(self, uuid: str) -> None:
         """A domain that released its devices does not run, whatever an older snapshot says."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.domains import Definition, Hostdev, Running
+from hostlerd.model.edits import Edits, in_force
 
 Json = dict[str, Any]
 
@@ -57,6 +58,21 @@ def running_json(running: Running, source: Definition) -> Json:
             "emulator": None if live.emulator_pins is None else sorted(live.emulator_pins),
             "iothreads": _pins(live.iothread_pins),
         },
+    }
+
+
+def edit_json(edits: Edits, uuid: str | None) -> Json | None:
+    """The newest edit of hostler's in a domain's definition; `by`: "user" or "fallback", which policy made."""
+    edit = in_force(edits, uuid or "")
+    if edit is None:
+        return None
+    return {
+        "kind": edit.kind,
+        "by": edit.by,
+        "before": edit.before,
+        "after": edit.after,
+        "waits_for": list(edit.lacks),
+        "since": edit.since,
     }
 
 

@@ -14,11 +14,11 @@ def device(address: str, *, idle: str = "host", group: str = "[]") -> str:
     return f'[[device]]\nname = "lab"\nmatch = {{ address = "{address}" }}\nwhen_idle = "{idle}"\ngroup = {group}\n'
 
 
-def _plug() -> None:
+def plug() -> None:
     outside.qmp("device_add", driver="secondary-vga", bus="rp4", id="hot1")
 
 
-def _unplug() -> bool:
+def unplug() -> bool:
     outside.qmp("device_del", id="hot1")
     return holds(lambda: PLUGGED not in pci.functions(), 60.0)
 
@@ -31,21 +31,21 @@ def _unplug() -> bool:
     "no traceback",
 )
 def hotplug(report: Report) -> None:
-    _plug()
+    plug()
     report.within(
         "to its driver without a policy",
         PIN_LIMIT,
         lambda: pci.driver(PLUGGED) == "bochs-drm",
         lambda: pci.describe([PLUGGED]),
     )
-    _unplug()
+    unplug()
     service.policy(device(PLUGGED, idle="vfio"))
-    _plug()
+    plug()
     report.within(
         "to VFIO by policy", PIN_LIMIT, lambda: pci.on_vfio(PLUGGED), lambda: pci.describe([PLUGGED])
     )
     old = service.pid()
-    report.check("gone without an error", _unplug(), pci.functions())
+    report.check("gone without an error", unplug(), pci.functions())
     stayed = not holds(lambda: service.pid() != old, 5.0)
     report.check("service is well", stayed and service.active(), service.log("-n", "40"))
     log = service.log()

@@ -6,6 +6,7 @@ from typing import Literal
 from . import (
     boot,
     bus,
+    definitions,
     events,
     in_use,
     kills,
@@ -43,6 +44,7 @@ GROUPS: dict[str, Group] = {
     "sharing": Group(scenarios=sharing.SCENARIOS, limit=2400.0),
     "events": Group(scenarios=(*bus.SCENARIOS, *events.SCENARIOS)),
     "kills": Group(scenarios=kills.SCENARIOS, limit=2400.0),
+    "definitions": Group(scenarios=definitions.SCENARIOS),
     "in_use": Group(scenarios=(*in_use.SCENARIOS, *rivals.SCENARIOS), limit=2400.0),
     "wedged": Group(scenarios=wedged.SCENARIOS),
     "points": Group(scenarios=points.SCENARIOS, limit=2700.0),

@@ -64,6 +64,8 @@ cpus = "shared"
 prefer = "vcache"
 profile = "latency"
 rebalance = false
+fallback = "emulated"
+fallback_model = "bochs"
 
 [domain."win11"]
 cpus = "dedicated"
@@ -78,6 +80,12 @@ match = {{ address = "01:00.0" }}
 when_idle = "vfio"
 group = ["0000:01:00.2", "01:00.3"]
 holders = "terminate"
+holder_limit = 3
+units = ["display-manager.service", "nvidia-powerd.service"]
+companions = "none"
+driver = "nouveau"
+leave = "unload"
+power = "keep"
 
 [[device]]
 match = {{ vendor = 0x1002, device = "744C", subsystem = "1043:4e5", slot = "3" }}
@@ -89,10 +97,31 @@ match = {{ serial = "x", path = "y" }}
     assert settings == Settings(
         libvirt=("qemu:///system", "qemu+unix:///system?socket=/run/other"),
         housekeeping=Housekeeping(cpus=frozenset({0, 1, 8}), at_least=3),
-        domains=DomainPolicy(cpus="shared", prefer="vcache", profile="latency", rebalance=False),
+        domains=DomainPolicy(
+            cpus="shared",
+            prefer="vcache",
+            profile="latency",
+            rebalance=False,
+            fallback="emulated",
+            fallback_model="bochs",
+        ),
         overrides={
-            "win11": DomainPolicy(cpus="dedicated", prefer="vcache", profile="latency", rebalance=False),
-            UUID: DomainPolicy(cpus="shared", prefer="vcache", profile="realtime", rebalance=True),
+            "win11": DomainPolicy(
+                cpus="dedicated",
+                prefer="vcache",
+                profile="latency",
+                rebalance=False,
+                fallback="emulated",
+                fallback_model="bochs",
+            ),
+            UUID: DomainPolicy(
+                cpus="shared",
+                prefer="vcache",
+                profile="realtime",
+                rebalance=True,
+                fallback="emulated",
+                fallback_model="bochs",
+            ),
         },
         devices=(
             DevicePolicy(
@@ -101,6 +130,12 @@ match = {{ serial = "x", path = "y" }}
                 when_idle="vfio",
                 group=("0000:01:00.2", "0000:01:00.3"),
                 holders="terminate",
+                holder_limit=3.0,
+                units=("display-manager.service", "nvidia-powerd.service"),
+                companions="none",
+                driver="nouveau",
+                leave="unload",
+                power="keep",
             ),
             DevicePolicy(
                 name="device 2",
@@ -144,6 +179,10 @@ def test_only_visible_toml_files_are_drop_ins(policy: Policy) -> None:
 
 
 WRONG = [
+    ('[[device]]\nmatch.slot = "1"\nholder_limit = 60', 3, "holder_limit is 60 seconds", "no more than 25"),
+    ('[[device]]\nmatch.slot = "1"\nunits = ["sddm"]', 3, '"sddm" is no unit of systemd', ""),
+    ('[[device]]\nmatch.slot = "1"\ndriver = "a/b"', 3, '"a/b" is no driver', ""),
+    ('[[device]]\nmatch.slot = "1"\nleave = "rmmod"', 3, "leave", "unload"),
     ("[hosts]\n", 1, 'unknown key "hosts" at the top level', 'did you mean "host"?'),
     ('\n[[device]]\nwhen_idel = "vfio"', 3, 'unknown key "when_idel" in [[device]]', '"when_idle"'),
     ("[host]\nhousekeeping = { at-least = 2 }", 2, 'unknown key "at-least"', '"at_least"'),

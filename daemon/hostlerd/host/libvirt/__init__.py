@@ -137,6 +137,30 @@ class Libvirt:
     async def pin_iothread(self, uuid: str, iothread: int, cpus: CpuSet) -> None:
         await self._pin(uuid, cpus, calls.pin_iothread(iothread), f"pinning iothread {iothread}")
 
+    async def definition_xml(self, uuid: str) -> str:
+        return await self._call(
+            lambda connection: calls.definition_xml(connection, uuid),
+            what="reading a definition",
+            domain=uuid,
+        )
+
+    async def redefine(self, uuid: str, xml: str) -> None:
+        await self._call(
+            lambda connection: calls.redefine(connection, uuid, xml),
+            what="changing a definition",
+            domain=uuid,
+        )
+
+    async def plug(self, uuid: str, device: str) -> None:
+        await self._call(
+            lambda connection: calls.plug(connection, uuid, device), what="plugging in a device", domain=uuid
+        )
+
+    async def unplug(self, uuid: str, device: str) -> None:
+        await self._call(
+            lambda connection: calls.unplug(connection, uuid, device), what="unplugging a device", domain=uuid
+        )
+
     async def attach_usb(self, uuid: str, device: UsbDevice) -> Definition:
         what = f"attaching {device.label}"
         return self._parsed(

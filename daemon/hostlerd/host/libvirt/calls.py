@@ -58,6 +58,29 @@ def pin_iothread(iothread: int) -> Pin:
     return lambda domain, cpus: domain.pinIOThread(iothread, cpus, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
+def definition_xml(connection: Any, uuid: str) -> str:
+    """The inactive XML with passwords: without VIR_DOMAIN_XML_SECURE a redefinition would lose them."""
+    domain = connection.lookupByUUIDString(uuid)
+    return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
+
+
+def redefine(connection: Any, uuid: str, xml: str) -> None:
+    """Only of a domain that is defined now: one undefined meanwhile does not come back."""
+    domain = connection.lookupByUUIDString(uuid)
+    if not domain.isPersistent():
+        raise HostFailed(f"{domain.name()} has no definition", data={"object": uuid})
+    connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+
+def plug(connection: Any, uuid: str, device: str) -> None:
+    connection.lookupByUUIDString(uuid).attachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def unplug(connection: Any, uuid: str, device: str) -> None:
+    """virDomainDetachDeviceFlags returns when the guest was asked; gone is it with the event DEVICE_REMOVED."""
+    connection.lookupByUUIDString(uuid).detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
 def cpu_map(connection: Any, cpus: CpuSet) -> tuple[bool, ...]:
     """One bool for each CPU of the host; libvirt-python writes past its buffer when there are more."""
     count: int = connection.getCPUMap()[0]

@@ -48,6 +48,23 @@ def defined(text: str) -> tuple[str, str, str]:
     return name, found.strip(), _text(root)
 
 
+def filled_in(text: str) -> str:
+    """What libvirt writes into a definition by itself: a display's heads, and the sound of a display that is looked at
+    (virDomainDefPostParse, qemuDomainDefAddDefaultAudioBackend; libvirt 9.0).
+    """
+    root = _parse(text)
+    devices = root.find("devices")
+    if devices is None:
+        return text
+    for model in devices.findall("video/model"):
+        if model.get("type") != "none":
+            model.attrib.setdefault("heads", "1")
+            model.attrib.setdefault("primary", "yes")
+    if devices.find("graphics") is not None and devices.find("audio") is None:
+        devices.append(ET.Element("audio", {"id": "1", "type": "none"}))
+    return _text(root)
+
+
 def live(text: str, number: int) -> str:
     root = _parse(text)
     root.set("id", str(number))

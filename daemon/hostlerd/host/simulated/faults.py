@@ -25,6 +25,7 @@ KNOWN = {
     "ignores-sigterm": "the process `object` ends by SIGKILL alone",
     "unit-refuses": "systemd refuses AllowedCPUs for the unit `object` with the words `value`",
     "unit-ignores": "systemd takes AllowedCPUs for the unit `object` and the kernel grants nothing of it",
+    "define-fails": "libvirt does not take another definition of the domain `object`",
     "attach-fails": "QEMU of the domain `object` cannot open any USB device",
     "pin-fails": "libvirt cannot pin anything of the domain `object`",
     "early-udev": "udev's rules win the race against loaded drivers for a new device (mostly they lose it)",

@@ -356,6 +356,7 @@ class SimulatedHost:
                 for address, device in sorted(kernel.pci.devices.items())
             },
             "usb": kernel.usb.show(),
+            "units": sorted(self.units.paths),
             "slices": {unit: format_cpu_list(kernel.cgroups.effective(f"/{unit}")) for unit in units},
             "domains": self.hypervisor.show(),
             "writes": len(kernel.log),

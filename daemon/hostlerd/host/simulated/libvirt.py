@@ -108,6 +108,32 @@ class SimulatedLibvirt:
         await self._pin(uuid, "iothreadpin", iothread, cpus)
         self._kernel.done(f"iothreadpin {iothread} of {uuid}", format_cpu_list(cpus))
 
+    async def definition_xml(self, uuid: str) -> str:
+        domain = await self._by_uuid(uuid)
+        if domain.inactive is None:
+            raise HostFailed("Requested operation is not valid: domain is transient")
+        return domain.inactive
+
+    async def redefine(self, uuid: str, xml: str) -> None:
+        """virDomainDefineXMLFlags; a domain that runs keeps its live XML."""
+        self._kernel.begin()
+        domain = await self._by_uuid(uuid)
+        if self._kernel.faults.get("define-fails", domain.name) is not None:
+            raise HostFailed("XML document failed to validate against schema", data={"object": uuid})
+        _, found, text = domain_text.defined(xml)
+        if found != uuid or domain.inactive is None:
+            raise HostFailed(f"operation failed: domain '{domain.name}' already exists with uuid {uuid}")
+        self._parse(text)
+        domain.inactive = domain_text.filled_in(text)
+        self._kernel.done(f"definition of {uuid}", "")
+        self._event(domain.name, "defined")
+
+    async def plug(self, uuid: str, device: str) -> None:
+        await self.attach_device((await self._by_uuid(uuid)).name, device)
+
+    async def unplug(self, uuid: str, device: str) -> None:
+        await self.detach_device((await self._by_uuid(uuid)).name, domain_text.device_hostdev(device).address)
+
     async def attach_usb(self, uuid: str, device: UsbDevice) -> Definition:
         self._kernel.begin()
         domain = await self._by_uuid(uuid)

@@ -57,6 +57,24 @@ def test_domains_of_files() -> None:
     assert domains.render([{"file": "a.xml", "name": "a"}]).startswith("NAME  FILE ")
 
 
+def test_a_fallback_in_force_and_an_edit_are_said() -> None:
+    edit = {
+        "by": "fallback",
+        "before": "passthrough 0000:01:00.0",
+        "after": "emulated",
+        "waits_for": ["0000:01:00.0"],
+    }
+    fell = WIN11 | {"gpu": "emulated", "edit": edit}
+    assert " emulated (fallback) " in domains.render([fell])
+    wanted = "fallback in force (passthrough 0000:01:00.0 -> emulated) until 0000:01:00.0 is there and free"
+    assert wanted in domains.render_one(fell)
+    own = domains.render_one(WIN11 | {"edit": edit | {"by": "user"}})
+    assert (
+        "changed by hostler (passthrough 0000:01:00.0 -> emulated); `hostler gpu win11 undo` takes it back"
+        in own
+    )
+
+
 def test_no_domains() -> None:
     assert domains.render([]) == "no domains"
 

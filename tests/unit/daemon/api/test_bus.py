@@ -19,7 +19,7 @@ from hostler.errors import Claimed, HostFailed, NotAuthorised
 from hostlerd.api import Peer, Published
 from hostlerd.api.bus import DEVICE, DOMAIN, MANAGER, METHODS, serve
 from hostlerd.api.interfaces import load
-from hostlerd.host.bus import PROPERTIES, Bus, CallFailed, Codec, Message
+from hostlerd.host.bus import PROPERTIES, Bus, CallFailed, Codec, Message, Variant
 
 XML = Path(__file__).parents[4] / "dbus"
 NAME = "org.hostler1"
@@ -42,6 +42,7 @@ class FakeService:
             "plan": {"steps": []},
             "reload": {"changed": True},
             "retry": {},
+            "gpu": {"changed": True},
         }
         self.changed = trio.Event()
         self.tell, self._events = trio.open_memory_channel[dict[str, Any]](9)
@@ -165,7 +166,7 @@ async def test_every_method_answers_as_its_signature_says(private_bus: Any, code
     service = FakeService()
     async with face(private_bus.address, codec, service) as client:
         for name, method in load(MANAGER).methods.items():
-            arguments = tuple("x" for _ in method.takes)
+            arguments = tuple({} if name == "options" else "x" for name in method.parameters)
             answer = await client.get(ROOT, MANAGER, name, method.takes, *arguments)
             assert len(answer) == len(method.gives)
         devices = json.loads((await client.get(ROOT, MANAGER, "Devices"))[0])
@@ -174,11 +175,23 @@ async def test_every_method_answers_as_its_signature_says(private_bus: Any, code
         own_name = client.bus.unique_name
     assert {method for _, method, _ in service.calls} == {wire for wire, _ in METHODS.values()}
     assert {peer for peer, _, _ in service.calls} == {Peer(bus_name=own_name)}
-    assert [dict(p) for _, m, p in service.calls if m in ("domains", "plan", "retry")] == [
+    assert [dict(p) for _, m, p in service.calls if m in ("domains", "plan", "retry", "gpu")] == [
         {"name": "x"},
         {"domain": "x"},
         {"object": "x"},
+        {"domain": "x", "way": "x", "what": "x"},
     ]
+
+
+async def test_options_of_a_request_are_its_parameters(private_bus: Any, codec: Codec) -> None:
+    service = FakeService()
+    options = {"dry_run": Variant("b", True), "model": Variant("s", "qxl")}
+    async with face(private_bus.address, codec, service) as client:
+        (answer,) = await client.get(ROOT, MANAGER, "SetGpu", "sssa{sv}", "win11", "emulated", "", options)
+    assert json.loads(answer) == {"changed": True}
+    ((_, method, params),) = service.calls
+    assert method == "gpu"
+    assert params == {"domain": "win11", "way": "emulated", "what": "", "dry_run": True, "model": "qxl"}
 
 
 # -- properties and objects -------------------------------------------------------------------------------------------

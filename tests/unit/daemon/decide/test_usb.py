@@ -235,6 +235,13 @@ def test_a_device_that_changes_domains_is_detached_first():
     assert moves(state, rules("work")) == [("detach-usb", "usb 1-2.3", "host")]
 
 
+def test_what_two_domains_list_is_taken_from_the_one_that_has_it_of_us():
+    state = host(STICK, domains=(running(WIN11, held(STICK)), running(WORK, held(STICK, ours=False))))
+    [step] = decide_usb(state, rules())[0]
+    assert isinstance(step, DetachUsb)
+    assert (step.uuid, step.why) == (WIN11, "it belongs to domain work")
+
+
 @pytest.mark.parametrize("present", [(), (STICK,)])
 def test_what_is_not_marked_stays(present: tuple[UsbDevice, ...]):
     assert not moves(host(*present, domains=(running(WIN11, held(STICK, ours=False)),)), Settings())

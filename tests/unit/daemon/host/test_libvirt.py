@@ -219,3 +219,27 @@ def test_libvirts_errors_are_for_whom_they_concern(code: int, kind: type[Excepti
     assert type(error) is kind
     assert error.message == "libvirt, pinning vCPU 0: cannot acquire state change lock"
     assert error.data == {"errno": code, "object": UUID}
+
+
+async def test_a_definition_is_read_and_replaced(driver: Libvirt, outside: libvirt.virConnect) -> None:
+    await driver.connect(lambda: None)
+    outside.defineXML(XML)
+    try:
+        text = await driver.definition_xml(OTHER)
+        assert "<name>other</name>" in text
+        await driver.redefine(OTHER, text.replace("8192</memory>", "4096</memory>"))
+        assert "4096</memory>" in await driver.definition_xml(OTHER)
+        for wrong in ("<domain", text.replace(OTHER, UUID)):
+            with pytest.raises(HostFailed):
+                await driver.redefine(OTHER, wrong)
+        assert "4096</memory>" in await driver.definition_xml(OTHER)
+    finally:
+        outside.lookupByUUIDString(OTHER).undefine()
+    for call in (
+        driver.definition_xml(OTHER),
+        driver.redefine(OTHER, text),
+        driver.plug(OTHER, ""),
+        driver.unplug(OTHER, ""),
+    ):
+        with pytest.raises(HostFailed, match="Domain not found"):
+            await call

@@ -15,9 +15,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from hostler.errors import TimedOut, Unreachable
+from hostler.errors import HostFailed, TimedOut, Unreachable
+from hostlerd.definition.gpu import set_gpu
+from hostlerd.definition.splice import Document, as_written, others
 from hostlerd.host.libvirt import Libvirt
 from hostlerd.model.domains import Definition
+from hostlerd.model.edits import GpuChange, SliceChoice, Way
 from hostlerd.sources import libvirt as source
 
 from . import usb_contract
@@ -253,6 +256,56 @@ async def test_many_connections_leave_no_descriptor_behind(libvirtd: PrivateLibv
 
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("way", ["emulated", "passthrough", "slice"])
+async def test_a_definition_is_edited_and_taken_back(
+    libvirtd: PrivateLibvirtd, link: Libvirt, way: Way
+) -> None:
+    """As libvirt writes it down, with the ports, the sound and the numbers that it adds along."""
+    await link.inactive()
+    before = libvirtd.virsh("dumpxml", "--inactive", "--security-info", "two")
+    assert await link.definition_xml(TWO) == before + "\n"
+    change = GpuChange(
+        way=way,
+        pci=("0000:3f:00.0", "0000:3f:00.1") if way == "passthrough" else (),
+        slice=SliceChoice(uuid=ONE, type="mtty-1") if way == "slice" else None,
+    )
+    document = Document(before)
+    set_gpu(document, change)
+    await link.redefine(TWO, document.text)
+    written = libvirtd.virsh("dumpxml", "--inactive", "--security-info", "two")
+    again = Document(written)
+    set_gpu(again, change)
+    assert again.text == written
+    assert {"emulated": "<video", "passthrough": "bus='0x3f'", "slice": "urn:hostler:domain:1"}[
+        way
+    ] in written
+    back = Document(written)
+    back.take_back(as_written(document.changes, others(document), written))
+    await link.redefine(TWO, back.text)
+    assert libvirtd.virsh("dumpxml", "--inactive", "--security-info", "two") == before
+
+
+async def test_libvirt_checks_a_definition_and_keeps_the_old_one(
+    libvirtd: PrivateLibvirtd, link: Libvirt
+) -> None:
+    before = await link.definition_xml(TWO)
+    for wrong in (before.replace("<devices>", "<devices><nonsense/>"), "<domain", before.replace(TWO, ONE)):
+        with pytest.raises(HostFailed):
+            await link.redefine(TWO, wrong)
+    with pytest.raises(HostFailed):
+        await link.redefine("6695eb01-f6a4-8304-79aa-00000000000f", before)
+    assert await link.definition_xml(TWO) == before
+
+
+async def test_what_cannot_be_plugged_is_an_error_of_libvirts(link: Libvirt) -> None:
+    with pytest.raises(HostFailed, match="video"):
+        await link.plug(ONE, "<video><model type='virtio'/></video>")
+    with pytest.raises(HostFailed):
+        await link.unplug(
+            ONE, "<hostdev mode='subsystem' type='pci'><source><address bus='0x3f'/></source></hostdev>"
+        )
 
 
 def test_the_parser_is_the_callers(libvirtd: PrivateLibvirtd) -> None:

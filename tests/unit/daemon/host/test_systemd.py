@@ -25,6 +25,11 @@ class FakeSystemd:
             "init.scope": b"\x03",
             "a-b.service": b"\x00\x01",
         }
+        self.active: dict[str, str] = {"a-b.service": "active", "asleep.service": "inactive"}
+        """Of units that there are; `asleep` is not in memory until it is asked for."""
+        self.slow: set[str] = set()
+        """Jobs of these are taken and never done."""
+        self.forgiven: list[str] = []
         self.scopes: list[tuple[Any, ...]] = []
         self.started: list[str] = []
         self.refuse: CallFailed | None = None
@@ -52,7 +57,31 @@ class FakeSystemd:
         self._known(call.body[0])
         return Reply("o", (f"{systemd.PATH}/unit/{list(self.units).index(call.body[0])}",))
 
+    def LoadUnit(self, call: Message) -> Reply:  # noqa: N802 - never fails: the unit is "not-found" then
+        self.units.setdefault(call.body[0], b"")
+        return self.GetUnit(call)
+
+    def ResetFailedUnit(self, call: Message) -> Reply:  # noqa: N802
+        self.forgiven.append(call.body[0])
+        return Reply()
+
+    def StopUnit(self, call: Message) -> Reply:  # noqa: N802
+        unit, mode = call.body
+        assert (call.signature, mode) == ("ss", "replace")
+        self._known(unit)
+        if unit not in self.slow:
+            self.active[unit] = "inactive"
+        return Reply("o", (f"{systemd.PATH}/job/3",))
+
     def Get(self, call: Message) -> Reply:  # noqa: N802
+        if call.body[0] == systemd.UNIT:
+            unit = list(self.units)[int(call.path.rpartition("/")[2])]
+            known = unit in self.active
+            values = {
+                "LoadState": "loaded" if known else "not-found",
+                "ActiveState": self.active.get(unit, "inactive"),
+            }
+            return Reply("v", (Variant("s", values[call.body[1]]),))
         unit = list(self.units)[int(call.path.rpartition("/")[2])]
         kind = unit.rpartition(".")[2].capitalize()
         assert (call.interface, call.body) == (PROPERTIES, (f"{NAME}.{kind}", "AllowedCPUs"))
@@ -76,6 +105,8 @@ class FakeSystemd:
         assert (call.signature, mode) == ("ss", "replace")
         self._known(unit)
         self.started.append(unit)
+        if unit not in self.slow:
+            self.active[unit] = "active"
         return Reply("o", (f"{systemd.PATH}/job/2",))
 
     def GetUnitByPID(self, call: Message) -> Reply:  # noqa: N802
@@ -187,3 +218,40 @@ async def test_a_move_that_is_not_seen_is_no_success(
     fake.not_yet = 1_000_000
     async with systemd_on(private_bus.address, codec, fake) as units:
         assert not await units.start_scope("hostler-write-7.scope", [7], "a writer")
+
+
+async def test_states_of_what_there_is_in_memory_or_not(private_bus: Any, codec: Codec) -> None:
+    async with systemd_on(private_bus.address, codec, FakeSystemd()) as live:
+        found = await live.states(["a-b.service", "asleep.service", "none.service"])
+        assert found == {"a-b.service": "active", "asleep.service": "inactive"}
+
+
+async def test_stopped_and_started_whatever_its_limit_of_starts(private_bus: Any, codec: Codec) -> None:
+    fake = FakeSystemd()
+    async with systemd_on(private_bus.address, codec, fake) as live:
+        await live.stop_unit("a-b.service", limit=5.0)
+        assert fake.active["a-b.service"] == "inactive"
+        await live.start_unit("a-b.service")
+        assert fake.active["a-b.service"] == "active"
+        assert fake.forgiven == ["a-b.service"]
+
+
+async def test_stopping_what_is_not_there_is_no_error(private_bus: Any, codec: Codec) -> None:
+    async with systemd_on(private_bus.address, codec, FakeSystemd()) as live:
+        await live.stop_unit("none.service", limit=1.0)
+
+
+async def test_a_unit_that_does_not_stop_in_time_is_an_error(private_bus: Any, codec: Codec) -> None:
+    fake = FakeSystemd()
+    fake.slow.add("a-b.service")
+    async with systemd_on(private_bus.address, codec, fake) as live:
+        with pytest.raises(HostFailed, match=r"has not stopped within 0\.2 s; it is active"):
+            await live.stop_unit("a-b.service", limit=0.2)
+
+
+async def test_a_unit_that_cannot_be_started_is_told_in_systemds_words(
+    private_bus: Any, codec: Codec
+) -> None:
+    async with systemd_on(private_bus.address, codec, FakeSystemd()) as live:
+        with pytest.raises(HostFailed, match=r"Unit none\.service not loaded"):
+            await live.start_unit("none.service")

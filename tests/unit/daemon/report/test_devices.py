@@ -49,6 +49,9 @@ def test_shape() -> None:
         "group": [],
         "companions": [AUDIO],
         "numa_node": None,
+        "path": None,
+        "slot": None,
+        "serial": None,
         "boot_vga": True,
         "owner": {"kind": "domain", "who": "win11"},
         "holders": [

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hostlerd.model.domains import Cell, Definition, Gpu, GuestTopology, Hostdev
-from hostlerd.report.domains import domain_json
+from hostlerd.model.edits import Edit
+from hostlerd.report.domains import domain_json, edit_json
 
 UUID = "c7a5fdbd-edaf-9455-926a-d65c16db1809"
 
@@ -56,3 +59,27 @@ def test_what_is_not_there_is_null_or_empty() -> None:
     assert "file" not in found
     assert (found["uuid"], found["topology"], found["emulator_pins"]) == (None, None, None)
     assert (found["vcpu_pins"], found["hostdevs"], found["gpu"]) == ({}, [], "none")
+
+
+def test_the_newest_edit_is_told() -> None:
+    edit = Edit(
+        uuid="u",
+        name="n",
+        kind="gpu",
+        by="fallback",
+        before="a",
+        after="b",
+        changes=(),
+        lacks=("0000:01:00.0",),
+    )
+    older = replace(edit, by="user")
+    assert edit_json({"u": (older, edit)}, "u") == {
+        "kind": "gpu",
+        "by": "fallback",
+        "before": "a",
+        "after": "b",
+        "waits_for": ["0000:01:00.0"],
+        "since": 0.0,
+    }
+    assert edit_json({"u": (edit,)}, "v") is None
+    assert edit_json({"u": (edit,)}, None) is None

@@ -20,6 +20,13 @@ name = "spare"
 match = { address = "0000:04:00.0" }
 when_idle = "vfio"
 """
+UNIT = "ollama.service"
+STOPPING = """\
+[[device]]
+name = "gaming"
+match = { address = "0000:01:00.0" }
+holders = "stop"
+"""
 WRONG_POLICY = POLICY.replace("when_idle", "when_idel")
 
 
@@ -50,6 +57,44 @@ def foreign_member(stage: Stage, tell: Telling) -> None:
     now = stage.show()["writes"]
     tell.check("nothing was written to the kernel", now == writes, now - writes)
     _as_before(stage, tell, before)
+
+
+def in_use(stage: Stage, tell: Telling) -> None:
+    tell.scene(
+        "A card that somebody has open",
+        "ollama.service has it open. A driver may wait for ever for somebody who has its device open, so nothing is "
+        "written before they have gone.",
+    )
+    stage.simulate("start-unit", unit=UNIT, path=f"/system.slice/{UNIT}")
+    stage.simulate(
+        "hold", address=CARD[0], pid="4711", command="ollama", uid="0", cgroup=f"/system.slice/{UNIT}"
+    )
+    before, writes = stage.remember(), stage.show()["writes"]
+    started, text = _starts(stage, tell, "win11", CARD[0])
+    tell.check("it does not start", not started, text)
+    tell.check("libvirt's error names the program", "ollama" in text and "process 4711" in text, text)
+    tell.check("nothing was written to the kernel", stage.show()["writes"] == writes, stage.show()["writes"])
+    _as_before(stage, tell, before)
+
+
+def stopped_and_started(stage: Stage, tell: Telling) -> None:
+    tell.scene("The same with `holders = stop` in the policy")
+    with open(stage.policy, "w", encoding="utf-8") as file:
+        file.write(STOPPING)
+    stage.client("reload")
+    started, text = _starts(stage, tell, "win11", CARD[0])
+    tell.check("it starts", started, text)
+    tell.check(
+        "the card and its companions are on VFIO", on_vfio(stage.show()) == CARD, on_vfio(stage.show())
+    )
+    tell.check("the unit is stopped", UNIT not in stage.show()["units"], stage.show()["units"])
+    stage.client("simulate", "stop", "name=win11")
+    tell.check("the card is the host's again", not on_vfio(stage.show()), on_vfio(stage.show()))
+    tell.check("the unit runs again", UNIT in stage.show()["units"], stage.show()["units"])
+    with open(stage.policy, "w", encoding="utf-8") as file:
+        file.write("")
+    stage.client("reload")
+    stage.simulate("stop-unit", unit=UNIT)
 
 
 def claimed(stage: Stage, tell: Telling) -> None:
@@ -198,6 +243,8 @@ def libvirtd_goes_away(stage: Stage, tell: Telling) -> None:
 
 SCENES = (
     foreign_member,
+    in_use,
+    stopped_and_started,
     claimed,
     unknown_device,
     fails_after_prepare,

@@ -1,0 +1,305 @@
+"""Edits of domain definitions: kept, made, read back, and taken back; each ends before or after, whatever happens.
+
+What is kept is /var/lib/hostler/definitions/UUID.json, one file a domain, replaced atomically with fsync. Order of an
+edit: kept as begun, the definition written, read back, kept as done. A begun edit that a kill left behind is told from
+the definition: its elements are there or they are not. The same question ends an edit that somebody took back by hand.
+
+One edit at a time. None is cut in the middle: a caller that hangs up does not stop it, and each call has a limit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Awaitable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+import trio
+
+from hostler.errors import HostFailed, HostlerError, Refused
+from hostler.wire import STATE_DIRECTORY
+from hostlerd.definition.elements import fragment
+from hostlerd.definition.gpu import diff, set_gpu
+from hostlerd.definition.splice import Document, as_written, others
+from hostlerd.host import Files, Host
+from hostlerd.model.edits import GPU, By, Change, Edit, Edits, GpuChange
+
+log = logging.getLogger(__name__)
+
+FOLDER = f"{STATE_DIRECTORY}/definitions"
+FORM = 1
+READ_LIMIT = 5.0
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an edit changes, or did. `diff`: a unified diff, empty where nothing changes. `xml`: the definition then."""
+
+    before: str
+    after: str
+    diff: str = ""
+    xml: str = ""
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.diff)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """An edit that is wanted of a domain. `before`, `after`: for people."""
+
+    uuid: str
+    name: str
+    change: GpuChange
+    by: By
+    before: str
+    after: str
+    lacks: tuple[str, ...] = ()
+
+
+class Definitions:
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._one = trio.Lock()
+        self._edits: dict[str, tuple[Edit, ...]] = {}
+        self._loaded = False
+
+    @property
+    def edits(self) -> Edits:
+        """What is in force. Empty until `wait_loaded`."""
+        return self._edits
+
+    async def wait_loaded(self) -> None:
+        """Read what was kept. Raises TimedOut; a file that makes no sense is said and left where it is."""
+        if not self._loaded:
+            files = self._host.files
+            found = await self._host.look(lambda: _load(files), limit=READ_LIMIT)
+            self._edits = found or self._edits
+            self._loaded = True
+
+    async def edit(self, wish: Wish, *, dry_run: bool = False, live: bool = False) -> Outcome:
+        """Make an edit, on top of those that are in force but for a fallback, which is taken back first.
+
+        `live`: of the domain that runs, too; Refused where libvirt cannot do that.
+        Raises HostFailed and kin; then the definition is as it was.
+        """
+        await self.wait_loaded()
+        async with self._one:
+            return await _uncut(self._edit(wish, dry_run=dry_run, live=live))
+
+    async def take_back(self, uuid: str, *, dry_run: bool = False, live: bool = False) -> Outcome:
+        """Undo the newest edit of a domain. Raises Refused where there is none."""
+        await self.wait_loaded()
+        async with self._one:
+            return await _uncut(self._take_back(uuid, dry_run=dry_run, live=live))
+
+    async def settle(self, uuids: Iterable[str]) -> None:
+        """Of these domains: finish what a kill cut, forget what is not in force any more."""
+        await self.wait_loaded()
+        async with self._one:
+            for uuid in [uuid for uuid in uuids if uuid in self._edits]:
+                await _uncut(self._settle(uuid))
+
+    async def forget(self, uuid: str) -> None:
+        """A domain that is not defined any more."""
+        await self.wait_loaded()
+        async with self._one:
+            if uuid in self._edits:
+                await self._keep(uuid, ())
+
+    # Inside, one at a time
+
+    async def _edit(self, wish: Wish, *, dry_run: bool, live: bool) -> Outcome:
+        uuid = wish.uuid
+        await self._settle(uuid)
+        found = await self._host.hypervisor.definition_xml(uuid)
+        document = Document(found)
+        fallback = [edit for edit in self._edits.get(uuid, ())[-1:] if edit.by == "fallback"]
+        for edit in fallback:
+            document.take_back(edit.changes)
+        base = document.text
+        if fallback and not dry_run:
+            await self._take_back(uuid, dry_run=False)
+            base = await self._host.hypervisor.definition_xml(uuid)
+        document = Document(base)
+        set_gpu(document, wish.change)
+        outcome = Outcome(
+            before=wish.before,
+            after=wish.after,
+            diff=diff(found, document.text, wish.name),
+            xml=document.text,
+        )
+        if dry_run or document.text == base:
+            return outcome
+        if live:
+            _pluggable(document.changes)
+        edit = Edit(
+            uuid=uuid,
+            name=wish.name,
+            kind=GPU,
+            by=wish.by,
+            before=wish.before,
+            after=wish.after,
+            changes=tuple(document.changes),
+            known=others(document),
+            lacks=wish.lacks,
+            since=time.time(),
+        )
+        below = self._edits.get(uuid, ())
+        await self._keep(uuid, (*below, edit))
+        try:
+            await self._write(uuid, document, live=live)
+        except HostlerError:
+            await self._settle_quietly(uuid)
+            raise
+        await self._settle(uuid)
+        return outcome
+
+    async def _take_back(self, uuid: str, *, dry_run: bool, live: bool = False) -> Outcome:
+        await self._settle(uuid)
+        below = self._edits.get(uuid, ())
+        if not below:
+            raise Refused(
+                "there is no edit of hostler's in this domain",
+                remedy="`hostler domains NAME` shows what there is",
+            )
+        edit = below[-1]
+        found = await self._host.hypervisor.definition_xml(uuid)
+        document = Document(found)
+        document.take_back(edit.changes)
+        outcome = Outcome(
+            before=edit.after,
+            after=edit.before,
+            diff=diff(found, document.text, edit.name),
+            xml=document.text,
+        )
+        if dry_run:
+            return outcome
+        if document.text != found:
+            await self._write(uuid, document, live=live)
+        await self._keep(uuid, below[:-1])
+        return outcome
+
+    async def _write(self, uuid: str, document: Document, *, live: bool) -> None:
+        """The definition; with `live` first what runs, which goes back if it cannot be done in full."""
+        hypervisor = self._host.hypervisor
+        done: list[Change] = []
+        try:
+            for change in _pluggable(document.changes) if live else ():
+                await (hypervisor.plug if change.added else hypervisor.unplug)(uuid, change.text.strip())
+                done.append(change)
+            await hypervisor.redefine(uuid, document.text)
+        except HostlerError:
+            for change in reversed(done):
+                try:
+                    await (hypervisor.unplug if change.added else hypervisor.plug)(uuid, change.text.strip())
+                except HostlerError as error:
+                    log.warning("%s", error.sentence)
+            raise
+
+    async def _settle_quietly(self, uuid: str) -> None:
+        """After a call that failed, perhaps because libvirt is away: the next snapshot settles it."""
+        try:
+            await self._settle(uuid)
+        except HostlerError as error:
+            log.info("%s", error.sentence)
+
+    async def _settle(self, uuid: str) -> None:
+        while edits := self._edits.get(uuid, ()):
+            edit, found = edits[-1], await self._host.hypervisor.definition_xml(uuid)
+            if not _is_in_force(edit, found):
+                log.info("%s: the edit to %s is not in its definition", edit.name, edit.after)
+                await self._keep(uuid, edits[:-1])
+                continue
+            if not edit.done:
+                written = as_written(edit.changes, edit.known, found)
+                await self._keep(uuid, (*edits[:-1], replace(edit, changes=written, known=(), done=True)))
+            return
+
+    async def _keep(self, uuid: str, edits: tuple[Edit, ...]) -> None:
+        """Raises HostFailed; then nothing was changed."""
+        path = f"{FOLDER}/{uuid}.json"
+        kept = {"form": FORM, "edits": [asdict(edit) for edit in edits]}
+        try:
+            await self._host.writer.replace_file(path, json.dumps(kept, indent=1) + "\n" if edits else None)
+        except OSError as error:
+            raise HostFailed(
+                f"{path} cannot be written: {error.strerror}",
+                remedy="nothing was changed; make room and try again",
+                data={"object": path, "errno": error.errno},
+            ) from error
+        if edits:
+            self._edits = {**self._edits, uuid: edits}
+        else:
+            self._edits = {key: value for key, value in self._edits.items() if key != uuid}
+
+
+async def _uncut(what: Awaitable[T]) -> T:
+    """To its end, also when whoever asked has hung up."""
+    found: list[T] = []
+    with trio.CancelScope(shield=True):
+        found.append(await what)
+    return found[0]
+
+
+def _pluggable(changes: Iterable[Change]) -> list[Change]:
+    """The changes as they can be made to a guest that runs. Raises Refused."""
+    found: list[Change] = []
+    for change in changes:
+        if change.parent != "devices":
+            continue  # our own note, or an empty parent: nothing of the guest's
+        device = fragment(change.text)
+        if device.tag != "hostdev" or device.get("type") != "pci":
+            what = (
+                "a slice, which is made before the start," if device.tag == "hostdev" else f"<{device.tag}>"
+            )
+            raise Refused(
+                f"libvirt cannot plug {what} into a domain that runs",
+                remedy="stop the domain first, without --live",
+            )
+        found.append(change)
+    return found
+
+
+def _is_in_force(edit: Edit, text: str) -> bool:
+    """Something that it added is there; where it only took away, something of that is still not there."""
+    document = Document(text)
+    # Not the parents that had to come along: an empty one says nothing.
+    changes = [change for change in edit.changes if change.parent] or edit.changes
+    added = [change for change in changes if change.added]
+    if added:
+        return any(document.find(change) is not None for change in added)
+    return any(document.find(change) is None for change in changes)
+
+
+def _load(files: Files) -> dict[str, tuple[Edit, ...]]:
+    found: dict[str, tuple[Edit, ...]] = {}
+    if not files.exists(FOLDER):
+        return found
+    for name in files.listdir(FOLDER):
+        uuid, _, ending = name.partition(".")
+        if ending != "json":
+            continue
+        try:
+            kept = json.loads(files.read(f"{FOLDER}/{name}"))
+            if kept["form"] != FORM:
+                raise ValueError(f"it has the form {kept['form']!r}")
+            found[uuid] = tuple(_edit_of(value) for value in kept["edits"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.error(
+                "%s/%s makes no sense (%s): what it was about cannot be taken back", FOLDER, name, error
+            )
+    return found
+
+
+def _edit_of(value: Json) -> Edit:
+    """JSON knows no tuples. Raises KeyError, TypeError."""
+    value = {**value, "known": tuple(value["known"]), "lacks": tuple(value["lacks"])}
+    value["changes"] = tuple(Change(**change) for change in value["changes"])
+    return Edit(**value)

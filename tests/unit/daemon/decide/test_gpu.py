@@ -1,0 +1,112 @@
+"""Which hostdevs are a domain's GPU, and what is meant by a word."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.daemon.decide.cards import AUDIO, BRIDGE, GPU, NIC, USB, WIN11, card, domain, function
+
+from hostlerd.decide.gpu import find_device, find_slice, gpu_addresses, summary, whole_card
+from hostlerd.model.domains import Gpu, Hostdev
+from hostlerd.model.edits import SliceChoice
+from hostlerd.model.identity import Known
+from hostlerd.model.settings import DevicePolicy, Match, Settings
+
+NAMES = {GPU: "AMD Navi 31 [Radeon RX 7900 XTX]", NIC: "Intel I225-V", AUDIO: "AMD Navi 31 HDMI Audio"}
+GONE, GONE_AUDIO, SECOND = "0000:09:00.0", "0000:09:00.1", "0000:02:00.0"
+UUID = "6695eb01-f6a4-8304-79aa-0000000000aa"
+
+
+@pytest.mark.parametrize(
+    ("hostdevs", "gpu"),
+    [
+        ((), ()),
+        ((NIC,), ()),
+        ((NIC, GPU, AUDIO), (GPU, AUDIO)),
+        ((GONE, GONE_AUDIO, NIC), (GONE, GONE_AUDIO)),
+        ((GPU, GONE), (GPU,)),
+        ((GPU, "0000:01:00.7"), (GPU, "0000:01:00.7")),
+    ],
+    ids=[
+        "none",
+        "no card",
+        "card",
+        "a card that is gone",
+        "something else is gone",
+        "a function of it is gone",
+    ],
+)
+def test_the_gpu_among_the_hostdevs(hostdevs: tuple[str, ...], gpu: tuple[str, ...]) -> None:
+    assert gpu_addresses(domain(WIN11, *hostdevs, gpu=Gpu.PASSTHROUGH), card()) == gpu
+    assert gpu_addresses(domain(WIN11, *hostdevs, gpu=Gpu.EMULATED), card()) == ()  # interfaces and disks
+
+
+def test_what_is_gone_may_be_remembered() -> None:
+    nic, gpu = Known(identity="8086:15f3:020000"), Known(identity="1002:744c:030000")
+    wants = domain(WIN11, GPU, GONE, gpu=Gpu.PASSTHROUGH)
+    assert gpu_addresses(domain(WIN11, GONE, gpu=Gpu.PASSTHROUGH), card(), {GONE: nic}) == ()
+    assert gpu_addresses(wants, card(), {GONE: nic}) == (GPU,)
+    assert gpu_addresses(wants, card(), {GONE: gpu}) == (GPU, GONE)
+
+
+def test_summaries() -> None:
+    functions = card()
+    assert summary(domain(WIN11, GPU, AUDIO, gpu=Gpu.PASSTHROUGH), functions) == f"passthrough {GPU} {AUDIO}"
+    assert summary(domain(WIN11, NIC, gpu=Gpu.PASSTHROUGH), functions) == "none"
+    assert summary(domain(WIN11, gpu=Gpu.EMULATED), functions) == "emulated"
+    slice_ = domain(WIN11, gpu=Gpu.SLICE)
+    assert slice_.hostdevs == ()
+    with_mdev = type(slice_)(name="x", uuid=WIN11, gpu=Gpu.SLICE, hostdevs=(Hostdev(kind="mdev", uuid=UUID),))
+    assert summary(with_mdev, functions) == f"slice {UUID}"
+
+
+def found(word: str, settings: Settings | None = None) -> list[str]:
+    functions = card() | {SECOND: function(SECOND, 0x030000, "nvidia", vendor=0x10DE, device=0x2684)}
+    names = NAMES | {SECOND: "NVIDIA AD102 [GeForce RTX 4090]"}
+    return find_device(word, functions, names, settings or Settings())
+
+
+def test_a_device_is_meant_by_address_name_of_its_section_or_part_of_its_name() -> None:
+    sections = Settings(
+        devices=(
+            DevicePolicy(name="gaming", match=Match(vendor=0x1002)),
+            DevicePolicy(name="net", match=Match(address=NIC)),
+        )
+    )
+    assert found(GPU) == [GPU]
+    assert found("gaming", sections) == [GPU]  # not its audio, which the section matches as well
+    assert found("net", sections) == [NIC]
+    assert found("7900 xtx") == [GPU]
+    assert found("rtx") == [SECOND]
+    assert found("rx") == [GPU]
+    assert found("[") == [GPU, SECOND]
+    assert found("I225") == []  # by a part of its name only a display card
+    assert found("0000:0f:00.0") == []
+
+
+def test_a_card_goes_whole_function_0_first() -> None:
+    assert whole_card(AUDIO, card(), Settings()) == (GPU, AUDIO, USB)
+    assert whole_card(NIC, card(), Settings()) == (NIC,)
+    alone = Settings(devices=(DevicePolicy(name="x", match=Match(address=GPU), companions="none"),))
+    assert whole_card(GPU, card(), alone) == (GPU,)
+    assert BRIDGE not in whole_card(GPU, card(), Settings())
+
+
+def test_slices() -> None:
+    vfs = {f"0000:03:10.{n}": function(f"0000:03:10.{n}", 0x020000, None, physfn=NIC) for n in range(2)}
+    functions = card() | vfs
+    free: frozenset[str] = frozenset()
+    assert find_slice("mtty-1", UUID, functions, free) == SliceChoice(uuid=UUID, type="mtty-1")
+    assert find_slice("t@0000:00:02.0", UUID, functions, free) == SliceChoice(
+        uuid=UUID, type="t", parent="0000:00:02.0"
+    )
+    first = SliceChoice(vf="0000:03:10.0", parent=NIC)
+    assert find_slice(NIC, UUID, functions, free) == find_slice(f"vf:{NIC}", UUID, functions, free) == first
+    second = find_slice(NIC, UUID, functions, frozenset({"0000:03:10.0"}))
+    assert second == SliceChoice(vf="0000:03:10.1", parent=NIC)
+    assert (
+        find_slice(NIC, UUID, functions, frozenset(vfs)) == f"{NIC} has 2 virtual functions, and none is free"
+    )
+    assert (
+        find_slice("vf:0000:0f:00.0", UUID, functions, free)
+        == "there is no PCI function 0000:0f:00.0 on this host"
+    )
