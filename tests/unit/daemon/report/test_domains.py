@@ -50,6 +50,9 @@ def test_shape() -> None:
         "numa_cells": [{"cpus": [0, 1], "memory_kib": 1024}],
         "hugepages": True,
         "gpu": "passthrough",
+        "notes": [
+            "managed='yes': libvirt rebinds 0000:01:00.0, too; managed='no' leaves that to hostler alone"
+        ],
     }
 
 
@@ -58,6 +61,7 @@ def test_what_is_not_there_is_null_or_empty() -> None:
     assert found["state"] == "shut off"
     assert "file" not in found
     assert (found["uuid"], found["topology"], found["emulator_pins"]) == (None, None, None)
+    assert found["notes"] == []
     assert (found["vcpu_pins"], found["hostdevs"], found["gpu"]) == ({}, [], "none")
 
 
