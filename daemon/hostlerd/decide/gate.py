@@ -226,7 +226,7 @@ def _kernel_clients(gate: Gate, leaving: list[Function], own: Mapping[str, Devic
             reason = f"{function.address} is in use: {member.replace(' of ', ' is part of ')}"
             gate.refuse(function, reason, "take it out of there first")
         if leave(function, own.get(function.address)) == "unload":
-            gate.refusals += refuse_unload(observed, gate.domain, function, leaving)
+            gate.refusals += refuse_unload(observed, gate.domain.uuid, function, leaving)
             continue
         module = grip.modules[-1] if grip.modules else None
         alike = [f for f in observed.functions.values() if f.driver == function.driver]

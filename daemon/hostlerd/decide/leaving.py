@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from hostlerd.model.devices import Function
-from hostlerd.model.domains import Definition
+from hostlerd.model.holders import Grip
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Refusal
 from hostlerd.model.settings import DevicePolicy
@@ -27,8 +27,14 @@ def leave(function: Function, policy: DevicePolicy | None) -> Leave:
     return "unload" if function.driver in LEFT_BY_UNLOADING else "unbind"
 
 
+def in_use(grip: Grip | None) -> str | None:
+    """The module of the driver's stack that cannot be unloaded now, in words."""
+    held = [module for module in grip.modules if module.references > 0] if grip is not None else []
+    return f"its module {held[0].name} is in use {held[0].references} times" if held else None
+
+
 def refuse_unload(
-    observed: Observed, domain: Definition, function: Function, leaving: Iterable[Function]
+    observed: Observed, claim: str | None, function: Function, leaving: Iterable[Function]
 ) -> list[Refusal]:
     """Where the module drives what the host keeps, or is built in, it cannot be unloaded."""
     going = {f.address for f in leaving}
@@ -45,7 +51,7 @@ def refuse_unload(
                 f"the host keeps {', '.join(stays)} on it",
                 remedy=f"give {stays[0]} to VFIO, too, or to no driver (when_idle), or say in the policy of "
                 f'{function.address} leave = "unbind", which may hang until the host is restarted',
-                claim=domain.uuid,
+                claim=claim,
             )
         ]
     if function.module is None:
@@ -54,7 +60,7 @@ def refuse_unload(
                 object=function.address,
                 reason=f"{function.address} can leave {function.driver} only by unloading it, and it is built in",
                 remedy='say leave = "unbind" in its policy, which may hang until the host is restarted',
-                claim=domain.uuid,
+                claim=claim,
             )
         ]
     return []

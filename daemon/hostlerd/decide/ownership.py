@@ -13,7 +13,7 @@ from typing import Literal
 from hostlerd.decide.closure import companions, leaves_group_viable, members, virtual_functions
 from hostlerd.decide.gate import blocking, decide_gate, on_a_driver
 from hostlerd.decide.identity import stranger
-from hostlerd.decide.leaving import Leave, leave
+from hostlerd.decide.leaving import Leave, in_use, leave, refuse_unload
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition
 from hostlerd.model.observed import Observed
@@ -273,12 +273,31 @@ def _want(own: Ownership, observed: Observed, settings: Settings, want: Want) ->
                     in_use=True,
                 )
             )
-        want = replace(want, waits=holders is None or bool(blocking(holders)))
+        elif want.leave == "unload":
+            own.refusals += (busy_module := _cannot_unload(observed, settings, function))
+            want = replace(want, waits=bool(busy_module))
+        want = replace(want, waits=want.waits or holders is None or bool(blocking(holders)))
     own.wants[want.address] = want
 
 
 def _module_works(observed: Observed) -> bool:
     return VFIO in observed.drivers or not observed.ledger.untouchable(VFIO)
+
+
+def _cannot_unload(observed: Observed, settings: Settings, function: Function) -> list[Refusal]:
+    """Of an idle card on a driver that is left by unloading alone."""
+    going = [f for f in observed.functions.values() if (p := settings.device(f)) and p.when_idle != "host"]
+    refusals = refuse_unload(observed, None, function, going)
+    if not refusals and (busy := in_use(observed.grips.get(function.address))):
+        refusals.append(
+            Refusal(
+                object=function.address,
+                reason=f"{function.address} is in use: {busy}",
+                remedy="it is taken when that has ended",
+                in_use=True,
+            )
+        )
+    return refusals
 
 
 def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:

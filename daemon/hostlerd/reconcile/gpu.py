@@ -59,6 +59,7 @@ class GpuChanges:
             )
         definitions, live = self._shared.definitions, request.live and runs
         if request.way == "undo":
+            self._check_not_policys(definition)
             outcome = await definitions.take_back(definition.uuid, dry_run=request.dry_run, live=live)
         else:
             wish = self._wish(request, definition)
@@ -146,6 +147,16 @@ class GpuChanges:
                 f"{found[0]} is a bridge, which VFIO cannot give away", remedy="name the device behind it"
             )
         return next(iter(cards))
+
+    def _check_not_policys(self, definition: Definition) -> None:
+        edit = in_force(self._shared.definitions.edits, definition.uuid)
+        policy = self._shared.settings.domain(definition.name, definition.uuid)
+        if edit is not None and edit.by == "fallback" and policy.fallback != "none":
+            raise Refused(
+                f"policy made the last edit of {definition.name} and would make it again: {' '.join(edit.lacks)} is "
+                "missing or taken",
+                remedy=f'it ends by itself; or set fallback = "none" for {definition.name}',
+            )
 
     def _check_can_plug(self, change: GpuChange, definition: Definition) -> None:
         """No hook runs for what is plugged in: nobody would hand it over."""

@@ -8,7 +8,7 @@ import os
 import time
 import traceback
 
-from . import domains, groups, modules, outside, service, snapshot
+from . import domains, groups, mdev, modules, outside, service, snapshot
 from .programs import run
 from .report import Report, Scenario
 
@@ -31,6 +31,8 @@ def _restore(before: snapshot.Snapshot, report: Report, *, product: bool) -> Non
         snapshot.force(before)
         if product:
             service.start()
+    if made := mdev.forget_all():
+        report.note(f"mediated devices left behind, removed: {made}")
 
 
 def _run(scenario: Scenario, before: snapshot.Snapshot, *, product: bool) -> None:

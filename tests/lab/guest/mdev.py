@@ -50,6 +50,14 @@ def devices() -> dict[str, str]:
     return {name: os.path.basename(os.readlink(f"{DEVICES}/{name}/mdev_type")) for name in names}
 
 
+def forget_all() -> list[str]:
+    """No mediated device is there afterwards, unless somebody has it; what was there."""
+    found = sorted(devices())
+    for uuid in found:
+        attempts.write(f"{DEVICES}/{uuid}/remove", "1").ends(10.0)
+    return found
+
+
 def _write(path: str, text: str) -> None:
     attempt = attempts.write(path, text)
     if not attempt.ends(30.0) or attempt.status:

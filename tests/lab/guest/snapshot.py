@@ -7,7 +7,7 @@ import contextlib
 import json
 from dataclasses import dataclass
 
-from . import attempts, cpus, pci
+from . import attempts, cpus, pci, sriov
 from .programs import holds, run
 
 SETTLE = 30.0
@@ -57,6 +57,8 @@ def differences(before: Snapshot, *, limit: float = SETTLE) -> list[str]:
 
 def force(before: Snapshot) -> None:
     """Put drivers and slices back without the daemon, so that one failed scenario does not fail the next."""
+    if set(sriov.functions()) - set(before.drivers):
+        attempts.write(f"{pci.DEVICES}/{sriov.CARD}/sriov_numvfs", "0").ends(UNBIND_LIMIT)
     now = take()
     for address, driver in before.drivers.items():
         if (now.drivers.get(address), now.overrides.get(address)) == (driver, before.overrides[address]):

@@ -134,6 +134,8 @@ async def test_the_fallback_when_the_card_is_pulled_out_and_put_in_again(
         assert (step.kind, step.object, step.after) == ("definition", "win11", "emulated virtio")
         await trio.sleep(LONG)
         assert defined(host).gpu == "emulated"
+        with pytest.raises(Refused, match="would make it again"):
+            await ask(one, "win11", "undo")
         await host.hypervisor.start("win11")
         await host.simulate("plug", {"card": "second"})
         await trio.sleep(LONG)
@@ -241,3 +243,17 @@ async def test_a_domain_that_is_not_defined_any_more_is_forgotten(
         one.reconciler.look_at_domains.kick()
         await one.settle()
         assert not host.files.listdir("/var/lib/hostler/definitions")
+
+
+async def test_a_fallback_that_policy_does_not_want_any_more_ends(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    host = simulated("lab")
+    await host.hypervisor.define(domain("win11", hostdevs=[host.spec.cards["second"][0].address]))
+    before = text(host)
+    async with stable(host, tmp_path / "journal", FALLBACK) as one:
+        await trio.sleep(LONG)
+        assert defined(host).gpu == "emulated"
+        one.reconciler.apply(Settings())
+        await trio.sleep(LONG)
+        assert text(host) == before

@@ -354,6 +354,24 @@ async def test_an_nvidia_module_that_is_in_use_refuses_the_start_and_nothing_han
         stays_clean(one)
 
 
+async def test_an_idle_nvidia_card_waits_until_its_module_is_free(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated()
+    await plugged(host)
+    host.kernel.faults.cause("module-held", "nvidia", "2")
+    host.kernel.pci.count_users()
+    async with stable(host, tmp_path / "journal", card_policy(NVIDIA, when_idle="vfio")) as one:
+        await trio.sleep(1)
+        assert NVIDIA not in on_vfio(host)
+        assert any("its module nvidia is in use 2 times" in r.reason for r in one.plan.refusals)
+        assert not one.journal.ledger.troubles
+        host.kernel.lift("module-held", "nvidia")
+        host.kernel.pci.count_users()
+        await trio.sleep(60)
+        assert NVIDIA in on_vfio(host)
+
+
 async def test_nvidia_is_not_left_while_the_host_keeps_another_card_on_it(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ):
