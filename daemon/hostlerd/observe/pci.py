@@ -13,7 +13,7 @@ that a guest has stays until the guest lets go, so driver_override is not touche
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hostlerd.host import Files
 from hostlerd.model.devices import Function
@@ -59,6 +59,15 @@ def observe_functions(
 def observe_links(files: Files, address: str) -> Function:
     """One function without reading an attribute of it."""
     return _of_links(files, address, f"{DEVICES}/{address}", observe_kernel(files))
+
+
+def moved(files: Files, functions: Iterable[Function]) -> bool:
+    """Whether any is on another driver than it was, by its link alone. One that is gone is no move."""
+    return any(
+        link_name(files, f"{DEVICES}/{f.address}/driver") != f.driver
+        and files.exists(f"{DEVICES}/{f.address}")
+        for f in functions
+    )
 
 
 def observe_drivers(files: Files) -> frozenset[str]:

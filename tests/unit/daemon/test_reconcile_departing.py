@@ -46,7 +46,8 @@ async def test_pulled_out_while_its_domain_runs(
         writes = len(host.kernel.log)
         with pytest.raises(HostFailed, match="the kernel waits"):
             await host.simulate("unplug", {"address": GPU})
-        one.reconciler.look_at_host.kick()
+        if release.startswith("6.1."):
+            one.reconciler.look_at_host.kick()  # no event tells that remove() waits
         await one.settle()
         assert refusals(one) == {
             LAST: f"{LAST} is being taken out of the host, and win11 still has it: the kernel waits; stop win11"

@@ -551,6 +551,7 @@ class Pci:
             # Seen on 6.1 and 6.12.
             if self.drivers[device.driver].nodes is Nodes.VFIO and self.release >= (6, 6):
                 nodes.take_away(self.tree, Nodes.VFIO, device.spec, device.folder, last_of_group=False)
+                self.emit("remove", f"vfio-dev of {device.spec.address}")
             self._lock_reads(device)
             ticket = Ticket(device.spec.address)
             device.waiting.insert(0, (ticket, lambda: None))
