@@ -14,7 +14,7 @@ from hostler.errors import HostFailed, InUse, TimedOut, Wedged
 from hostlerd.host import Host
 from hostlerd.model.plan import LoadModule, Override, Probe, Unbind, UnloadModule
 from hostlerd.observe.holders import look_for_holders
-from hostlerd.observe.pci import observe_links
+from hostlerd.observe.pci import is_on_vfio, observe_links
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
@@ -51,7 +51,9 @@ def _failed(host: Host, address: str, what: str, error: OSError) -> HostFailed:
 
 async def load_module(host: Host, step: LoadModule) -> None:
     status = await host.writer.run(["/sbin/modprobe", step.object], limit=MODULE_LIMIT)
-    missing = bool(step.driver) and not host.files.exists(f"{DRIVERS}/{step.driver}")
+    # A driver may be called as its module is, or with dashes.
+    called = {step.driver, step.driver.replace("_", "-"), step.driver.replace("-", "_")}
+    missing = bool(step.driver) and not any(host.files.exists(f"{DRIVERS}/{name}") for name in called)
     if status != 0 or missing:
         raise HostFailed(
             f"the module {step.object} cannot be loaded (modprobe exit status {status})",
@@ -139,7 +141,9 @@ async def probe(host: Host, step: Probe) -> None:
     except OSError as error:
         raise _failed(host, step.object, f"{step.object} cannot be probed", error) from error
     now = driver(host, step.object)
-    if step.after is not None and now != step.after:
+    # A VFIO driver may have any name: what makes it one is what it made (vfio_main.c).
+    there = is_on_vfio(host.files, f"{DEVICES}/{step.object}", now) if step.to_vfio else now == step.after
+    if step.after is not None and not there:
         if is_gone(host, step.object):
             raise HostFailed(
                 f"{step.object} is gone: it was taken out meanwhile", data={"object": step.object}

@@ -28,14 +28,18 @@ from hostler.errors import BadInput, HostFailed, HostlerError
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import (
     AttributeRecord,
+    BarRecord,
     Claim,
     DeviceRecord,
     FileRecord,
+    FramebufferRecord,
     GroupRecord,
     Ledger,
     Outstanding,
     PinRecord,
     Record,
+    RecoveryRecord,
+    RemovedRecord,
     StoppedRecord,
     Trouble,
     UnloadedRecord,
@@ -84,6 +88,10 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "file": lambda value: FileRecord(**value),
     "attribute": _attribute,
     "stopped": lambda value: StoppedRecord(**value),
+    "framebuffer": lambda value: FramebufferRecord(**value),
+    "bar": lambda value: BarRecord(**{**value, "ours": tuple(value["ours"])}),
+    "removed": lambda value: RemovedRecord(**value),
+    "recovery": lambda value: RecoveryRecord(**value),
     "unloaded": _unloaded,
     "trouble": lambda value: Trouble(**value),
 }
@@ -96,6 +104,10 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     AttributeRecord: ("attribute", "attributes", "path"),
     StoppedRecord: ("stopped", "stopped", "name"),
     UnloadedRecord: ("unloaded", "unloaded", "module"),
+    FramebufferRecord: ("framebuffer", "framebuffers", "device"),
+    BarRecord: ("bar", "bars", "path"),
+    RemovedRecord: ("removed", "removed", "address"),
+    RecoveryRecord: ("recovery", "recoveries", "address"),
 }
 """Record type to its word in the file, its field in the ledger and its key."""
 
@@ -147,6 +159,8 @@ class Journal:
         """A trouble and the steps on its object that never ended."""
         if obj in self.ledger.troubles:
             self._append_late({"close": "trouble", "key": obj})
+        if obj in self.ledger.recoveries:  # what was tried may be tried again
+            self._append_late({"close": "recovery", "key": obj})
         for step in [s for s in self.ledger.outstanding.values() if s.object == obj]:
             self.end(step.number)
 

@@ -10,18 +10,24 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hostler.errors import Wedged
-from hostlerd.act import attributes, clearing, devices, pins, rules, slices, usb
+from hostlerd.act import attributes, bars, clearing, devices, life, pins, rules, screens, slices, usb
 from hostlerd.act.journal import Journal
 from hostlerd.host import Host
 from hostlerd.model.plan import (
     AllowCpus,
     AttachUsb,
+    CheckAlive,
     CheckFree,
     DetachUsb,
+    Framebuffer,
     LoadModule,
     Override,
     Pin,
     Probe,
+    RemoveFunction,
+    Rescan,
+    ResetCard,
+    ResizeBar,
     SetAttribute,
     StartAgain,
     Step,
@@ -31,6 +37,7 @@ from hostlerd.model.plan import (
     UnloadModule,
     WriteRule,
 )
+from hostlerd.observe.screen import platform_driver
 
 HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     LoadModule: devices.load_module,
@@ -40,6 +47,12 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     Terminate: clearing.terminate,
     CheckFree: clearing.check_free,
     SetAttribute: attributes.set_attribute,
+    Framebuffer: screens.move_framebuffer,
+    ResizeBar: bars.resize_bar,
+    CheckAlive: life.check_alive,
+    ResetCard: life.reset_card,
+    RemoveFunction: life.remove_function,
+    Rescan: life.rescan,
     Override: devices.override,
     Unbind: devices.unbind,
     Probe: devices.probe,
@@ -49,12 +62,26 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     AttachUsb: usb.attach_usb,
     DetachUsb: usb.detach_usb,
 }
-WRITTEN_BY_PROCESS = (LoadModule, UnloadModule, Override, Unbind, Probe, SetAttribute)
+WRITTEN_BY_PROCESS = (
+    LoadModule,
+    UnloadModule,
+    Override,
+    Unbind,
+    Probe,
+    SetAttribute,
+    Framebuffer,
+    ResizeBar,
+    ResetCard,
+    RemoveFunction,
+    Rescan,
+)
 
 
 async def perform(host: Host, journal: Journal, step: Step) -> None:
     """Raises hostler.errors: HostFailed and kin when it ended badly, Wedged when it did not end."""
     record = getattr(step, "record", None)
+    if isinstance(step, RemoveFunction) and step.recovery is not None:
+        journal.record(step.recovery)
     if record is not None:
         journal.record(record)
     if isinstance(step, AllowCpus) and step.residue:
@@ -75,10 +102,12 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
 
 def is_gone(host: Host, step: Step) -> bool:
     """Whether what the step was to change is not there any more: a card pulled out, a container that ended."""
-    if isinstance(step, Override | Unbind | Probe):
+    if isinstance(step, Override | Unbind | Probe | CheckAlive | ResetCard):
         return devices.is_gone(host, step.object)
+    if isinstance(step, Framebuffer):
+        return platform_driver(host.files, step.object) is None
     if isinstance(step, AttachUsb):
         return usb.is_gone(host, step.device)
-    if isinstance(step, SetAttribute):
+    if isinstance(step, SetAttribute | ResizeBar):
         return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

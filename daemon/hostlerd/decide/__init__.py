@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.awake import keeps_awake
+from hostlerd.decide.bars import refuse_bars
 from hostlerd.decide.departing import departing
 from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import decide_isolation
-from hostlerd.decide.ownership import decide_ownership, owners
+from hostlerd.decide.ownership import Ownership, decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
+from hostlerd.decide.reset import refuse_resets
 from hostlerd.decide.rule import decide_rule
 from hostlerd.decide.running import decide_running
+from hostlerd.decide.screen import decide_screens
 from hostlerd.decide.usb import decide_usb
+from hostlerd.decide.vfio import decide_vfio
 from hostlerd.decide.wishes import wishes
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.observed import Observed
@@ -30,9 +34,9 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     own = decide_ownership(observed, settings)
     usb, usb_refusals = decide_usb(observed, settings)
     refused = {refusal.claim for refusal in (*own.refusals, *usb_refusals) if refusal.claim is not None}
-    homes = {a: p.driver for a, f in observed.functions.items() if (p := settings.device(f)) and p.driver}
-    handoff = decide_handoff(observed, own, homes)
+    handoff = decide_handoff(observed, settings, own, decide_vfio(observed, settings, own))
     attributes = decide_attributes(observed, wishes(observed, settings, own))
+    screens = decide_screens(observed, own)
     running = decide_running(observed, own)
     waiting, whom = departing(observed, own)
     domains = [
@@ -51,6 +55,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *own.clearing,
             *attributes.steps,
             *handoff.steps,
+            *screens.steps,
             *attributes.returns,
             *running.steps,
             *masks,
@@ -58,13 +63,35 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *decide_fallback(observed, settings, own),
             *usb,
         ),
-        refusals=(*own.refusals, *waiting, *usb_refusals, *crowding, *impossible),
+        refusals=(
+            *own.refusals,
+            *waiting,
+            *usb_refusals,
+            *_not_offered(observed, settings, own),
+            *crowding,
+            *impossible,
+        ),
         questions=tuple(
             dict.fromkeys(
-                (*own.questions, *whom, *handoff.questions, *attributes.questions, *running.questions)
+                (
+                    *own.questions,
+                    *whom,
+                    *handoff.questions,
+                    *attributes.questions,
+                    *screens.questions,
+                    *running.questions,
+                )
             )
         ),
-        settled=(*handoff.settled, *attributes.settled, *running.settled, *units, *unpinned, *files),
+        settled=(
+            *handoff.settled,
+            *attributes.settled,
+            *screens.settled,
+            *running.settled,
+            *units,
+            *unpinned,
+            *files,
+        ),
         learned=learned(observed, settings),
         awake=keeps_awake(observed, settings, own, handoff.steps),
         owners=owners(observed, own),
@@ -73,6 +100,19 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         dedicated=dedicated,
         isolated=isolated,
     )
+
+
+def _not_offered(observed: Observed, settings: Settings, own: Ownership) -> list[Refusal]:
+    """What policy wants of cards that are or go to a domain, and they cannot do. The domain starts all the same."""
+    found: list[Refusal] = []
+    for address, want in own.wants.items():
+        policy = settings.device(observed.functions[address])
+        if policy is not None and not want.waits:
+            found += (
+                *refuse_resets(observed, address, policy),
+                *refuse_bars(observed, address, policy),
+            )
+    return found
 
 
 def _dedicated(

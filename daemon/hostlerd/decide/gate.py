@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from hostlerd.decide import life
 from hostlerd.decide.leaving import leave, refuse_unload
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition
@@ -43,10 +44,10 @@ class Gate:
     steps: list[Step] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
 
-    def refuse(self, function: Function, reason: str, remedy: str) -> None:
+    def refuse(self, function: Function, reason: str, remedy: str, *, in_use: bool = True) -> None:
         self.refusals.append(
             Refusal(
-                object=function.address, reason=reason, remedy=remedy, claim=self.domain.uuid, in_use=True
+                object=function.address, reason=reason, remedy=remedy, claim=self.domain.uuid, in_use=in_use
             )
         )
 
@@ -98,6 +99,13 @@ def on_a_driver(function: Function) -> bool:
     return function.readable and function.driver is not None and not function.on_vfio
 
 
+def must_let_go(function: Function) -> bool:
+    """Somebody has it: its driver, or perhaps, of a display without one, the boot framebuffer."""
+    return on_a_driver(function) or (
+        function.is_display and function.readable and function.driver is None and not function.on_vfio
+    )
+
+
 def decide_gate(
     observed: Observed, settings: Settings, domain: Definition, take: Mapping[str, str], asked: Iterable[str]
 ) -> Gate:
@@ -108,7 +116,7 @@ def decide_gate(
     leading = next((p for a in asked if a in take and (p := settings.device(observed.functions[a]))), None)
     policies = {a: settings.device(observed.functions[a]) or leading or NO_POLICY for a in take}
     gate = Gate(observed=observed, domain=domain, policies=policies)
-    leaving = [observed.functions[a] for a in take if on_a_driver(observed.functions[a])]
+    leaving = [observed.functions[a] for a in take if must_let_go(observed.functions[a])]
     for function in leaving:
         policy = policies[function.address]
         why = f"policy {policy.name!r} stops it before {function.address} goes to {domain.name}"
@@ -122,6 +130,7 @@ def decide_gate(
     if gate.steps or gate.questions:
         return _once(gate)
     for function in leaving:
+        _stuck_screen(gate, function)
         # One word about each, whatever number of nodes it has open.
         holders = {
             holder.pid or holder.command: holder for holder in blocking(observed.holders[function.address])
@@ -130,6 +139,8 @@ def decide_gate(
             _clear(gate, function, holder)
     if not gate.steps and not gate.questions and not gate.refusals:
         _kernel_clients(gate, leaving, {f.address: settings.device(f) for f in leaving})
+    if not gate.steps and not gate.questions and not gate.refusals:
+        _dead(gate, take)
     return _once(gate)
 
 
@@ -140,6 +151,41 @@ def _once(gate: Gate) -> Gate:
         steps.setdefault((step.kind, step.object), step)
     gate.steps, gate.questions = list(steps.values()), list(dict.fromkeys(gate.questions))
     return gate
+
+
+def _dead(gate: Gate, take: Iterable[str]) -> None:
+    """A card that answers nothing is no use to a guest, and its drivers may hang."""
+    observed, uuid = gate.observed, gate.domain.uuid
+    free = [a for a in take if observed.functions[a].readable]
+    gate.questions += [Question(kind="alive", object=a) for a in free if a not in observed.alive]
+    claim = observed.ledger.claims.get(uuid)
+    attempt = str(claim.since) if claim is not None else ""
+    for address in free:
+        function, policy = observed.functions[address], gate.policies[address]
+        if observed.alive.get(address) is not False or gate.steps:
+            continue
+        others = life.behind_the_same_bridge(observed, function, free)
+        if not life.may_be_tried(observed, address, policy, attempt):
+            gate.refuse(function, life.dead(address), life.REMEDY, in_use=False)
+        elif policy.recover == "reset" and others:
+            reason = f"{life.dead(address)}, and a reset of its bus would hit {', '.join(others)}, too"
+            gate.refuse(function, reason, life.REMEDY, in_use=False)
+        else:
+            gate.steps += life.recover(observed, function, policy.recover, attempt, uuid, free)
+
+
+def _stuck_screen(gate: Gate, function: Function) -> None:
+    """A boot framebuffer that hangs on its way off the card still has its memory."""
+    ledger = gate.observed.ledger
+    for record in ledger.framebuffers.values():
+        trouble = ledger.troubles.get(record.device)
+        leaving = any(step.object == record.device for step in ledger.outstanding.values())
+        if record.card == function.address and (leaving or (trouble is not None and trouble.wedged)):
+            gate.refuse(
+                function,
+                f"{function.address} is in use: the boot framebuffer {record.device} does not let go of it",
+                trouble.remedy if trouble is not None else "try again when `hostler status` is clear",
+            )
 
 
 def _clear(gate: Gate, function: Function, holder: Holder) -> None:

@@ -1,24 +1,29 @@
 """The steps that bring each PCI function to who should have it.
 
-Pure. Order, over all devices of a plan: override all, look once more who has one open, unbind all (or unload the
-driver), probe all. With the override first, nothing else can grab a device between its unbind and its probe; unbinding
+Pure. Order, over all devices of a plan: override all, look once more who has one open, let the boot framebuffer go,
+unbind all (or unload the driver), probe all. With the override first, nothing else can grab a device between its unbind and its probe; unbinding
 all before probing any makes every group viable at once. On the way back the override is aimed at the home driver and
 cleared last, for the same reason; a driver whose module has gone meanwhile is loaded before the probe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from hostlerd.decide.gate import on_a_driver
+from hostlerd.decide import life
+from hostlerd.decide.bars import forgotten, grow, shrink
+from hostlerd.decide.gate import must_let_go
+from hostlerd.decide.life import decide_removed
 from hostlerd.decide.ownership import VFIO, Ownership, Want
+from hostlerd.decide.screen import let_go
+from hostlerd.decide.vfio import VfioDrivers
 from hostlerd.model.devices import Function
 from hostlerd.model.identity import identity
 from hostlerd.model.ledger import DeviceRecord, UnloadedRecord
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import CheckFree, LoadModule, Override, Probe, Step, Unbind, UnloadModule
 from hostlerd.model.questions import Question
+from hostlerd.model.settings import DevicePolicy, Settings
 
 NO_DRIVER = "none"
 """No driver has this name, so no driver matches (Documentation/ABI/testing/sysfs-bus-pci, driver_override)."""
@@ -30,13 +35,26 @@ class _Phases:
     def __init__(self) -> None:
         self.override: list[Step] = []
         self.check: list[Step] = []
+        self.screen: list[Step] = []
         self.unbind: list[Step] = []
+        self.bars: list[Step] = []
+        self.alive: list[Step] = []
         self.load: list[Step] = []
         self.probe: list[Step] = []
         self.clear: list[Step] = []
 
     def all(self) -> list[Step]:
-        return [*self.override, *self.check, *self.unbind, *self.load, *self.probe, *self.clear]
+        return [
+            *self.override,
+            *self.check,
+            *self.screen,
+            *self.unbind,
+            *self.alive,
+            *self.bars,
+            *self.load,
+            *self.probe,
+            *self.clear,
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +66,17 @@ class Handoff:
     questions: list[Question]
 
 
-def decide_handoff(observed: Observed, own: Ownership, homes: Mapping[str, str]) -> Handoff:
-    """`homes`: the driver to return to, where policy names one."""
-    questions: list[Question] = []
+def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio: VfioDrivers) -> Handoff:
+    questions: list[Question] = [*vfio.questions]
     back, there = _Phases(), _Phases()
-    settled: list[str] = []
+    removed, settled = decide_removed(observed)
+    settled += forgotten(observed)
+    back.override += removed
+    waiting = _revive(back, questions, observed, settings, own)
     for address, record in sorted(observed.ledger.devices.items()):
         if address in own.wants or address in own.holder or observed.untouchable(address):
+            continue
+        if address in waiting or address in observed.ledger.removed:
             continue
         on_vfio = address in observed.functions and observed.functions[address].on_vfio
         if on_vfio and address not in observed.holders:
@@ -65,19 +87,36 @@ def decide_handoff(observed: Observed, own: Ownership, homes: Mapping[str, str])
             settled.append(
                 address
             )  # it is gone, or the address is another card's now: nothing left to put back
-        elif not _return(back, observed, function, record, homes.get(address)):
+            continue
+        policy = life.policy_of(observed, settings, function)
+        bars, asked, done = shrink(observed, function)
+        back.bars += bars
+        questions += asked
+        settled += done
+        own_policy = settings.device(function)  # no companion follows in the driver
+        wanted = own_policy.driver if own_policy is not None else None
+        if not _return(back, observed, function, record, policy, wanted=wanted) and not bars and not asked:
             settled.append(address)
     for address, want in sorted(own.wants.items()):
         function = observed.functions.get(address)
         if function is not None and not want.waits and not observed.untouchable(address):
-            _take(there, observed, function, want)
+            _take(there, observed, function, want, vfio.of.get(address, VFIO))
+            if want.place == "vfio" and not function.on_vfio:
+                bars, asked = grow(observed, function, want, settings.device(function))
+                there.bars += bars
+                questions += asked
+    if vfio.loads:  # until these are in, nobody knows what to override with
+        there = _Phases()
+        there.load += vfio.loads.values()
     _unload(there, observed, own)
     _check(there, observed, own)
     # After the unbinds: a driver whose module finds nothing to drive may not load at all (NVIDIA's).
     back.load = _load_homes(back, observed)
     steps = back.all()
     taking = there.all()
-    if VFIO not in observed.drivers and any(isinstance(step, Probe) and step.to_vfio for step in taking):
+    if VFIO not in observed.drivers and any(
+        isinstance(step, Probe) and step.after == VFIO for step in taking
+    ):
         claim = next((step.claim for step in taking if step.claim), None)
         steps.append(
             LoadModule(
@@ -85,6 +124,43 @@ def decide_handoff(observed: Observed, own: Ownership, homes: Mapping[str, str])
             )
         )
     return Handoff(steps=steps + taking, settled=settled, questions=questions)
+
+
+def _revive(
+    phases: _Phases, questions: list[Question], observed: Observed, settings: Settings, own: Ownership
+) -> set[str]:
+    """What has left VFIO and does not answer is tried to be woken, once. Returns who waits for that, or for an answer."""
+    ledger, functions = observed.ledger, observed.functions
+    freed = [
+        functions[a]
+        for a, record in ledger.devices.items()
+        if a in functions
+        and functions[a].driver is None
+        and functions[a].readable
+        and a not in own.wants
+        and a not in own.holder
+        and not ledger.untouchable(a)
+        and (record.driver is not None or record.any_driver)
+    ]
+    unknown = [f.address for f in freed if f.address not in observed.alive]
+    questions += [Question(kind="alive", object=address) for address in unknown]
+    waiting, slots = set(unknown), set[str]()
+    for function in freed:
+        policy = life.policy_of(observed, settings, function)
+        if observed.alive.get(function.address) is not False or function.slot in slots:
+            continue
+        how = "no" if policy is None else policy.recover
+        free = [f.address for f in freed]
+        others = life.behind_the_same_bridge(observed, function, free) if how == "reset" else []
+        if others or not life.may_be_tried(observed, function.address, policy, life.HOME):
+            check = life.check(observed, function, policy, hopeless=True, others=others)
+            phases.alive.append(check)
+            waiting.add(function.address)
+            continue
+        slots.add(function.slot)
+        waiting |= {f.address for f in freed if f.slot == function.slot}
+        phases.alive += life.recover(observed, function, how, life.HOME, None, free)
+    return waiting
 
 
 def _unload(phases: _Phases, observed: Observed, own: Ownership) -> None:
@@ -114,7 +190,7 @@ def _check(phases: _Phases, observed: Observed, own: Ownership) -> None:
     """One look for each claim (and one for all that is idle) before its devices leave their drivers."""
     leaving: dict[str | None, list[str]] = {}
     for step in phases.override:
-        if on_a_driver(observed.functions[step.object]):
+        if must_let_go(observed.functions[step.object]):
             leaving.setdefault(own.wants[step.object].claim, []).append(step.object)
     phases.check = [
         CheckFree(
@@ -149,14 +225,14 @@ def _load_homes(phases: _Phases, observed: Observed) -> list[Step]:
     return list(steps.values())
 
 
-def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -> None:
+def _take(phases: _Phases, observed: Observed, function: Function, want: Want, vfio_driver: str) -> None:
     vfio = want.place == "vfio"
     if vfio and _took_by_rule(observed, function, want):
         phases.override.append(_adopt(function, want))
         return
     if function.on_vfio if vfio else (function.driver is None and function.override == NO_DRIVER):
         return
-    target = VFIO if vfio else NO_DRIVER
+    target = vfio_driver if vfio else NO_DRIVER
     record = observed.ledger.devices.get(function.address)
     if function.on_vfio and (record is None or function.override not in record.ours.split()):
         return  # somebody else put it there, perhaps for a guest that libvirt is just giving it to
@@ -183,6 +259,9 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -
             record=record,
         )
     )
+    grip = observed.grips.get(function.address)
+    if vfio and grip is not None and grip.boot is not None:
+        phases.screen.append(let_go(function, grip.boot, want.claim))
     if function.driver is not None:
         phases.unbind.append(
             Unbind(
@@ -192,7 +271,12 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want) -
     if vfio:
         phases.probe.append(
             Probe(
-                object=function.address, before=None, after=VFIO, why=want.why, claim=want.claim, to_vfio=True
+                object=function.address,
+                before=None,
+                after=target,
+                why=want.why,
+                claim=want.claim,
+                to_vfio=True,
             )
         )
 
@@ -204,8 +288,8 @@ def _took_by_rule(observed: Observed, function: Function, want: Want) -> bool:
         unrecorded
         and want.claim is None
         and function.on_vfio
-        and function.override == VFIO
         and bool(observed.rule)
+        and f'driver_override}}="{function.override}"' in str(observed.rule)
     )
 
 
@@ -216,14 +300,26 @@ def _adopt(function: Function, want: Want) -> Override:
         driver=None,
         override=None,
         any_driver=True,
-        ours=VFIO,
+        ours=function.override or VFIO,
         identity=identity(function),
     )
-    return Override(object=function.address, before=VFIO, after=VFIO, why=want.why, record=record)
+    return Override(
+        object=function.address,
+        before=function.override,
+        after=function.override,
+        why=want.why,
+        record=record,
+    )
 
 
 def _return(
-    phases: _Phases, observed: Observed, function: Function, record: DeviceRecord, wanted: str | None
+    phases: _Phases,
+    observed: Observed,
+    function: Function,
+    record: DeviceRecord,
+    policy: DevicePolicy | None,
+    *,
+    wanted: str | None,
 ) -> bool:
     """Add the steps back; False where there is none to take, because it is as it was or no longer ours to change."""
     why = "nobody claims it any more"
@@ -243,6 +339,8 @@ def _return(
             override = aim
         if function.driver is not None:
             phases.unbind.append(Unbind(object=function.address, before=function.driver, after=None, why=why))
+            if home is not None or record.any_driver:
+                phases.alive.append(life.check(observed, function, policy))
         if home is not None:
             phases.probe.append(Probe(object=function.address, before=None, after=home, why=why))
         elif record.any_driver or record.driver is not None:

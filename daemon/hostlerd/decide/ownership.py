@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hostlerd.decide.closure import companions, leaves_group_viable, members, virtual_functions
-from hostlerd.decide.gate import blocking, decide_gate, on_a_driver
+from hostlerd.decide.gate import blocking, decide_gate, must_let_go, on_a_driver
 from hostlerd.decide.identity import stranger
 from hostlerd.decide.leaving import Leave, in_use, leave, refuse_unload
 from hostlerd.model.devices import Function
@@ -260,7 +260,7 @@ def _want(own: Ownership, observed: Observed, settings: Settings, want: Want) ->
     """Nobody waits for it: where somebody has it open it stays where it is, and is looked at again later."""
     function = observed.functions[want.address]
     want = replace(want, leave=leave(function, settings.device(function)))
-    if on_a_driver(function):
+    if must_let_go(function) and (want.place == "vfio" or on_a_driver(function)):
         holders = observed.holders.get(want.address)
         if holders is None:
             own.questions.append(Question(kind="holders", object=want.address))

@@ -37,7 +37,9 @@ def _line(policy: DevicePolicy) -> str | None:
         if match.subsystem > 0xFFFF:
             tests.append(f'ATTR{{subsystem_vendor}}=="0x{match.subsystem >> 16:04x}"')
         tests.append(f'ATTR{{subsystem_device}}=="0x{match.subsystem & 0xFFFF:04x}"')
-    return ", ".join([*tests, f'ATTR{{driver_override}}="{VFIO}"']) + "\n"
+    # A variant is found out when the card is there; which one policy names is known.
+    driver = VFIO if policy.vfio_driver == "auto" else policy.vfio_driver
+    return ", ".join([*tests, f'ATTR{{driver_override}}="{driver}"']) + "\n"
 
 
 def decide_rule(observed: Observed, settings: Settings) -> tuple[list[WriteRule], list[str]]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hostlerd.decide.attributes import Wish
-from hostlerd.decide.gate import on_a_driver
+from hostlerd.decide.gate import must_let_go
 from hostlerd.decide.ownership import Ownership
+from hostlerd.decide.reset import reset_path, reset_value
 from hostlerd.model.observed import Observed
 from hostlerd.model.settings import Settings
 
@@ -27,6 +28,8 @@ def wishes(observed: Observed, settings: Settings, own: Ownership) -> Iterator[W
         if awake and (policy is None or policy.power == "auto"):
             yield Wish(path=f"{DEVICES}/{address}/power/control", value="on", why=why)
             yield Wish(path=f"{DEVICES}/{address}/d3cold_allowed", value="0", why=why)
+        if awake and policy is not None and (policy.reset or policy.recover == "reset"):
+            yield Wish(path=reset_path(address), value=reset_value(observed, address, policy), why=why)
     yield from _consoles(observed, own)
 
 
@@ -49,7 +52,7 @@ def _consoles(observed: Observed, own: Ownership) -> Iterator[Wish]:
     ours = [path for path in observed.ledger.attributes if path.startswith(CONSOLES)]
     for address, want in own.wants.items():
         grip = observed.grips.get(address)
-        if grip is None or want.waits or not on_a_driver(observed.functions[address]):
+        if grip is None or want.waits or not must_let_go(observed.functions[address]):
             continue
         # Of those that are unbound already the grip does not know any more.
         bound = [f"{CONSOLES}{console}/bind" for console in grip.consoles]
@@ -59,5 +62,6 @@ def _consoles(observed: Observed, own: Ownership) -> Iterator[Wish]:
     if ours:
         # Without a screen there is nothing to bind it to, and with the last one the console itself has gone.
         yield Wish(path=SCREENS, value=None, why="is there a screen for the console?")
-        if observed.ledger.devices and not observed.attributes.get(SCREENS):
+        away = observed.ledger.devices or observed.ledger.framebuffers
+        if away and not observed.attributes.get(SCREENS):
             yield from (Wish(path=path, value=None, why="there is no screen") for path in ours)

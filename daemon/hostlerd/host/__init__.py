@@ -62,7 +62,7 @@ class Files(Protocol):
 
 
 class Writer(Protocol):
-    """Writes that may block, each bounded."""
+    """Writes that may block, each bounded, and the few reads that wake a device or wait for its driver."""
 
     async def write(self, path: str, text: str, *, limit: float) -> None:
         """Write `text` to a kernel file in a process of its own.
@@ -70,6 +70,10 @@ class Writer(Protocol):
         Raises OSError as the kernel answered, and hostler.errors.Wedged when it did not return within `limit` seconds
         (the process is left behind; the caller degrades the object).
         """
+        ...
+
+    async def read(self, path: str, *, size: int, limit: float) -> bytes:
+        """At most `size` bytes (4096 and no more) of a kernel file. Raises OSError and Wedged like `write`."""
         ...
 
     async def run(self, command: Sequence[str], *, limit: float) -> int:
@@ -157,6 +161,10 @@ class Hypervisor(Protocol):
 
     async def inactive(self) -> tuple[Definition, ...]:
         """Persistent domains that do not run."""
+        ...
+
+    async def version(self) -> int:
+        """Of libvirt: 10001002 for 10.1.2 (virConnectGetLibVersion)."""
         ...
 
     async def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None: ...

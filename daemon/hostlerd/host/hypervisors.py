@@ -39,6 +39,10 @@ class Hypervisors:
             self._of |= dict.fromkeys((domain.uuid for domain in domains), connection)
         return tuple(found)
 
+    async def version(self) -> int:
+        """The oldest one's."""
+        return min([await connection.version() for connection in self._connections], default=0)
+
     async def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None:
         await self._connection(uuid).pin_vcpu(uuid, vcpu, cpus)
 

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import trio
 
@@ -43,6 +44,9 @@ KERNEL_FILES = (
 )
 FILES = ("/run/hostler/", "/run/udev/rules.d/", "/run/modprobe.d/", "/var/lib/hostler/")
 PROGRAMS = ("/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/")
+
+_Answer: TypeAlias = tuple[int, int, bytes]
+"""errno, exit status, and what was read."""
 
 ADOPTION_LIMIT = 5.0
 END_LIMIT = 1.0
@@ -72,14 +76,22 @@ class LiveWriter:
     async def write(self, path: str, text: str, *, limit: float) -> None:
         """See host.Writer. An empty text writes nothing: an attribute is cleared with a newline."""
         self._check(path, self._kernel_files)
-        code, _ = await self._ask(("write", path, text), what=path, limit=limit)
+        code, _, _ = await self._ask(("write", path, text), what=path, limit=limit)
         if code:
             raise OSError(code, os.strerror(code), path)
+
+    async def read(self, path: str, *, size: int, limit: float) -> bytes:
+        """See host.Writer."""
+        self._check(path, self._kernel_files)
+        code, _, data = await self._ask(("read", path, str(size)), what=path, limit=limit)
+        if code:
+            raise OSError(code, os.strerror(code), path)
+        return data
 
     async def run(self, command: Sequence[str], *, limit: float) -> int:
         """See host.Writer. A program that a signal ended has the signal's negative number as its status."""
         self._check(command[0], self._programs)
-        code, status = await self._ask(("run", *command), what=" ".join(command), limit=limit)
+        code, status, _ = await self._ask(("run", *command), what=" ".join(command), limit=limit)
         if code:
             raise OSError(code, os.strerror(code), command[0])
         return status
@@ -131,9 +143,9 @@ class LiveWriter:
         if posixpath.normpath(path) != path or not path.startswith(allowed):
             raise PermissionError(errno.EPERM, "not among what hostler may touch", path)
 
-    async def _ask(self, words: Sequence[str], *, what: str, limit: float) -> tuple[int, int]:
+    async def _ask(self, words: Sequence[str], *, what: str, limit: float) -> _Answer:
         process = await self._ready_process()
-        answer: tuple[int, int] | None = None
+        answer: _Answer | None = None
         scope = trio.CancelScope(deadline=trio.current_time() + limit)
         try:
             with scope:
@@ -209,7 +221,7 @@ class _Process:
         os.set_blocking(ours_in, False)
         os.set_blocking(ours_out, False)
 
-    async def ask(self, words: Sequence[str]) -> tuple[int, int]:
+    async def ask(self, words: Sequence[str]) -> _Answer:
         """Raises OSError EPIPE when the process ends before it has answered: then nobody knows what was done."""
         verb, *rest = words
         request = " ".join([verb, *(word.encode().hex() for word in rest)]).encode() + b"\n"
@@ -219,7 +231,7 @@ class _Process:
             request = request[os.write(self._requests, request) :]
         while not answer.endswith(b"\n"):
             await trio.lowlevel.wait_readable(self._answers)
-            more = os.read(self._answers, 64)
+            more = os.read(self._answers, 16384)
             if not more:
                 raise BrokenPipeError(errno.EPIPE, "the writer process ended before it had answered")
             answer += more
@@ -227,8 +239,8 @@ class _Process:
                 first, _, answer = answer.partition(b"\n")
                 self.program = int(first.split()[1])
         self.program = 0
-        code, status = answer.split()
-        return int(code), int(status)
+        code, status, *data = answer.split()
+        return int(code), int(status), bytes.fromhex(data[0].decode()) if data else b""
 
     async def wait_ended(self) -> None:
         try:

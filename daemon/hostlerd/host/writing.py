@@ -2,8 +2,9 @@
 
 Rules: imports os and sys alone and is started with -I -S, so that it is there in a few milliseconds. It decides
 nothing: what may be written is checked by host.writer. Words of a request are hexadecimal: `write PATH TEXT`, `run
-PROGRAM ARGUMENT...`. The answer is `ERRNO STATUS`; a line `program PID` comes before that of a program, which leads a
-process group of its own. It ends when its input does, also when whoever asked is gone, but not before what it began.
+PROGRAM ARGUMENT...`, `read PATH SIZE`. The answer is `ERRNO STATUS` and, of what was read, the bytes as hexadecimal; a
+line `program PID` comes before that of a program, which leads a process group of its own. It ends when its input does,
+also when whoever asked is gone, but not before what it began.
 """
 
 from __future__ import annotations
@@ -29,6 +30,15 @@ def write(path: bytes, text: bytes) -> int:
     return 0
 
 
+def read(path: bytes, size: bytes) -> bytes:
+    """One read(2) from the start: an attribute comes whole, and of `config` no more is looked at than is asked for."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, int(size))
+    finally:
+        os.close(fd)
+
+
 def run(*command: bytes) -> int:
     pid = os.posix_spawn(command[0], command, os.environ, file_actions=QUIET, setpgroup=0)
     answer(f"program {pid}")
@@ -49,7 +59,10 @@ def main() -> None:
         verb, *words = line.split(b" ")
         arguments = [bytes.fromhex(word.decode()) for word in words]
         try:
-            told = f"0 {write(*arguments) if verb == b'write' else run(*arguments)}"
+            if verb == b"read":
+                told = f"0 0 {read(*arguments).hex()}"
+            else:
+                told = f"0 {write(*arguments) if verb == b'write' else run(*arguments)}"
         except OSError as error:
             told = f"{error.errno} 0"
         if not answer(told):

@@ -86,3 +86,11 @@ class Function:
     def is_endpoint(self) -> bool:
         """Not a bridge of any kind; bridges do not count for a group (VFIO, vfio_dev_viable)."""
         return not self.bridge and self.base_class != BRIDGE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A VFIO driver made for a function. `driver`: None while its `module` is not loaded, which tells the name."""
+
+    module: str
+    driver: str | None = None

@@ -113,3 +113,5 @@ class Snapshot:
     taken: int = 0
     running: tuple[Running, ...] = ()
     inactive: tuple[Definition, ...] = ()
+    libvirt: int | None = None
+    """Version of the oldest libvirt asked, as virConnectGetLibVersion has it: 10.1.2 is 10001002."""

@@ -122,6 +122,16 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BootFramebuffer:
+    """A platform device with the screen of the firmware. `memory`: where the card's BARs are (model/memory)."""
+
+    device: str
+    driver: str
+    memory: str = ""
+    framebuffers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grip:
     """What keeps a function busy and is no process with a file.
 
@@ -137,6 +147,7 @@ class Grip:
     streams: tuple[Stream, ...] = ()
     networks: tuple[Network, ...] = ()
     members: tuple[str, ...] = ()
+    boot: BootFramebuffer | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -150,6 +161,8 @@ class Grip:
     def _told(self, *, explained: bool) -> Iterator[str]:
         if self.consoles:
             yield f"the console is on its screen ({', '.join(self.framebuffers)}, {', '.join(self.consoles)})"
+        if self.boot is not None:
+            yield f"the boot framebuffer has its screen ({self.boot.driver}, {self.boot.device})"
         for module in self.modules if not explained else ():
             if module.references > 0:
                 times = "once" if module.references == 1 else f"{module.references} times"

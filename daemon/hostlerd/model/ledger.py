@@ -96,8 +96,58 @@ class UnloadedRecord:
     stack: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FramebufferRecord:
+    """A boot framebuffer that let go of a card: its platform `device`, and the `driver` that is to have it again.
+
+    `card_driver`: the card's own, empty for none; `memory`: where the card's BARs were.
+    """
+
+    device: str
+    driver: str
+    card: str
+    card_driver: str = ""
+    memory: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BarRecord:
+    """A BAR that we resized: `before` and `ours` (all that we ever wanted) in MiB."""
+
+    path: str
+    address: str
+    index: int
+    before: int
+    ours: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedRecord:
+    """A function that was removed in order to be found anew."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryRecord:
+    """What could be tried with a dead card was tried; `attempt`: see decide/life."""
+
+    address: str
+    attempt: str
+
+
 Record = (
-    DeviceRecord | GroupRecord | PinRecord | FileRecord | AttributeRecord | StoppedRecord | UnloadedRecord
+    DeviceRecord
+    | GroupRecord
+    | PinRecord
+    | FileRecord
+    | AttributeRecord
+    | StoppedRecord
+    | UnloadedRecord
+    | FramebufferRecord
+    | BarRecord
+    | RemovedRecord
+    | RecoveryRecord
 )
 
 
@@ -154,6 +204,10 @@ class Ledger:
     attributes: Mapping[str, AttributeRecord] = field(default_factory=dict)
     stopped: Mapping[str, StoppedRecord] = field(default_factory=dict)
     unloaded: Mapping[str, UnloadedRecord] = field(default_factory=dict)
+    framebuffers: Mapping[str, FramebufferRecord] = field(default_factory=dict)
+    bars: Mapping[str, BarRecord] = field(default_factory=dict)
+    removed: Mapping[str, RemovedRecord] = field(default_factory=dict)
+    recoveries: Mapping[str, RecoveryRecord] = field(default_factory=dict)
     claims: Mapping[str, Claim] = field(default_factory=dict)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     outstanding: Mapping[int, Outstanding] = field(default_factory=dict)

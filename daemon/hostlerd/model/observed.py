@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hostlerd.model.cpus import Topology
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import Function, Variant
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.edits import NO_EDITS, Edits
 from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
+from hostlerd.model.memory import Bar
 from hostlerd.model.usb import UsbDevice
 
 RUNS = ("active", "activating", "reloading")
@@ -27,7 +28,9 @@ class Observed:
     domain definitions.
 
     What only questions bring (model/questions), each absent where it was not asked: `holders` and `grips` by address,
-    `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say).
+    `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is
+    the best), `platform` by device (its driver; empty for none, None: there is no such device), `bars` and
+    `alive` by address.
     """
 
     topology: Topology
@@ -43,6 +46,10 @@ class Observed:
     grips: Mapping[str, Grip] = field(default_factory=dict)
     attributes: Mapping[str, str | None] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, Variant | None] = field(default_factory=dict)
+    platform: Mapping[str, str | None] = field(default_factory=dict)
+    bars: Mapping[str, tuple[Bar, ...]] = field(default_factory=dict)
+    alive: Mapping[str, bool] = field(default_factory=dict)
     known: Mapping[str, Known] = field(default_factory=dict)
     edits: Edits = field(default_factory=lambda: NO_EDITS)
 

@@ -13,10 +13,14 @@ from hostlerd.model.holders import Container
 from hostlerd.model.identity import Known
 from hostlerd.model.ledger import (
     AttributeRecord,
+    BarRecord,
     DeviceRecord,
     FileRecord,
+    FramebufferRecord,
     GroupRecord,
     PinRecord,
+    RecoveryRecord,
+    RemovedRecord,
     StoppedRecord,
     UnloadedRecord,
 )
@@ -42,6 +46,8 @@ class Step:
     after: str | None
     why: str
     claim: str | None = None
+    optional: bool = False
+    """Its claim does without it where it fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +140,62 @@ class Probe(Step):
     kind: ClassVar[str] = "probe"
     to_vfio: bool = False
     record: DeviceRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framebuffer(Step):
+    """Take the platform device `object` from its `driver`, or (`after`) bind it again."""
+
+    kind: ClassVar[str] = "framebuffer"
+    driver: str
+    record: FramebufferRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResizeBar(Step):
+    """Give BAR `index` of the function `address` `size` MiB; no driver may have it."""
+
+    kind: ClassVar[str] = "bar"
+    address: str
+    index: int
+    size: int
+    record: BarRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckAlive(Step):
+    """Does the function answer? `recoverable`: if not, the next look will do something about it, and about `together`."""
+
+    kind: ClassVar[str] = "check-alive"
+    reason: str
+    remedy: str
+    recoverable: bool = False
+    together: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetCard(Step):
+    """Reset the bus of a function that does not answer."""
+
+    kind: ClassVar[str] = "reset-card"
+    record: RecoveryRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveFunction(Step):
+    """Take a function off the bus, to be found again by the Rescan that follows."""
+
+    kind: ClassVar[str] = "remove"
+    record: RemovedRecord
+    recovery: RecoveryRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescan(Step):
+    """Look for `functions` on the bus."""
+
+    kind: ClassVar[str] = "rescan"
+    functions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,9 @@ from hostlerd.model.devices import Function
 from hostlerd.model.edits import Model
 from hostlerd.model.usb import UsbDevice
 
+RESETS = ("device_specific", "acpi", "flr", "af_flr", "pm", "bus", "cxl_bus")
+"""The kernel's names, as reset_method has them (drivers/pci/pci.c, pci_reset_fn_methods)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Housekeeping:
@@ -76,6 +79,14 @@ class DevicePolicy:
     driver: str | None = None
     leave: Literal["auto", "unbind", "unload"] = "auto"
     power: Literal["auto", "keep"] = "auto"
+    vfio_driver: str = "auto"
+    """auto (see decide/vfio), or the driver's name."""
+    reset: tuple[str, ...] = ()
+    """Methods in the order in which they are tried; none: as the kernel has it."""
+    bar: Literal["keep", "max"] | Mapping[int, int] = "keep"
+    """`max`, or the size of each BAR that is to have one, in MiB."""
+    recover: Literal["no", "reset", "rescan"] = "no"
+    """What may be tried with a card that answers nothing any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +134,10 @@ class Settings:
     def device(self, function: Function) -> DevicePolicy | None:
         """The first section that matches."""
         return next((policy for policy in self.devices if policy.match.matches(function)), None)
+
+    def vfio_driver(self, function: Function) -> str:
+        policy = self.device(function)
+        return "auto" if policy is None else policy.vfio_driver
 
     def usb_rule(self, device: UsbDevice) -> UsbPolicy | None:
         """The first section that matches."""

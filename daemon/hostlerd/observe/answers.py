@@ -6,6 +6,7 @@ answered, too, so that nothing is asked twice: nobody has it open, there is no s
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -15,9 +16,12 @@ from hostlerd.model.devices import Function
 from hostlerd.model.holders import Holder
 from hostlerd.model.observed import Observed
 from hostlerd.model.questions import Question
+from hostlerd.observe.awake import answering, resizable
 from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import holders, look_for_holders
 from hostlerd.observe.reading import text
+from hostlerd.observe.screen import platform_driver
+from hostlerd.observe.variants import variants
 
 LIMIT = 5.0
 """Seconds one look at all processes, or at some files, may take."""
@@ -30,7 +34,12 @@ async def answered(host: Host, observed: Observed, questions: Iterable[Question]
     functions = _asked(observed, questions)
     found = await look_for_holders(host, functions, limit=LIMIT) if functions else ()
     observed = await host.look(lambda: answered_by_files(files, observed, questions, found), limit=LIMIT)
-    units = [question.object for question in questions if question.kind == "unit"]
+    observed = replace(
+        observed,
+        bars={**observed.bars, **await resizable(host, _of(questions, "bars"))},
+        alive={**observed.alive, **await answering(host, _of(questions, "alive"))},
+    )
+    units = _of(questions, "unit")
     if not units:
         return observed
     try:
@@ -43,11 +52,12 @@ async def answered(host: Host, observed: Observed, questions: Iterable[Question]
 def answered_by_files(
     files: Files, observed: Observed, questions: Iterable[Question], found: Iterable[Holder] | None = None
 ) -> Observed:
-    """As far as files go; of units nothing is known then, which is what a recorded host has to do with.
+    """As far as files go, which is what a recorded host has to do with: of units nothing is known then, no BAR can be
+    resized, and every card is alive.
 
     `found`: who has what was asked for open, looked for here where it is None.
     """
-    asked: dict[str, list[str]] = {"holders": [], "attribute": [], "unit": []}
+    asked: defaultdict[str, list[str]] = defaultdict(list)
     for question in questions:
         asked[question.kind].append(question.object)
     functions = _asked(observed, questions)
@@ -63,7 +73,21 @@ def answered_by_files(
         grips={**observed.grips, **grips(files, functions)},
         attributes={**observed.attributes, **{path: text(files, path) for path in asked["attribute"]}},
         units={**dict.fromkeys(asked["unit"], ""), **observed.units},
+        bars={**dict.fromkeys(asked["bars"], ()), **observed.bars},
+        alive={**dict.fromkeys(asked["alive"], True), **observed.alive},
+        platform={
+            **observed.platform,
+            **{device: platform_driver(files, device) for device in asked["platform"]},
+        },
+        variants={
+            **observed.variants,
+            **variants(files, (observed.functions[a] for a in asked["variant"] if a in observed.functions)),
+        },
     )
+
+
+def _of(questions: Iterable[Question], kind: str) -> list[str]:
+    return [question.object for question in questions if question.kind == kind]
 
 
 def _asked(observed: Observed, questions: Iterable[Question]) -> list[Function]:

@@ -18,6 +18,7 @@ from hostlerd.observe import blocks
 from hostlerd.observe.nodes import ADDRESS
 from hostlerd.observe.pci import DEVICES, DRIVERS
 from hostlerd.observe.reading import link_name, names, number, text, to_number
+from hostlerd.observe.screen import boot_framebuffer
 
 MODULES = "/sys/module"
 CONSOLES = "/sys/class/vtconsole"
@@ -42,7 +43,9 @@ def grip(files: Files, function: Function) -> Grip:
     modules = tuple(_modules(files, _module(files, function.driver)))
     if not function.readable:
         return Grip(address=function.address, modules=modules)
-    framebuffers = tuple(sorted(names(files, f"{folder}/graphics")))
+    boot = boot_framebuffer(files, function)
+    own = names(files, f"{folder}/graphics")
+    framebuffers = tuple(sorted((*own, *(boot.framebuffers if boot is not None else ()))))
     return Grip(
         address=function.address,
         modules=modules,
@@ -51,6 +54,7 @@ def grip(files: Files, function: Function) -> Grip:
         networks=tuple(_network(files, name) for name in sorted(names(files, f"{folder}/net"))),
         members=tuple(_members(files, folder)),
         consoles=tuple(_consoles(files)) if framebuffers else (),
+        boot=boot,
     )
 
 

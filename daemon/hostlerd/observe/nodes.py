@@ -18,6 +18,7 @@ from hostlerd.model.devices import Function
 from hostlerd.observe import blocks
 from hostlerd.observe.pci import DEVICES
 from hostlerd.observe.reading import link_name, names, text
+from hostlerd.observe.screen import PLATFORM, boot_framebuffer
 
 CLASSES: Mapping[str, str] = {
     "drm": "/dev/dri/",
@@ -71,6 +72,9 @@ def nodes(files: Files, function: Function) -> Iterator[Node]:
         for minor in _MINOR.findall(information):
             yield _named(files, f"/dev/nvidia{minor}")
     todo = [(f"{DEVICES}/{function.address}", "", 0)]
+    boot = boot_framebuffer(files, function)
+    if boot is not None:  # as long as one has its node open, its driver keeps the card's memory
+        todo.append((f"{PLATFORM}/{boot.device}", "", 0))
     looked = 0
     while todo and looked < _MOST:
         folder, inside, depth = todo.pop()

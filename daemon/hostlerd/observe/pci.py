@@ -41,11 +41,10 @@ def observe_functions(
     progress: Callable[[str], None] = lambda _: None,
 ) -> Mapping[str, Function]:
     """Address to function, in the order of addresses."""
-    kernel = observe_kernel(files)
     slots = _slots(files)
     found: dict[str, Function] = {}
     for address, folder in sorted(_folders(files).items(), key=lambda item: _order(item[0])):
-        by_links = _of_links(files, address, folder, kernel)
+        by_links = _of_links(files, address, folder)
         if address in unreadable:
             found[address] = by_links
             continue
@@ -58,7 +57,7 @@ def observe_functions(
 
 def observe_links(files: Files, address: str) -> Function:
     """One function without reading an attribute of it."""
-    return _of_links(files, address, f"{DEVICES}/{address}", observe_kernel(files))
+    return _of_links(files, address, f"{DEVICES}/{address}")
 
 
 def moved(files: Files, functions: Iterable[Function]) -> bool:
@@ -118,7 +117,14 @@ def _slots(files: Files) -> dict[str, str]:
     return {address: name for name, address in sorted(addresses.items()) if address}
 
 
-def _of_links(files: Files, address: str, folder: str, kernel: tuple[int, int]) -> Function:
+def is_on_vfio(files: Files, folder: str, driver: str | None) -> bool:
+    """Whatever its driver is called; kernels before 6.1 show no more than the name."""
+    if files.exists(f"{folder}/vfio-dev"):
+        return True
+    return _is_vfio_driver(driver) and observe_kernel(files) < VFIO_DEV
+
+
+def _of_links(files: Files, address: str, folder: str) -> Function:
     """What is known without reading an attribute."""
     driver = link_name(files, f"{folder}/driver")
     has_vfio_dev = files.exists(f"{folder}/vfio-dev")
@@ -131,7 +137,7 @@ def _of_links(files: Files, address: str, folder: str, kernel: tuple[int, int]) 
         class_code=0,
         driver=driver,
         group=to_number(link_name(files, f"{folder}/iommu_group")),
-        on_vfio=has_vfio_dev or (kernel < VFIO_DEV and _is_vfio_driver(driver)),
+        on_vfio=has_vfio_dev or is_on_vfio(files, folder, driver),
         physfn=link_name(files, f"{folder}/physfn"),
         path=_path(files, address, folder),
         module=link_name(files, f"{DRIVERS}/{driver}/module") if driver is not None else None,

@@ -16,7 +16,7 @@ from hostler.errors import Degraded, HostlerError, InUse, Wedged
 from hostlerd.act.perform import is_gone, perform
 from hostlerd.decide.ownership import VFIO
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import LoadModule, Override, Plan, Probe, Step, Unbind
+from hostlerd.model.plan import CheckAlive, LoadModule, Override, Plan, Probe, ResizeBar, Step, Unbind
 from hostlerd.reconcile.claims import Claims
 from hostlerd.reconcile.rivals import Rivals
 from hostlerd.reconcile.shared import Shared
@@ -112,6 +112,8 @@ class HostLane:
                 continue  # a file of a device that may be stuck by now
             if isinstance(step, Override | Unbind | Probe) and (VFIO in failed or step.after in failed):
                 continue  # what follows the loading of its driver needs it; the next round decides anew
+            if isinstance(step, ResizeBar) and step.address in failed:
+                continue
             if step.claim is not None and step.claim not in journal.ledger.claims:
                 continue  # given up meanwhile
             try:
@@ -135,9 +137,12 @@ class HostLane:
         gone = is_gone(self._shared.host, step)
         # That somebody has it open is no fault of the device's.
         harmless = gone or isinstance(error, InUse)
-        if isinstance(error, Wedged) or (step.claim is None and not harmless):
+        if isinstance(step, CheckAlive) and step.recoverable:
+            failed.update(step.together)
+            return
+        if isinstance(error, Wedged) or ((step.claim is None or step.optional) and not harmless):
             self._shared.degrade(step.object, error)
-        if step.claim is not None:
+        if step.claim is not None and (not step.optional or isinstance(error, Wedged)):
             failed.add(step.claim)
             self._claims.fail(step.claim, error)
 

@@ -73,11 +73,14 @@ class LibvirtLane:
         try:
             running = await shared.host.hypervisor.running()
             inactive = await shared.host.hypervisor.inactive()
+            version = await shared.host.hypervisor.version()
         except HostlerError:
             shared.snapshot = replace(shared.snapshot, known=False)
             raise
         running = tuple(domain for domain in running if shared.released.get(domain.uuid, 0) < taken)
-        shared.snapshot = Snapshot(known=True, taken=taken, running=running, inactive=inactive)
+        shared.snapshot = Snapshot(
+            known=True, taken=taken, running=running, inactive=inactive, libvirt=version
+        )
         shared.released = {uuid: when for uuid, when in shared.released.items() if when >= taken}
         self._end_claims(taken, frozenset(domain.uuid for domain in running))
         if (before.known, before.running, before.inactive) != (True, running, inactive):

@@ -120,9 +120,9 @@ class Shared:
         self.tell(step.kind, step.object, f"{step.before or '-'} -> {step.after or '-'}: {step.why}")
 
     def forgive_gone(self, observed: Observed) -> None:
-        """Of a function that is not there any more nothing is wrong."""
-        for obj in tuple(self.journal.ledger.troubles):
-            if is_address(obj) and obj not in observed.functions:
+        """Of a function that is not there any more no write hangs."""
+        for obj, trouble in tuple(self.journal.ledger.troubles.items()):
+            if trouble.wedged and is_address(obj) and obj not in observed.functions:
                 self.journal.forgive(obj)
                 self.tell("gone", obj, "it was degraded, and is gone")
 

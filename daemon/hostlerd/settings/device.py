@@ -7,6 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 from hostlerd.model.devices import parse_address
 from hostlerd.model.settings import DevicePolicy, Match
+from hostlerd.settings.card import read_card
 from hostlerd.settings.places import DEVICE, MATCH, PLACES
 from hostlerd.toml_table import Place, Table
 
@@ -32,6 +33,7 @@ def read_device(table: Table, *, number: int) -> DevicePolicy:
         "holder_limit": _seconds(table, "holder_limit"),
         "units": table.texts("units", _unit),
         "driver": table.text("driver", _driver),
+        **read_card(table),
     }
     return DevicePolicy(
         name=table.text("name", filled) or f"device {number}",

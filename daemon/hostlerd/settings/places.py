@@ -8,7 +8,7 @@ HOUSEKEEPING = ("cpus", "at_least")
 DOMAIN = ("cpus", "prefer", "profile", "rebalance", "fallback", "fallback_model")
 DEVICE = (
     *("name", "match", "when_idle", "companions", "group", "holders", "holder_limit", "units"),
-    *("driver", "leave", "power"),
+    *("driver", "leave", "power", "vfio_driver", "reset", "bar", "recover"),
 )
 MATCH = ("address", "vendor", "device", "subsystem", "serial", "slot", "path")
 USB = ("name", "match", "domain")

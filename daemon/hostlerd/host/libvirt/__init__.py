@@ -128,6 +128,9 @@ class Libvirt:
                 log.warning("%s", error.sentence, extra={"domain": name})
         return tuple(found)
 
+    async def version(self) -> int:
+        return await self._call(calls.version, what="asking for its version")
+
     async def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None:
         await self._pin(uuid, cpus, calls.pin_vcpu(vcpu), f"pinning vCPU {vcpu}")
 

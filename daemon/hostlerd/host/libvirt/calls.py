@@ -42,6 +42,11 @@ def inactive(connection: Any) -> list[tuple[str, str]]:
     return found
 
 
+def version(connection: Any) -> int:
+    """Of the libvirtd at the other end."""
+    return int(connection.getLibVersion())
+
+
 def pin(connection: Any, uuid: str, cpus: CpuSet, how: Pin) -> None:
     how(connection.lookupByUUIDString(uuid), cpu_map(connection, cpus))
 

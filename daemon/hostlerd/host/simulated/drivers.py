@@ -5,7 +5,7 @@ Pure values; binding and letting go are in `pci`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -52,9 +52,18 @@ class Driver:
     own_dma: bool = False
     built_in: bool = False
     takes_any: bool = False
+    vfio_alias: str = ""
+    """What modules.alias has of it behind `vfio_pci:`."""
 
 
-VFIO_PCI = Driver(name="vfio-pci", module="vfio_pci", nodes=Nodes.VFIO, waits=True, own_dma=True)
+VFIO_PCI = Driver(
+    name="vfio-pci",
+    module="vfio_pci",
+    nodes=Nodes.VFIO,
+    waits=True,
+    own_dma=True,
+    vfio_alias="v*d*sv*sd*bc*sc*i*",
+)
 
 KNOWN: tuple[Driver, ...] = (
     Driver(
@@ -115,4 +124,5 @@ KNOWN: tuple[Driver, ...] = (
     ),
     Driver(name="virtio-pci", module="virtio_pci", ids=(Id(vendor=0x1AF4),), built_in=True),
     VFIO_PCI,
+    replace(VFIO_PCI, name="labvfio", module="labvfio", vfio_alias="v00001002d00005046sv*sd*bc*sc*i*"),
 )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hostlerd.host.simulated import bars
+from hostlerd.host.simulated.bars import Bar
 from hostlerd.host.simulated.tree import Tree
 
 DEVICES = "/sys/bus/pci/devices"
@@ -36,6 +38,9 @@ class FunctionSpec:
     physfn: str | None = None
     total_vfs: int = 0
     label: str | None = None
+    bars: tuple[Bar, ...] = ()
+    resets: tuple[str, ...] = ("bus",)
+    """What reset_method offers."""
 
     @property
     def is_bridge(self) -> bool:
@@ -79,7 +84,8 @@ def show(tree: Tree, spec: FunctionSpec, folder: str) -> None:
         "modalias": spec.modalias + "\n",
         "uevent": uevent(spec, None),
         "d3cold_allowed": "1\n",
-        "reset_method": "bus\n",
+        "reset_method": " ".join(spec.resets) + "\n",
+        "config": "",
         "power/control": "on\n",
         "power/runtime_status": "active\n",
         "remove": None,
@@ -96,6 +102,9 @@ def show(tree: Tree, spec: FunctionSpec, folder: str) -> None:
             "sriov_numvfs": "0\n",
             "sriov_drivers_autoprobe": "1\n",
         }
+    if spec.is_bridge:
+        files["reset_subordinate"] = None
+    bars.show(tree, folder, spec.address, spec.bars)
     for name, content in files.items():
         tree.put(f"{folder}/{name}", content)
     tree.link(f"{folder}/subsystem", "/sys/bus/pci")

@@ -81,7 +81,13 @@ class SimulatedHost:
         self.processes = SimulatedSignals(self.kernel)
         self.sleep = SimulatedSleep()
         self.hypervisor = SimulatedLibvirt(
-            self.kernel, self.units, self.writer, hook=hook, parse=parse, limit=limit
+            self.kernel,
+            self.units,
+            self.writer,
+            hook=hook,
+            parse=parse,
+            limit=limit,
+            version=self.spec.libvirt,
         )
         self._state_file = state_file
         if state_file is not None and os.path.exists(state_file):
@@ -129,6 +135,8 @@ class SimulatedHost:
         for function in self.spec.functions:
             self.kernel.pci.appear(function)
             self.kernel.pci.initial_probe(function.address)
+        if self.spec.screen is not None:
+            self.kernel.boot_screen(self.spec.screen)
         self.units.boot()
         self.kernel.uevents.clear()
 
@@ -169,6 +177,7 @@ class SimulatedHost:
             if state["form"] != SIMULATION or state["host"] != self.spec.name:
                 raise ValueError(f"it is of the host {state['host']!r}")
             self.kernel.load(state["kernel"])
+            self.kernel.pci.screen.load(state["kernel"]["screen"], self.spec.screen)
             self.units.load(state["units"])
             self.engines.load(state["engines"])
             self.hypervisor.load(state["libvirt"])

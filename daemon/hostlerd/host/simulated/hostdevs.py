@@ -16,6 +16,7 @@ from hostlerd.host.simulated.domains import Domain
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.pci import Blocked
 
+BY_FOLDER = 10_000_000
 OWN_WRITE_LIMIT = 3600.0
 """libvirtd writes to sysfs itself and hangs with it; an hour stands for ever, as no simulation runs longer."""
 
@@ -30,7 +31,8 @@ def monitor_closed(domain: Domain, words: str) -> HostFailed:
 class Hostdevs:
     """`active`: address to the domain that has it, libvirt's list of active devices; locked while it changes."""
 
-    def __init__(self, kernel: Kernel, writer: Writer) -> None:
+    def __init__(self, kernel: Kernel, writer: Writer, version: int) -> None:
+        self.version = version
         self._kernel = kernel
         self._writer = writer
         self._one = trio.Lock()
@@ -46,7 +48,7 @@ class Hostdevs:
                 for hostdev in hostdevs:
                     if hostdev.managed:
                         await self._detach(domain, hostdev.address, done)
-                    elif self._kernel.pci.devices[hostdev.address].driver != "vfio-pci":
+                    elif not self._on_vfio(hostdev.address):
                         raise HostFailed(
                             f"Requested operation is not valid: Unmanaged PCI device {hostdev.address} must be "
                             "manually detached from the host"
@@ -55,6 +57,12 @@ class Hostdevs:
                 await self._give_back(domain, done)
                 raise
             self.active |= {hostdev.address: domain.name for hostdev in hostdevs}
+
+    def _on_vfio(self, address: str) -> bool:
+        """virPCIDeviceGetCurrentDriverNameAndType: from 10.0 on by vfio-dev/, until then by vfio-pci's name alone."""
+        if self.version < BY_FOLDER:
+            return self._kernel.pci.devices[address].driver == "vfio-pci"
+        return self._kernel.tree.exists(f"/sys/bus/pci/devices/{address}/vfio-dev")
 
     def _check_free(self, domain: Domain, address: str) -> None:
         """virHostdevIsPCINodeDeviceUsed: the device itself by anybody, its group by another domain."""
@@ -72,7 +80,7 @@ class Hostdevs:
 
     async def _detach(self, domain: Domain, address: str, done: list[str]) -> None:
         """virPCIDeviceBindToStub: nothing to do where vfio-pci has it already, and then nothing to undo either."""
-        if self._kernel.pci.devices[address].driver == "vfio-pci":
+        if self._on_vfio(address):
             return
         self._kernel.modprobe(["vfio-pci"])  # virPCIProbeDriver
         done.append(address)
@@ -125,6 +133,7 @@ class Hostdevs:
                 if group is None:
                     raise monitor_closed(domain, f"vfio {hostdev.address}: no iommu_group found")
                 self._kernel.pci.open_group(group, domain.name)
+                self._kernel.pci.screen.opened_by_vfio(hostdev.address)
             except OSError as error:
                 words = (
                     f"group {group} is not viable\nPlease ensure all devices within the iommu_group are bound to "

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hostler.errors import BadInput
+from hostlerd.host.simulated.bars import Bar
 from hostlerd.host.simulated.cpus import Processors
 from hostlerd.host.simulated.functions import FunctionSpec
+from hostlerd.host.simulated.screen import ScreenSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +27,12 @@ class HostSpec:
     not_loaded: tuple[str, ...] = ("vfio-pci",)
     cards: Mapping[str, tuple[FunctionSpec, ...]] = field(default_factory=dict)
     release: str = "6.1.0-sim"
+    libvirt: int = 9_000_000
+    """As virConnectGetLibVersion has it."""
     iommu: bool = True
     unified: bool = True
+    screen: ScreenSpec | None = None
+    """The boot framebuffer; as a rule there is none left, as the card's own driver has taken the screen."""
 
 
 def _port(
@@ -55,6 +61,11 @@ _DESKTOP_FUNCTIONS = (
         bridge="0000:00:01.0",
         group=14,
         boot_vga=False,
+        resets=("flr", "bus"),
+        bars=(
+            Bar(index=0, size=256, sizes=0b0111_1111_0000_0000),
+            Bar(index=2, size=2, sizes=0b0001_1111_1110),
+        ),
     ),
     FunctionSpec(
         address="0000:01:00.1",
@@ -210,7 +221,7 @@ LAB = HostSpec(
         FunctionSpec(address="0000:00:1f.3", vendor=0x8086, device=0x2930, class_code=0x0C0500, group=9),
         _lab("0000:01:00.0", 1, 10, (0x1002, 0x5046, 0x030000), boot_vga=True),
         _lab("0000:01:00.1", 1, 10, (0x8086, 0x2668, 0x040300)),
-        _lab("0000:02:00.0", 2, 11, (0x1234, 0x1111, 0x038000)),
+        _lab("0000:02:00.0", 2, 11, (0x1234, 0x1111, 0x038000), bars=(Bar(index=0, size=16),)),
         _lab("0000:03:00.0", 3, 12, (0x1B36, 0x000D, 0x0C0330)),
         _lab("0000:05:00.0", 5, 13, (0x1B36, 0x0010, 0x010802), total_vfs=4),
         _lab("0000:06:00.0", 6, 14, (0x1B36, 0x000E, 0x060400)),
@@ -230,10 +241,21 @@ LAB = HostSpec(
         "snd_hda_intel",
         "e1000",
         "vfio-pci",
+        "labvfio",
     ),
+    not_loaded=("vfio-pci", "labvfio"),
     cards={"second": (_lab("0000:04:00.0", 4, 15, (0x1234, 0x1111, 0x038000)),)},
 )
 """The lab's guest (tests/lab/hardware.py) as Linux 6.1 numbers it: 4 cores in SMT pairs, two L3 caches, two nodes."""
+
+
+SCREEN = replace(
+    LAB,
+    name="screen",
+    drivers=tuple(name for name in LAB.drivers if name != "bochs-drm"),
+    screen=ScreenSpec(card="0000:02:00.0"),
+)
+"""The same, booted by OVMF and with bochs blacklisted: the console is on the boot framebuffer, in 02:00.0's memory."""
 
 
 def _server_card(bus: str, port: str, group: int, node: int) -> tuple[FunctionSpec, ...]:
@@ -284,6 +306,7 @@ SERVER = HostSpec(
         ),
     ),
     release="6.12.0-sim",
+    libvirt=11_003_000,
     drivers=("pcieport", "nvme", "igb", "nvidia", "vfio-pci"),
 )
 """Two sockets, two nodes, 64 CPUs, a card at each node."""
@@ -294,6 +317,7 @@ BUILT_IN = {
         DESKTOP,
         LAB,
         SERVER,
+        SCREEN,
         replace(DESKTOP, name="no-iommu", iommu=False),
         replace(DESKTOP, name="cgroup-v1", unified=False),
     )

@@ -22,6 +22,7 @@ from hostlerd.host.simulated.faults import Faults, number
 from hostlerd.host.simulated.functions import FunctionSpec
 from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
+from hostlerd.host.simulated.screen import ScreenSpec
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.host.simulated.usb import Usb, UsbSpec
 from hostlerd.model.cpuset import CpuSet
@@ -30,8 +31,12 @@ from hostlerd.model.holders import SOUND_CONTROL, SOUND_SERVERS
 _DEVICE = re.compile(r"/sys/devices/pci.*/([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/(.+)")
 _USB = re.compile(r"/sys/devices/pci.*/(\d+-[\d.]+)/authorized")
 _DRIVER = re.compile(r"/sys/bus/pci/drivers/([^/]+)/(bind|unbind|new_id|remove_id)")
+_DEVICE_FILES = ("driver_override", "remove", "sriov_numvfs", "reset", "reset_method", "reset_subordinate",
+                 "power/control", "d3cold_allowed")  # fmt: skip
+_RESIZE = re.compile(r"resource(\d)_resize")
+_PLATFORM = re.compile(r"/sys/bus/platform/drivers/([^/]+)/(bind|unbind)")
 _PLAIN = re.compile(
-    r"/sys/devices/pci.*/(d3cold_allowed|reset_method|sriov_drivers_autoprobe|reset|rescan)"
+    r"/sys/devices/pci.*/(sriov_drivers_autoprobe|rescan)"
     r"|/sys/.*/vtconsole/vtcon\d+/bind"
     r"|/sys/devices/system/node/node\d+/hugepages/.*/nr_hugepages"
 )
@@ -77,12 +82,35 @@ class Kernel:
         self.tree.put("/proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/vda1 ro quiet\n")
         self.tree.put("/proc/version", f"Linux version {release}\n")
         self.tree.folder("/sys/class/iommu")
+        self.tree.folder("/sys/bus/platform/devices")
         if self.iommu:
             self.tree.folder("/sys/class/iommu/ivhd0")
         if match := re.match(r"(\d+)\.(\d+)", release):
             self.pci.release = (int(match[1]), int(match[2]))
+        drivers = tuple(drivers)
+        aliases = "".join(f"alias vfio_pci:{d.vfio_alias} {d.module}\n" for d in drivers if d.vfio_alias)
+        self.tree.put(f"/lib/modules/{release}/modules.alias", aliases)
         self.pci.boot(drivers)
         self.cgroups.boot()
+
+    def boot_screen(self, spec: ScreenSpec) -> None:
+        """The firmware's screen, in the first megabytes of the card's memory."""
+        card = self.pci.devices[spec.card]
+        start, end = (int(word, 16) for word in self.tree.read(f"{card.folder}/resource").split()[:2])
+        whole, part = f"{start:08x}-{end:08x}", f"{start:08x}-{start + 0x3E7FFF:08x}"
+        self.pci.screen.boot(spec, card.folder, (whole, part), self.pci.release)
+
+    # --- reads that are more than looking
+
+    def read(self, path: str) -> bytes:
+        """Raises OSError, and tree.WouldHang where the kernel does not return."""
+        real = self.tree.real(path)
+        if (match := _DEVICE.fullmatch(real)) and match[2] == "config":
+            # pci_read_config wakes the function for the read (pci_config_pm_runtime_get) and lets it sleep again.
+            spec = self.pci.devices[match[1]].spec
+            ids = spec.vendor.to_bytes(2, "little") + spec.device.to_bytes(2, "little")
+            return b"\xff" * 64 if self.pci.is_dead(match[1]) else ids.ljust(64, b"\0")
+        return self.tree.read(path).encode()
 
     # --- writes
 
@@ -120,22 +148,25 @@ class Kernel:
                     self.pci.new_id(driver, word)
                 case _:
                     self.pci.remove_id(driver, word)
+        elif match := _PLATFORM.fullmatch(real):
+            action = self.pci.screen.bind if match[2] == "bind" else self.pci.screen.unbind
+            action(match[1], text.strip())
         elif real == "/sys/bus/pci/drivers_probe":
             self.pci.drivers_probe(text.strip())
+        elif real == "/sys/bus/pci/rescan":
+            self.pci.one_at_a_time(real, self._rescan)
         elif real == "/sys/bus/pci/drivers_autoprobe":
             self.pci.autoprobe = not text.startswith("0")
             self.tree.put(real, f"{int(self.pci.autoprobe)}\n")
-        elif real == "/sys/bus/pci/rescan":
-            self.pci.rescan()
-        elif (match := _DEVICE.fullmatch(real)) and match[2] in ("driver_override", "remove", "sriov_numvfs"):
+        elif (match := _DEVICE.fullmatch(real)) and (
+            match[2] in _DEVICE_FILES or _RESIZE.fullmatch(match[2])
+        ):
             self._device(match[1], match[2], text)
         elif match := _USB.fullmatch(real):
             self.usb.authorize(match[1], text)
         elif real.startswith(ROOT + "/"):
             folder, _, name = real.removeprefix(ROOT).rpartition("/")
             self.cgroups.write(folder, name, text)
-        elif (match := _DEVICE.fullmatch(real)) and match[2] == "power/control":
-            self.pci.power_control(match[1], text)
         elif _PLAIN.fullmatch(real):
             self.tree.put(real, text if text.endswith("\n") else text + "\n")
         else:
@@ -147,7 +178,15 @@ class Kernel:
             case "driver_override":
                 self.pci.driver_override(address, text)
             case "remove":
-                self.pci.remove([address])
+                self.pci.remove(address)
+            case "reset" | "reset_subordinate":
+                self.pci.reset(address, below=name == "reset_subordinate")
+            case "reset_method":
+                self.pci.reset_method(address, text)
+            case "power/control" | "d3cold_allowed":
+                self.pci.power(address, name, text.strip())
+            case _ if match := _RESIZE.fullmatch(name):
+                self.pci.resize(address, int(match[1]), text)
             case _:
                 self.pci.virtual_functions(address, text.strip())
 
@@ -184,7 +223,7 @@ class Kernel:
         if not functions:
             raise fail(errno.ENODEV, address)
         try:
-            self.pci.remove(functions)
+            self.pci.take_out(functions)
         finally:
             self.settle()
 
@@ -236,6 +275,8 @@ class Kernel:
 
     def cause(self, fault: str, obj: str, value: str) -> None:
         self.faults.cause(fault, obj, value)
+        if fault == "d3cold":
+            self.pci.fall_asleep(obj)
         self.pci.count_users()
         self.settle()
 
@@ -270,6 +311,10 @@ class Kernel:
             call()
 
     # --- inside
+
+    def _rescan(self) -> None:
+        for address in self.pci.found_again():
+            self._coldplug(self.pci.devices[address].spec)
 
     def _coldplug(self, spec: FunctionSpec) -> None:
         """80-drivers.rules: udev loads the module whose alias matches. It registers and tries all that is free."""
@@ -351,6 +396,7 @@ class Kernel:
             "pci": self.pci.dump(),
             "usb": self.usb.dump(),
             "faults": self.faults.dump(),
+            "screen": self.pci.screen.dump(),
             "hung": self.tree.hung,
             "left_behind": [[pid, what] for pid, what in self.left_behind.items()],
             "open": [[pid, paths] for pid, paths in self.processes.open.items()],

@@ -48,11 +48,12 @@ class SimulatedLibvirt:
         parse: Parse,
         hook: Hook = hooks.no_hook,
         limit: float = 5.0,
+        version: int = 9_000_000,
     ) -> None:
         """`limit`: seconds after which a call of the Hypervisor protocol gives up."""
         self._kernel = kernel
         self._scopes = Scopes(kernel, units)
-        self._hostdevs = Hostdevs(kernel, writer)
+        self._hostdevs = Hostdevs(kernel, writer, version)
         self._usb = UsbHostdevs(kernel.usb)
         self._parse = parse
         self.limit = limit
@@ -92,6 +93,10 @@ class SimulatedLibvirt:
     async def inactive(self) -> tuple[Definition, ...]:
         await self.libvirtd.answer(self.limit)
         return tuple(self._parse(d.inactive) for d in self.domains.values() if d.inactive and not d.live)
+
+    async def version(self) -> int:
+        await self.libvirtd.answer(self.limit)
+        return self._hostdevs.version
 
     async def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None:
         self._kernel.begin()

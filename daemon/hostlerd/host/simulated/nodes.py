@@ -75,12 +75,13 @@ def make_drm(tree: Tree, folder: str) -> None:
         _node(tree, f"{folder}/drm/{name}", "drm", name, f"/dev/dri/{name}")
 
 
-def make_framebuffer(tree: Tree, folder: str) -> None:
-    """drm_fbdev: a frame buffer, and fbcon takes the console to it (fbcon_fb_registered)."""
+def make_framebuffer(tree: Tree, folder: str, screen: str = "simulateddrmfb") -> None:
+    """drm_fbdev or efifb: a frame buffer, and fbcon takes the console to it (fbcon_fb_registered)."""
     name = _lowest(tree, "/dev", "fb")
     _node(tree, f"{folder}/graphics/{name}", "graphics", name, f"/dev/{name}")
     tree.put(f"{FRAMEBUFFER_CONSOLE}/name", "(M) frame buffer device\n")
     tree.put(f"{FRAMEBUFFER_CONSOLE}/bind", "1\n")
+    tree.put(f"{folder}/graphics/{name}/name", f"{screen}\n")
     _list_screens(tree)
 
 
@@ -106,7 +107,18 @@ def take_away(tree: Tree, kind: Nodes, spec: FunctionSpec, folder: str, *, last_
         tree.discard(f"{NVIDIA}/{spec.address}")
     for part in _PARTS.get(kind, ()):
         _take_away_class(tree, f"{folder}/{part}")
-    # fbcon_fb_unregistered, do_unregister_con_driver: with the last frame buffer its console goes.
+    _without_console(tree)
+
+
+def take_away_framebuffer(tree: Tree, folder: str) -> None:
+    for path in dev_files(tree, folder):
+        _discard_device(tree, path)
+    _take_away_class(tree, f"{folder}/graphics")
+    _without_console(tree)
+
+
+def _without_console(tree: Tree) -> None:
+    """fbcon_fb_unregistered, do_unregister_con_driver: with the last frame buffer its console goes."""
     if not any(name.startswith("fb") for name in tree.listdir("/dev")):
         tree.discard(FRAMEBUFFER_CONSOLE)
     _list_screens(tree)
@@ -115,7 +127,8 @@ def take_away(tree: Tree, kind: Nodes, spec: FunctionSpec, folder: str, *, last_
 def _list_screens(tree: Tree) -> None:
     """fb_seq_show."""
     names = [name for name in tree.listdir("/dev") if name.startswith("fb")]
-    tree.put("/proc/fb", "".join(f"{name[2:]} simulateddrmfb\n" for name in names))
+    lines = [f"{name[2:]} {tree.read(f'/sys/class/graphics/{name}/name')}" for name in names]
+    tree.put("/proc/fb", "".join(lines))
 
 
 def take_away_drm(tree: Tree, folder: str) -> None:

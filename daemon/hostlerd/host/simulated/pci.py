@@ -17,13 +17,18 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from hostlerd.host.simulated import functions, nodes
+from hostlerd.host.simulated import bars, functions, nodes
+from hostlerd.host.simulated.bars import Bar
 from hostlerd.host.simulated.drivers import Driver, Id, Nodes
 from hostlerd.host.simulated.faults import Faults
 from hostlerd.host.simulated.functions import DEVICES, DRIVERS, FunctionSpec
 from hostlerd.host.simulated.modules import EXTRA, NVIDIA, Modules
+from hostlerd.host.simulated.screen import Screen
 from hostlerd.host.simulated.tree import Tree
 
+VGA = 0x0300
+ROOM = 1 << 20
+"""MiB of a bridge's window, as the firmware gave it."""
 LOCKED_ATTRIBUTES = ("driver_override", "uevent")
 """Attributes whose reading takes the device lock: driver_override_show, uevent_show (dev_uevent).
 
@@ -97,6 +102,8 @@ class Pci:
     registered: dict[str, list[Id]] = field(default_factory=dict[str, list[Id]])
     """Drivers on the bus, in the order in which they are tried, with their dynamic ids (new_id)."""
     owners: dict[int, str] = field(default_factory=dict[int, str])
+    removed: list[FunctionSpec] = field(default_factory=list[FunctionSpec])
+    """By software, and there to be found again."""
     autoprobe: bool = True
     release: tuple[int, int] = (6, 1)
     """Of the kernel: what it does has changed here and there."""
@@ -105,9 +112,11 @@ class Pci:
     )
     """What waits for the lock of all removing and rescanning (pci_lock_rescan_remove)."""
     modules: Modules = field(init=False)
+    screen: Screen = field(init=False)
 
     def __post_init__(self) -> None:
         self.modules = Modules(self.tree, clients=self._clients)
+        self.screen = Screen(self.tree)
 
     # --- the bus
 
@@ -135,6 +144,7 @@ class Pci:
         else:
             self.modules.load(driver.module)
         self.tree.link(f"{folder}/module", f"/sys/module/{driver.module}")
+        self.tree.link(f"/sys/module/{driver.module}/drivers/pci:{driver.name}", folder)
         if self.autoprobe:
             self._attach_all(driver)
         if driver.nodes is Nodes.NVIDIA:
@@ -278,23 +288,21 @@ class Pci:
         self._detach(device)
         self._gone(device)
 
-    def remove(self, addresses: Iterable[str]) -> None:
-        """Pulled out (pciehp_unconfigure_device: backwards), or removed by software (remove_store). Raises Blocked."""
+    def take_out(self, addresses: Iterable[str], *, stays: bool = False) -> None:
+        """pciehp_unconfigure_device (backwards) or, where the card `stays` in its slot, remove_store. Raises Blocked."""
         found = [self._device(address) for address in addresses]
 
         def now() -> None:
             for device in found:
                 device.going = True
+            if stays:
+                self.removed += [device.spec for device in found]
             self._remove_going()
 
-        self._one_at_a_time(found[0].spec.address, now)
+        self.one_at_a_time(found[0].spec.address, now)
 
-    def rescan(self) -> None:
-        """rescan_store: finds nothing new, and waits for whoever is just removing something. Raises Blocked."""
-        self._one_at_a_time("/sys/bus/pci/rescan", lambda: None)
-
-    def _one_at_a_time(self, what: str, action: Callable[[], None]) -> None:
-        """pci_lock_rescan_remove."""
+    def one_at_a_time(self, what: str, action: Callable[[], None]) -> None:
+        """Under the lock of all removing and rescanning (pci_lock_rescan_remove). Raises Blocked."""
         if any(device.going for device in self.devices.values()):
             ticket = Ticket(what)
             self.behind.append((ticket, action))
@@ -323,6 +331,98 @@ class Pci:
         self.devices.pop(device.spec.address, None)
         self.emit("remove", device.spec.address)
 
+    # --- what a card is like, beside its driver
+
+    def remove(self, address: str) -> None:
+        """remove_store: off the bus by software; a rescan finds it again."""
+        self.take_out([address], stays=True)
+
+    def found_again(self) -> list[str]:
+        """pci_rescan_bus. A function that reads as ones is not there (pci_bus_read_dev_vendor_id)."""
+        found: list[str] = []
+        for spec in sorted(self.removed, key=lambda spec: spec.address):
+            if self.faults.get("dead", spec.address) == "rescan":
+                self.faults.lift("dead", spec.address)
+            if not self.is_dead(spec.address):
+                self.removed.remove(spec)
+                self.appear(spec)
+                self.initial_probe(spec.address)
+                found.append(spec.address)
+        return found
+
+    def is_dead(self, address: str) -> bool:
+        return self.faults.get("dead", address) is not None
+
+    def reset(self, address: str, *, below: bool) -> None:
+        """reset_store and reset_subordinate_store (of a bridge, for all that is below). ENOTTY: no method works."""
+        device = self._device(address)
+        hit = [d for d in self.devices.values() if d.spec.bridge == address] if below else [device]
+        methods = self.tree.read(f"{device.folder}/reset_method").split() if not below else ["bus"]
+        if not below and self._alone(device) is False:
+            methods = [method for method in methods if method != "bus"]  # pci_parent_bus_reset
+        if not methods:
+            raise fail(errno.ENOTTY, f"{device.folder}/reset")
+        for one in hit:
+            if "bus" in methods and self.faults.get("dead", one.spec.address) == "reset":
+                self.faults.lift("dead", one.spec.address)
+
+    def _alone(self, device: Device) -> bool:
+        return sum(d.spec.bridge == device.spec.bridge for d in self.devices.values()) == 1
+
+    def reset_method(self, address: str, text: str) -> None:
+        """reset_method_store: EINVAL for a method that is not known or that the function does not have."""
+        device = self._device(address)
+        path = f"{device.folder}/reset_method"
+        methods = text.split()
+        if methods == ["default"]:
+            methods = list(device.spec.resets)
+        if not set(methods) <= set(device.spec.resets):
+            raise fail(errno.EINVAL, path)
+        self.tree.put(path, " ".join(methods) + "\n")
+
+    def power(self, address: str, name: str, text: str) -> None:
+        """control_store: "on" wakes it (pm_runtime_forbid); d3cold_allowed_store wakes it, too (pm_runtime_resume)."""
+        device = self._device(address)
+        if name == "power/control" and text not in ("on", "auto"):
+            raise fail(errno.EINVAL, f"{device.folder}/{name}")
+
+        def now() -> None:
+            self.tree.put(f"{device.folder}/{name}", f"{text}\n")
+            if text in ("on", "0") and self.faults.lift("d3cold", address):
+                self.tree.put(f"{device.folder}/power/runtime_status", "active\n")
+
+        if name == "power/control":
+            self._locked(device, now)  # control_store takes the device lock
+        else:
+            now()
+
+    def fall_asleep(self, address: str) -> None:
+        folder = self._device(address).folder
+        self.tree.put(f"{folder}/power/control", "auto\n")
+        self.tree.put(f"{folder}/power/runtime_status", "suspended\n")
+
+    def _moved(self, device: Device) -> None:
+        """Taken from or given to a driver: "Unable to change power state from D3cold to D0, device inaccessible"."""
+        if self.faults.lift("d3cold", device.spec.address):
+            self.faults.cause("dead", device.spec.address)
+
+    def resize(self, address: str, index: int, text: str) -> None:
+        """__resource_resize_store: EBUSY while a driver has it or it has VFs; a boot framebuffer is thrown out first."""
+        device = self._device(address)
+        path = f"{device.folder}/resource{index}_resize"
+
+        def now() -> None:
+            vfs = any(d.spec.physfn == address for d in self.devices.values())
+            if device.driver is not None or vfs:
+                raise fail(errno.EBUSY, path)
+            if device.spec.class_code >> 8 == VGA:
+                self.screen.remove(address)
+            room = int(self.faults.get("no-room", address) or ROOM)
+            device.spec = replace(device.spec, bars=bars.resized(device.spec.bars, index, text, room))
+            bars.show(self.tree, device.folder, address, device.spec.bars)
+
+        self._locked(device, now)
+
     # --- writes to the bus and to drivers
 
     def driver_override(self, address: str, text: str) -> None:
@@ -337,14 +437,6 @@ class Pci:
             self._locked(device, lambda: self.tree.put(path, content))
         else:
             self.tree.put(path, content)
-
-    def power_control(self, address: str, text: str) -> None:
-        """control_store (drivers/base/power/sysfs.c): EINVAL for what is neither on nor auto; under the device lock."""
-        device = self._device(address)
-        path = f"{device.folder}/power/control"
-        if text.strip() not in ("on", "auto"):
-            raise fail(errno.EINVAL, path)
-        self._locked(device, lambda: self.tree.put(path, f"{text.strip()}\n"))
 
     def unbind(self, driver: str, address: str) -> None:
         """unbind_store: ENODEV when the device is not there or another driver has it."""
@@ -506,12 +598,16 @@ class Pci:
         nodes.make(self.tree, driver.nodes, device.spec, device.folder)
         if driver.nodes is Nodes.NVIDIA and self.modules.loaded("nvidia_drm"):
             nodes.make_drm(self.tree, device.folder)
-        elif driver.nodes is Nodes.DRM and device.spec.boot_vga:
+        elif driver.nodes is Nodes.DRM and (device.spec.boot_vga or self.screen.keeps(address)):
+            self.screen.remove(address)
             nodes.make_framebuffer(self.tree, device.folder)
         self.emit("bind", address)
         return 0
 
     def _refusal(self, driver: Driver, device: Device) -> int:
+        self._moved(device)
+        if self.is_dead(device.spec.address) and driver.nodes is not Nodes.VFIO:
+            return errno.EIO
         fault = self.faults.get("probe-fails", device.spec.address)
         if fault is not None and fault in ("", driver.name):
             return errno.EIO
@@ -560,6 +656,7 @@ class Pci:
 
     def _waits(self, device: Device) -> bool:
         address, driver = device.spec.address, self.drivers[str(device.driver)]
+        self._moved(device)
         if self.faults.get("hang-unbind", address) is not None:
             return True
         # vfio_unregister_group_dev waits until the user closes the device; snd_card_disconnect_sync for the files;
@@ -636,6 +733,7 @@ class Pci:
     def dump(self) -> dict[str, Any]:
         return {
             "iommu": self.iommu,
+            "removed": [asdict(spec) for spec in self.removed],
             "autoprobe": self.autoprobe,
             "release": list(self.release),
             "owners": [[group, owner] for group, owner in self.owners.items()],
@@ -660,14 +758,20 @@ class Pci:
         self.owners = dict(dumped["owners"])
         self.drivers = {d["name"]: _driver(d) for d in dumped["drivers"]}
         self.registered = {name: [Id(**row) for row in rows] for name, rows in dumped["registered"].items()}
+        self.removed = [_spec(spec) for spec in dumped["removed"]]
         self.devices = {}
         for d in dumped["devices"]:
-            spec = FunctionSpec(**d["spec"])
+            spec = _spec(d["spec"])
             self.devices[spec.address] = Device(
                 spec=spec, folder=d["folder"], driver=d["driver"], stuck=d["stuck"], going=d["going"]
             )
             if d["stuck"]:
                 self._lock_reads(self.devices[spec.address])
+
+
+def _spec(dumped: dict[str, Any]) -> FunctionSpec:
+    own = tuple(Bar(**bar) for bar in dumped["bars"])
+    return FunctionSpec(**{**dumped, "bars": own, "resets": tuple(dumped["resets"])})
 
 
 def _driver(dumped: dict[str, Any]) -> Driver:

@@ -30,6 +30,7 @@ FOLDERS = (
     "/sys/module",
     "/proc",
     "/dev",
+    "/lib/modules",
 )
 
 

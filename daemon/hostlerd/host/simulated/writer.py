@@ -13,6 +13,7 @@ import trio
 from hostler.errors import Wedged
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.pci import Blocked, Ticket, fail
+from hostlerd.host.simulated.tree import WouldHang
 
 
 class SimulatedWriter:
@@ -30,6 +31,20 @@ class SimulatedWriter:
             self._kernel.write(path, text)
         except Blocked as blocked:
             await self._wait(blocked.ticket, path, limit)
+
+    async def read(self, path: str, *, size: int, limit: float) -> bytes:
+        """Raises OSError, and Wedged where the kernel does not return from the read."""
+        await self._slow(path, limit)
+        await trio.lowlevel.checkpoint()
+        try:
+            return self._kernel.read(path)[:size]
+        except WouldHang:
+            await trio.sleep(limit)
+            raise Wedged(
+                f"the kernel does not return from reading {path}",
+                remedy="a reboot ends it",
+                data={"object": path},
+            ) from None
 
     async def run(self, command: Sequence[str], *, limit: float) -> int:
         """Only modprobe exists here; anything else is FileNotFoundError, as for a program that is not installed."""

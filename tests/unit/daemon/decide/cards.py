@@ -108,6 +108,7 @@ def observed(
         "groups": groups(),
         "drivers": frozenset({"vfio-pci", "amdgpu", "snd_hda_intel", "xhci_hcd", "e1000e"}),
         "holders": dict.fromkeys(functions, ()),
+        "alive": dict.fromkeys(functions, True),
         **more,
     }
     return Observed(  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from tests.unit.daemon.decide.cards import AUDIO, GPU, USB, WIN11, card, claim, 
 
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.ownership import decide_ownership
+from hostlerd.decide.vfio import decide_vfio
 from hostlerd.model.devices import Function
 from hostlerd.model.ledger import DeviceRecord, Ledger
 from hostlerd.model.observed import Observed
@@ -22,7 +23,9 @@ HOME = {GPU: "amdgpu", AUDIO: "snd_hda_intel", USB: "xhci_hcd"}
 
 
 def plan(state: Observed, settings: Settings | None = None) -> tuple[list[Step], list[str]]:
-    handoff = decide_handoff(state, decide_ownership(state, settings or Settings()), {})
+    settings = settings or Settings()
+    own = decide_ownership(state, settings)
+    handoff = decide_handoff(state, settings, own, decide_vfio(state, settings, own))
     assert not handoff.questions
     return handoff.steps, handoff.settled
 
@@ -81,7 +84,13 @@ def test_the_way_back_aims_at_the_home_driver_and_clears_last():
     released = replace(there, ledger=replace(there.ledger, claims={}))
     steps, _ = plan(released)
     mine = [(s.kind, s.after) for s in steps if s.object == GPU]
-    assert mine == [("override", "amdgpu"), ("unbind", None), ("probe", "amdgpu"), ("override", None)]
+    assert mine == [
+        ("override", "amdgpu"),
+        ("unbind", None),
+        ("check-alive", "alive"),
+        ("probe", "amdgpu"),
+        ("override", None),
+    ]
 
 
 def test_there_and_back_is_as_before():

@@ -154,6 +154,14 @@ async def test_a_file_that_is_not_there(written: tuple[Writer, str, Callable[[st
         await writer.write(f"{os.path.dirname(path)}/none", "x", limit=10)
 
 
+async def test_what_is_read_is_what_is_there(written: tuple[Writer, str, Callable[[str], str]]) -> None:
+    writer, path, read = written
+    assert await writer.read(path, size=4096, limit=10) == read(path).encode()
+    assert await writer.read(path, size=1, limit=10) == read(path).encode()[:1]
+    with pytest.raises(FileNotFoundError):
+        await writer.read(f"{os.path.dirname(path)}/none", size=4, limit=10)
+
+
 async def test_a_folder_is_not_written(written: tuple[Writer, str, Callable[[str], str]]) -> None:
     writer, path, _ = written
     with pytest.raises(OSError, match=r".*"):

@@ -326,3 +326,24 @@ async def test_a_process_started_ahead_does_the_next_write(writer: LiveWriter, h
     with pytest.raises(Wedged) as caught:
         await writer.write(hanging, "1", limit=0.1)
     assert caught.value.data["pid"] == pid
+
+
+async def test_what_wakes_a_device_is_read_by_the_process(writer: LiveWriter, tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_bytes(bytes(range(256)) * 16)
+    assert await writer.read(str(path), size=4, limit=5) == b"\0\1\2\3"
+    assert await writer.read(str(path), size=4096, limit=5) == path.read_bytes()
+    path.write_bytes(b"")
+    assert await writer.read(str(path), size=4, limit=5) == b""
+
+
+async def test_a_read_that_does_not_return_is_left_behind(writer: LiveWriter, hanging: str) -> None:
+    with pytest.raises(Wedged, match="did not return"):
+        await writer.read(hanging, size=4, limit=0.2)
+
+
+async def test_reading_what_is_not_there_or_not_ours(writer: LiveWriter, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await writer.read(f"{tmp_path}/none", size=4, limit=5)
+    with pytest.raises(PermissionError):
+        await writer.read("/etc/shadow", size=4, limit=5)

@@ -1,0 +1,41 @@
+"""Resizing a BAR, and seeing in `resource` that it has the size."""
+
+from __future__ import annotations
+
+import os
+
+from hostler.errors import HostFailed
+from hostlerd.act.devices import DEVICES, driver
+from hostlerd.host import Host
+from hostlerd.model.memory import size_of
+from hostlerd.model.plan import ResizeBar
+
+LIMIT = 10.0
+ENOTSUPP = 524
+"""The kernel's own; no libc has a word for it."""
+
+
+async def resize_bar(host: Host, step: ResizeBar) -> None:
+    """Raises HostFailed where the kernel refuses: EBUSY (a driver, VFs), ENOTSUPP, ENOSPC (no room), EINVAL."""
+    bound = driver(host, step.address)
+    if bound is not None:
+        raise _failed(step, f"{bound} has the card")
+    try:
+        await host.writer.write(step.object, f"{step.size.bit_length() - 1}\n", limit=LIMIT)
+        text = await host.look(lambda: host.files.read(f"{DEVICES}/{step.address}/resource"), limit=LIMIT)
+    except OSError as error:
+        code = error.errno or 0
+        why = "the firmware's layout must stay" if code == ENOTSUPP else os.strerror(code)
+        raise _failed(step, why) from error
+    now = size_of(text, step.index)
+    if now != step.size:
+        raise _failed(step, f"it has {now or 0} MiB after that")
+
+
+def _failed(step: ResizeBar, why: str) -> HostFailed:
+    return HostFailed(
+        f"BAR {step.index} of {step.address} cannot be made {step.after}: {why}",
+        remedy="the card works with the size that it has; Above 4G Decoding in the firmware gives BARs room; "
+        f"`hostler retry {step.object}` has it tried again",
+        data={"object": step.object},
+    )
