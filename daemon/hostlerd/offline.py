@@ -34,6 +34,7 @@ from hostlerd.observe.groups import observe_groups
 from hostlerd.observe.holders import holders
 from hostlerd.observe.names import device_names
 from hostlerd.observe.pci import observe_drivers, observe_functions, observe_kernel
+from hostlerd.observe.slices import observe_slices
 from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
 from hostlerd.report.domains import domain_json
@@ -107,6 +108,7 @@ def _devices(files: Files) -> list[dict[str, Any]]:
         companions=lambda address: companions(observed.functions, address),
         holders=holders(files, observed.functions.values()),
         grips=grips(files, observed.functions.values()),
+        slices=observed.slices,
     )
 
 
@@ -168,9 +170,11 @@ def _observe(files: Files, *, need_cpus: bool = True) -> Observed:
         rule: str | None = files.read(RULE_FILE)
     except OSError:
         rule = None
+    functions = observe_functions(files)
     return Observed(
         topology=topology,
-        functions=observe_functions(files),
+        functions=functions,
+        slices=observe_slices(files, functions),
         groups=observe_groups(files, topology),
         drivers=observe_drivers(files),
         kernel=observe_kernel(files),

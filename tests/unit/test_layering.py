@@ -27,7 +27,10 @@ ROOMS: dict[str, frozenset[str]] = {
     ),
     # The seam, and what stands on it.
     "hostlerd.host": frozenset({"hostlerd.host", "hostlerd.model", "hostler.wire", "hostler.errors", "trio"}),
-    "hostlerd.observe": frozenset({"hostlerd.observe", "hostlerd.model", "hostlerd.host", "hostler.errors"}),
+    # One name of the contract: the namespace of our elements in domain XML.
+    "hostlerd.observe": frozenset(
+        {"hostlerd.observe", "hostlerd.model", "hostlerd.host", "hostler.wire", "hostler.errors"}
+    ),
     "hostlerd.act": frozenset(
         {
             "hostlerd.act",

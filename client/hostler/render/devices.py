@@ -6,6 +6,7 @@ what can be done. `everything` is for whoever looks for a driver or a group.
 
 from __future__ import annotations
 
+from hostler.render import slices
 from hostler.render.holders import by_process, by_program
 from hostler.render.text import PLAIN, Cell, Style, clean, count, table, texts_of
 from hostler.shapes import map_of, rows_of
@@ -35,7 +36,8 @@ def render(devices: Sequence[Device], style: Style = PLAIN, *, everything: bool 
         return "no PCI functions here"
     if everything:
         headers = ["ADDRESS", "NAME", "DRIVER", "GROUP", "OWNER", "HELD BY"]
-        return "\n".join(table(headers, [_row(device) for device in devices], style, flexible=(1, 4, 5)))
+        lines = table(headers, [_row(device) for device in devices], style, flexible=(1, 4, 5))
+        return "\n".join([*lines, *_below(slices.render(devices, style, everything=True))])
     known = {clean(device.get("address")): device for device in devices}
     cards = of_interest(devices)
     lines = ["no display card and nothing that a domain has"]
@@ -43,21 +45,31 @@ def render(devices: Sequence[Device], style: Style = PLAIN, *, everything: bool 
         headers = ["CARD", "ADDRESS", "WHO HAS IT", "OPEN IN", "WHAT YOU CAN DO"]
         rows = [_card(card, folded(card, known), known) for card in cards]
         lines = table(headers, rows, style, flexible=(0, 2, 3, 4))
+    lines += _below(slices.render(devices, style))
     hidden = len(devices) - sum(1 + len(folded(card, known)) for card in cards)
     if hidden > 0:
         lines += ["", style.paint(f"{count(hidden, 'more function')}: `hostler devices --all`", "dim")]
     return "\n".join(lines)
 
 
+def _below(lines: Sequence[str]) -> list[str]:
+    return ["", *lines] if lines else []
+
+
 def of_interest(devices: Sequence[Device]) -> list[Device]:
     """Display cards, and all that is not simply the host's; without what is folded into another's row."""
     known = {clean(device.get("address")): device for device in devices}
-    chosen = [d for d in devices if is_display(d) or _kind(d) not in {"host", "-"}]
+    chosen = [d for d in devices if (is_display(d) or _kind(d) not in {"host", "-"}) and not _is_spare(d)]
     inside: set[str] = set()
     for device in sorted(chosen, key=lambda d: not is_display(d)):  # the card leads, not its audio
         if clean(device.get("address")) not in inside:
             inside.update(clean(part.get("address")) for part in folded(device, known))
     return [device for device in chosen if clean(device.get("address")) not in inside]
+
+
+def _is_spare(device: Device) -> bool:
+    """A virtual function that nobody has: there may be dozens, and the row of what is left counts them."""
+    return bool(device.get("physfn")) and _kind(device) in {"host", "idle", "-"}
 
 
 def folded(card: Device, known: Mapping[str, Device]) -> list[Device]:

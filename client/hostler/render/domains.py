@@ -25,7 +25,7 @@ def render(domains: Sequence[Domain], style: Style = PLAIN) -> str:
 
 def _row(domain: Domain) -> list[str | Cell]:
     state = clean(domain.get("file") or domain.get("state"))
-    gpu = clean(domain.get("gpu"))
+    gpu = _gpu(domain)
     if map_of(domain.get("edit")).get("by") == "fallback":
         gpu += " (fallback)"
     return [
@@ -33,9 +33,19 @@ def _row(domain: Domain) -> list[str | Cell]:
         Cell(state, "green" if state == "running" else ""),
         _vcpus(domain),
         _pins_in_short(domain),
-        Cell(gpu, "cyan" if gpu == "passthrough" else "yellow" if "(" in gpu else ""),
+        Cell(gpu, "yellow" if "(" in gpu else "cyan" if gpu[:5] in {"passt", "slice"} else ""),
         ", ".join(_hostdev(hostdev) for hostdev in rows_of(domain.get("hostdevs"))) or "-",
     ]
+
+
+def _gpu(domain: Domain) -> str:
+    """`slice: mbochs-small of mbochs`."""
+    cut = [
+        f"{clean(one.get('type'), nothing='virtual function')} of {clean(one.get('parent'), nothing='any')}"
+        for one in rows_of(domain.get("slices"))
+    ]
+    word = clean(domain.get("gpu"))
+    return f"{word}: {', '.join(cut)}" if cut and word == "slice" else word
 
 
 def _vcpus(domain: Domain) -> str:
@@ -81,7 +91,7 @@ def render_one(domain: Domain, style: Style = PLAIN) -> str:
     ]
     lines += _entries(cells, "NUMA cells")
     lines.append(_entry("hugepages", clean(domain.get("hugepages"))))
-    lines.append(_entry("GPU", clean(domain.get("gpu"))))
+    lines.append(_entry("GPU", _gpu(domain)))
     lines += _entries(_edit(map_of(domain.get("edit")), clean(domain.get("name"))), "")
     lines += _entries([_hostdev(hostdev) for hostdev in rows_of(domain.get("hostdevs"))], "hostdevs")
     lines += _entries(texts_of(domain.get("notes")), "notes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hostler.errors import HostFailed
@@ -11,8 +12,11 @@ from hostlerd.model.memory import size_of
 from hostlerd.model.plan import ResizeBar
 
 LIMIT = 10.0
-ENOTSUPP = 524
-"""The kernel's own; no libc has a word for it."""
+WHY = {
+    errno.ENOENT: "it is none that can be resized",
+    errno.EINVAL: "the card cannot have that size",
+    524: "the firmware's layout must stay",  # ENOTSUPP, the kernel's own
+}
 
 
 async def resize_bar(host: Host, step: ResizeBar) -> None:
@@ -25,8 +29,7 @@ async def resize_bar(host: Host, step: ResizeBar) -> None:
         text = await host.look(lambda: host.files.read(f"{DEVICES}/{step.address}/resource"), limit=LIMIT)
     except OSError as error:
         code = error.errno or 0
-        why = "the firmware's layout must stay" if code == ENOTSUPP else os.strerror(code)
-        raise _failed(step, why) from error
+        raise _failed(step, WHY.get(code) or os.strerror(code)) from error
     now = size_of(text, step.index)
     if now != step.size:
         raise _failed(step, f"it has {now or 0} MiB after that")

@@ -274,7 +274,7 @@ def _is_in_force(edit: Edit, text: str) -> bool:
     changes = [change for change in edit.changes if change.parent] or edit.changes
     added = [change for change in changes if change.added]
     if added:
-        return any(document.find(change) is not None for change in added)
+        return any(document.find(change, filled_in=not edit.done) is not None for change in added)
     return any(document.find(change) is None for change in changes)
 
 

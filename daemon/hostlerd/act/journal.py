@@ -35,6 +35,7 @@ from hostlerd.model.ledger import (
     FramebufferRecord,
     GroupRecord,
     Ledger,
+    MdevRecord,
     Outstanding,
     PinRecord,
     Record,
@@ -43,6 +44,8 @@ from hostlerd.model.ledger import (
     StoppedRecord,
     Trouble,
     UnloadedRecord,
+    VfsRecord,
+    VgpuRecord,
 )
 from hostlerd.model.plan import Step
 
@@ -73,6 +76,12 @@ def _attribute(value: Json) -> AttributeRecord:
     return AttributeRecord(path=value["path"], before=value["before"], ours=tuple(value["ours"]))
 
 
+def _bar(value: Json) -> BarRecord:
+    row = dict(value)
+    row["ours"] = tuple(value["ours"])
+    return BarRecord(**row)
+
+
 def _unloaded(value: Json) -> UnloadedRecord:
     return UnloadedRecord(module=value["module"], device=value["device"], stack=tuple(value["stack"]))
 
@@ -86,10 +95,13 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "group": _group,
     "pins": _pins,
     "file": lambda value: FileRecord(**value),
+    "vfs": lambda value: VfsRecord(**value),
+    "mdev": lambda value: MdevRecord(**value),
+    "vgpu": lambda value: VgpuRecord(**value),
     "attribute": _attribute,
     "stopped": lambda value: StoppedRecord(**value),
     "framebuffer": lambda value: FramebufferRecord(**value),
-    "bar": lambda value: BarRecord(**{**value, "ours": tuple(value["ours"])}),
+    "bar": _bar,
     "removed": lambda value: RemovedRecord(**value),
     "recovery": lambda value: RecoveryRecord(**value),
     "unloaded": _unloaded,
@@ -101,13 +113,16 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     GroupRecord: ("group", "groups", "unit"),
     PinRecord: ("pins", "pins", "uuid"),
     FileRecord: ("file", "files", "path"),
+    VfsRecord: ("vfs", "vfs", "key"),
+    MdevRecord: ("mdev", "mdevs", "uuid"),
+    VgpuRecord: ("vgpu", "vgpus", "key"),
     AttributeRecord: ("attribute", "attributes", "path"),
     StoppedRecord: ("stopped", "stopped", "name"),
     UnloadedRecord: ("unloaded", "unloaded", "module"),
     FramebufferRecord: ("framebuffer", "framebuffers", "device"),
     BarRecord: ("bar", "bars", "path"),
-    RemovedRecord: ("removed", "removed", "address"),
-    RecoveryRecord: ("recovery", "recoveries", "address"),
+    RemovedRecord: ("removed", "removed", "key"),
+    RecoveryRecord: ("recovery", "recoveries", "key"),
 }
 """Record type to its word in the file, its field in the ledger and its key."""
 
@@ -159,8 +174,8 @@ class Journal:
         """A trouble and the steps on its object that never ended."""
         if obj in self.ledger.troubles:
             self._append_late({"close": "trouble", "key": obj})
-        if obj in self.ledger.recoveries:  # what was tried may be tried again
-            self._append_late({"close": "recovery", "key": obj})
+        for record in [r for r in self.ledger.recoveries.values() if r.address == obj]:
+            self._append_late({"close": "recovery", "key": record.key})  # it may be tried again
         for step in [s for s in self.ledger.outstanding.values() if s.object == obj]:
             self.end(step.number)
 

@@ -9,8 +9,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from hostler.errors import Wedged
-from hostlerd.act import attributes, bars, clearing, devices, life, pins, rules, screens, slices, usb
+from hostler.errors import HostlerError, Wedged
+from hostlerd.act import (
+    attributes,
+    bars,
+    clearing,
+    device_slices,
+    devices,
+    life,
+    pins,
+    rules,
+    screens,
+    slices,
+    usb,
+)
 from hostlerd.act.journal import Journal
 from hostlerd.host import Host
 from hostlerd.model.plan import (
@@ -18,6 +30,7 @@ from hostlerd.model.plan import (
     AttachUsb,
     CheckAlive,
     CheckFree,
+    CreateMdev,
     DetachUsb,
     Framebuffer,
     LoadModule,
@@ -25,10 +38,13 @@ from hostlerd.model.plan import (
     Pin,
     Probe,
     RemoveFunction,
+    RemoveMdev,
     Rescan,
     ResetCard,
     ResizeBar,
     SetAttribute,
+    SetVfs,
+    SetVgpuType,
     StartAgain,
     Step,
     Stop,
@@ -59,6 +75,10 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     AllowCpus: slices.allow_cpus,
     WriteRule: rules.write_rule,
     Pin: pins.pin,
+    SetVfs: device_slices.set_vfs,
+    CreateMdev: device_slices.create_mdev,
+    RemoveMdev: device_slices.remove_mdev,
+    SetVgpuType: device_slices.set_vgpu_type,
     AttachUsb: usb.attach_usb,
     DetachUsb: usb.detach_usb,
 }
@@ -69,6 +89,10 @@ WRITTEN_BY_PROCESS = (
     Unbind,
     Probe,
     SetAttribute,
+    SetVfs,
+    CreateMdev,
+    RemoveMdev,
+    SetVgpuType,
     Framebuffer,
     ResizeBar,
     ResetCard,
@@ -80,8 +104,6 @@ WRITTEN_BY_PROCESS = (
 async def perform(host: Host, journal: Journal, step: Step) -> None:
     """Raises hostler.errors: HostFailed and kin when it ended badly, Wedged when it did not end."""
     record = getattr(step, "record", None)
-    if isinstance(step, RemoveFunction) and step.recovery is not None:
-        journal.record(step.recovery)
     if record is not None:
         journal.record(record)
     if isinstance(step, AllowCpus) and step.residue:
@@ -92,22 +114,36 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
         await HANDLERS[type(step)](host, step)
     except Wedged:
         raise
+    except HostlerError:
+        _tried(journal, step)
+        journal.end(number)
+        raise
     except BaseException:
         journal.end(number)
         raise
+    _tried(journal, step)
     journal.end(number)
     if isinstance(step, StartAgain) and step.container is not None:
         journal.settle(step.object)  # its engine is not asked what runs; starting it twice harms nobody
 
 
+def _tried(journal: Journal, step: Step) -> None:
+    if isinstance(step, ResetCard | Rescan) and step.recovery is not None:
+        journal.record(step.recovery)
+
+
 def is_gone(host: Host, step: Step) -> bool:
     """Whether what the step was to change is not there any more: a card pulled out, a container that ended."""
-    if isinstance(step, Override | Unbind | Probe | CheckAlive | ResetCard):
+    if isinstance(step, Override | Unbind | Probe | CheckAlive | ResetCard | SetVfs | SetVgpuType):
         return devices.is_gone(host, step.object)
     if isinstance(step, Framebuffer):
         return platform_driver(host.files, step.object) is None
+    if isinstance(step, RemoveMdev):
+        return device_slices.is_gone(host, step.object)
     if isinstance(step, AttachUsb):
         return usb.is_gone(host, step.device)
-    if isinstance(step, SetAttribute | ResizeBar):
+    if isinstance(step, ResizeBar):
+        return devices.is_gone(host, step.address)
+    if isinstance(step, SetAttribute):
         return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

@@ -107,6 +107,8 @@ def manager(status: Json) -> dict[str, Any]:
 
 def device(one: Json) -> dict[str, Any]:
     owner: Json = one.get("owner") or {}
+    sriov: Json = one.get("sriov") or {}
+    slices: Json = one.get("slices") or {}
     return {
         "Address": _text(one.get("address")),
         "Name": _text(one.get("name")),
@@ -121,6 +123,17 @@ def device(one: Json) -> dict[str, Any]:
         "BootVga": bool(one.get("boot_vga")),
         "OwnerKind": _text(owner.get("kind")),
         "Owner": _text(owner.get("who")),
+        "PhysicalFunction": _text(one.get("physfn")),
+        "VirtualFunctions": _texts(sriov.get("vfs")),
+        "MostVirtualFunctions": _number(sriov.get("total"), 0),
+        "SliceTypes": [
+            (_text(kind.get("type")), _number(kind.get("available"), -1))
+            for kind in slices.get("types") or ()
+        ],
+        "Slices": [
+            (_text(s.get("uuid") or s.get("address")), _text(s.get("type")), _text(s.get("domain")))
+            for s in slices.get("instances") or ()
+        ],
     }
 
 

@@ -91,13 +91,22 @@ class HostlerService:
             names=device_names(observed.functions.values()),
             companions=lambda address: companions(observed.functions, address),
             holders=(),
+            slices=observed.slices,
         )
         claims = observed.ledger.claims
         running = [
-            running_json(d, d.definition or (claims[d.uuid].definition if d.uuid in claims else d.live))
+            running_json(
+                d,
+                d.definition or (claims[d.uuid].definition if d.uuid in claims else d.live),
+                slices=observed.slices,
+                functions=observed.functions,
+            )
             for d in observed.snapshot.running
         ]
-        idle = [domain_json(d, state="shut off") for d in observed.snapshot.inactive]
+        idle = [
+            domain_json(d, state="shut off", slices=observed.slices, functions=observed.functions)
+            for d in observed.snapshot.inactive
+        ]
         published = Published(
             status=status_json(
                 version=__version__, passes=passes, observed=observed, plan=plan, devices=devices
@@ -192,6 +201,7 @@ class HostlerService:
             companions=lambda address: companions(observed.functions, address),
             holders=await with_names(self._host.engines, found),
             grips=busy,
+            slices=observed.slices,
         )
 
     def _domains(self, params: Mapping[str, Any]) -> list[Json]:

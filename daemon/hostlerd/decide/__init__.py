@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.awake import keeps_awake
-from hostlerd.decide.bars import refuse_bars
 from hostlerd.decide.departing import departing
 from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.handoff import decide_handoff
@@ -21,6 +20,7 @@ from hostlerd.decide.reset import refuse_resets
 from hostlerd.decide.rule import decide_rule
 from hostlerd.decide.running import decide_running
 from hostlerd.decide.screen import decide_screens
+from hostlerd.decide.slices import decide_slices
 from hostlerd.decide.usb import decide_usb
 from hostlerd.decide.vfio import decide_vfio
 from hostlerd.decide.wishes import wishes
@@ -35,7 +35,8 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     usb, usb_refusals = decide_usb(observed, settings)
     refused = {refusal.claim for refusal in (*own.refusals, *usb_refusals) if refusal.claim is not None}
     handoff = decide_handoff(observed, settings, own, decide_vfio(observed, settings, own))
-    attributes = decide_attributes(observed, wishes(observed, settings, own))
+    slices = decide_slices(observed, settings, own, handoff.settled)
+    attributes = decide_attributes(observed, (*slices.wishes, *wishes(observed, settings, own)))
     screens = decide_screens(observed, own)
     running = decide_running(observed, own)
     waiting, whom = departing(observed, own)
@@ -54,7 +55,9 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *rules,
             *own.clearing,
             *attributes.steps,
+            *slices.make,
             *handoff.steps,
+            *slices.unmake,
             *screens.steps,
             *attributes.returns,
             *running.steps,
@@ -66,6 +69,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         refusals=(
             *own.refusals,
             *waiting,
+            *slices.refusals,
             *usb_refusals,
             *_not_offered(observed, settings, own),
             *crowding,
@@ -77,6 +81,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                     *own.questions,
                     *whom,
                     *handoff.questions,
+                    *slices.questions,
                     *attributes.questions,
                     *screens.questions,
                     *running.questions,
@@ -85,6 +90,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         ),
         settled=(
             *handoff.settled,
+            *slices.settled,
             *attributes.settled,
             *screens.settled,
             *running.settled,
@@ -103,15 +109,12 @@ def decide(observed: Observed, settings: Settings) -> Plan:
 
 
 def _not_offered(observed: Observed, settings: Settings, own: Ownership) -> list[Refusal]:
-    """What policy wants of cards that are or go to a domain, and they cannot do. The domain starts all the same."""
+    """Resets that policy wants of cards of a domain, and the kernel does not offer. The domain starts all the same."""
     found: list[Refusal] = []
     for address, want in own.wants.items():
         policy = settings.device(observed.functions[address])
         if policy is not None and not want.waits:
-            found += (
-                *refuse_resets(observed, address, policy),
-                *refuse_bars(observed, address, policy),
-            )
+            found += refuse_resets(observed, address, policy)
     return found
 
 

@@ -7,12 +7,14 @@ wants its own layout) is said, and the domain starts with the size that there is
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hostlerd.decide.ownership import Want
 from hostlerd.model.devices import Function
 from hostlerd.model.ledger import BarRecord
-from hostlerd.model.memory import Bar, size_of
+from hostlerd.model.memory import size_of
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import Refusal, ResizeBar
+from hostlerd.model.plan import ResizeBar
 from hostlerd.model.questions import Question
 from hostlerd.model.settings import DevicePolicy
 
@@ -35,54 +37,29 @@ def grow(
         return [], []
     if function.address not in observed.bars:
         return [], [Question(kind="bars", object=function.address)]
+    bars = {bar.index: bar for bar in observed.bars[function.address]}
+    wanted = {i: bar.largest for i, bar in bars.items()} if isinstance(policy.bar, str) else policy.bar
     steps: list[ResizeBar] = []
-    for bar in observed.bars[function.address]:
-        size = _wanted(policy, bar)
-        path = bar_path(function.address, bar.index)
-        if size in (None, bar.size) or not bar.can_be(size or 0) or observed.ledger.untouchable(path):
+    for index, size in wanted.items():
+        path = bar_path(function.address, index)
+        now = bars[index].size if index in bars else 0
+        if size == now or observed.ledger.untouchable(path):
             continue
         record = observed.ledger.bars.get(path)
-        before, ours = (record.before, record.ours) if record is not None else (bar.size, ())
-        steps.append(
-            _resize(
-                function.address,
-                bar.index,
-                bar.size,
-                size or 0,
-                f"policy {policy.name!r}; {want.why}",
-                want.claim,
-                BarRecord(
-                    path=path,
-                    address=function.address,
-                    index=bar.index,
-                    before=before,
-                    ours=tuple(dict.fromkeys((*ours, size or 0))),
-                ),
-            )
+        before, ours = (record.before, record.ours) if record is not None else (now, ())
+        record = BarRecord(
+            path=path,
+            address=function.address,
+            index=index,
+            before=before,
+            ours=tuple(dict.fromkeys((*ours, size))),
         )
+        why = f"policy {policy.name!r}; {want.why}"
+        step = _resize(record, now=now, size=size, why=why, claim=want.claim)
+        # What it cannot be is tried, too, so that it is said; nothing will have to be put back then.
+        possible = index in bars and bars[index].can_be(size)
+        steps.append(step if possible else replace(step, record=None))
     return steps, []
-
-
-def refuse_bars(observed: Observed, address: str, policy: DevicePolicy) -> list[Refusal]:
-    """Sizes that a BAR cannot have, of cards that are about to be moved."""
-    if address not in observed.bars or isinstance(policy.bar, str):
-        return []
-    bars = {bar.index: bar for bar in observed.bars[address]}
-    found: list[Refusal] = []
-    for index, size in policy.bar.items():
-        bar = bars.get(index)
-        if bar is not None and bar.can_be(size):
-            continue
-        sizes = ", ".join(told(1 << n) for n in range(64) if bar is not None and bar.sizes >> n & 1)
-        found.append(
-            Refusal(
-                object=address,
-                reason=f"BAR {index} of {address} cannot be {told(size)}: "
-                + (f"it can be {sizes}" if sizes else "it cannot be resized"),
-                remedy=f"change bar in policy {policy.name!r}",
-            )
-        )
-    return found
 
 
 def shrink(observed: Observed, function: Function) -> tuple[list[ResizeBar], list[Question], list[str]]:
@@ -99,8 +76,8 @@ def shrink(observed: Observed, function: Function) -> tuple[list[ResizeBar], lis
         if now is None or now == record.before or now not in record.ours:
             settled.append(path)
         else:
-            why = "nobody claims it any more"
-            steps.append(_resize(function.address, record.index, now, record.before, why, None, None))
+            back = _resize(record, now=now, size=record.before, why="nobody claims it any more")
+            steps.append(replace(back, record=None))
     return steps, [], settled
 
 
@@ -109,22 +86,16 @@ def forgotten(observed: Observed) -> list[str]:
     return [path for path, r in observed.ledger.bars.items() if r.address not in observed.functions]
 
 
-def _wanted(policy: DevicePolicy, bar: Bar) -> int | None:
-    return bar.largest if isinstance(policy.bar, str) else policy.bar.get(bar.index)
-
-
-def _resize(
-    address: str, index: int, now: int, size: int, why: str, claim: str | None, record: BarRecord | None
-) -> ResizeBar:
+def _resize(record: BarRecord, *, now: int, size: int, why: str, claim: str | None = None) -> ResizeBar:
     return ResizeBar(
-        object=bar_path(address, index),
+        object=record.path,
         before=told(now),
         after=told(size),
         why=why,
         claim=claim,
         optional=True,
-        address=address,
-        index=index,
+        address=record.address,
+        index=record.index,
         size=size,
         record=record,
     )

@@ -171,7 +171,7 @@ def _dead(gate: Gate, take: Iterable[str]) -> None:
             reason = f"{life.dead(address)}, and a reset of its bus would hit {', '.join(others)}, too"
             gate.refuse(function, reason, life.REMEDY, in_use=False)
         else:
-            gate.steps += life.recover(observed, function, policy.recover, attempt, uuid, free)
+            gate.steps += life.recover(function, policy.recover, free, attempt=attempt, claim=uuid)
 
 
 def _stuck_screen(gate: Gate, function: Function) -> None:

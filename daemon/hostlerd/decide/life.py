@@ -1,4 +1,4 @@
-"""A card that answers nothing any more: found out before a domain gets it and on its way home; woken where policy consents.
+"""A card that answers nothing any more: found out before a domain gets it and on its way home, and woken by consent.
 
 Pure. Every read of a dead function's configuration is all ones (lspci: rev ff). A reset of its bus, or removing it and
 looking for it anew, may bring it back and is tried once a time; then only power helps. Both touch nothing but functions
@@ -28,7 +28,8 @@ def dead(address: str) -> str:
 
 
 def may_be_tried(observed: Observed, address: str, policy: DevicePolicy | None, attempt: str) -> bool:
-    record = observed.ledger.recoveries.get(address)
+    records = observed.ledger.recoveries.values()
+    record = next((record for record in records if record.address == address), None)
     return policy is not None and policy.recover != "no" and (record is None or record.attempt != attempt)
 
 
@@ -46,7 +47,7 @@ def check(
     hopeless: bool = False,
     others: Sequence[str] = (),
 ) -> CheckAlive:
-    """`hopeless`: nothing more will be tried, because of `others` on its bus. The rest of its slot waits for what is."""
+    """`hopeless`: nothing more will be tried, perhaps because of `others` on its bus."""
     return CheckAlive(
         object=function.address,
         before=None,
@@ -71,7 +72,7 @@ def behind_the_same_bridge(observed: Observed, function: Function, free: Iterabl
 
 
 def recover(
-    observed: Observed, function: Function, how: str, attempt: str, claim: str | None, free: Iterable[str]
+    function: Function, how: str, free: Iterable[str], *, attempt: str, claim: str | None = None
 ) -> list[Step]:
     """`free`: functions that nobody has open and that may be removed."""
     record = RecoveryRecord(address=function.address, attempt=attempt)
@@ -79,10 +80,10 @@ def recover(
     if how == "reset":
         return [
             ResetCard(
-                object=function.address, before="dead", after="reset", why=why, claim=claim, record=record
+                object=function.address, before="dead", after="reset", why=why, claim=claim, recovery=record
             )
         ]
-    slot = [a for a in free if observed.functions[a].slot == function.slot]
+    slot = [a for a in free if a.startswith(f"{function.slot}.")]
     return [
         *(
             RemoveFunction(
@@ -92,7 +93,6 @@ def recover(
                 why=why,
                 claim=claim,
                 record=RemovedRecord(address=address),
-                recovery=record if address == function.address else None,
             )
             for address in sorted({*slot, function.address})
         ),
@@ -103,6 +103,7 @@ def recover(
             why=why,
             claim=claim,
             functions=tuple(sorted({*slot, function.address})),
+            recovery=record,
         ),
     ]
 
@@ -110,14 +111,19 @@ def recover(
 def decide_removed(observed: Observed) -> tuple[list[Step], list[str]]:
     """What was removed and not looked for again, as after a crash; and the records that can be closed."""
     ledger = observed.ledger
-    gone = [a for a in ledger.removed if a not in observed.functions and not ledger.untouchable(a)]
-    back = [a for a in ledger.removed if a in observed.functions]
-    settled = [*back]
+    gone = [
+        r.address
+        for r in ledger.removed.values()
+        if r.address not in observed.functions and not ledger.untouchable(r.address)
+    ]
+    settled = [key for key, r in ledger.removed.items() if r.address in observed.functions]
     attempts = {str(claim.since) for claim in ledger.claims.values()}
-    for address, record in ledger.recoveries.items():
-        over = address not in ledger.devices if record.attempt == HOME else record.attempt not in attempts
-        if over and address not in ledger.removed:
-            settled.append(address)
+    removed = {r.address for r in ledger.removed.values()}
+    for key, record in ledger.recoveries.items():
+        home = record.address not in ledger.devices
+        over = home if record.attempt == HOME else record.attempt not in attempts
+        if over and record.address not in removed:
+            settled.append(key)
     if not gone:
         return [], settled
     step = Rescan(

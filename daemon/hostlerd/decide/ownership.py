@@ -14,6 +14,8 @@ from hostlerd.decide.closure import companions, leaves_group_viable, members, vi
 from hostlerd.decide.gate import blocking, decide_gate, must_let_go, on_a_driver
 from hostlerd.decide.identity import stranger
 from hostlerd.decide.leaving import Leave, in_use, leave, refuse_unload
+from hostlerd.decide.slice_claims import SliceClaim
+from hostlerd.decide.slice_wants import SliceWants
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition
 from hostlerd.model.observed import Observed
@@ -51,9 +53,10 @@ class Holder:
 
 @dataclass(slots=True, kw_only=True)
 class Ownership:
-    """By address: what is wanted, and who holds it. `clearing`: what has to go before anything is moved."""
+    """By address (a mediated device by UUID): what is wanted, and who holds it. `clearing`: what has to go before."""
 
     wants: dict[str, Want] = field(default_factory=dict)
+    slices: SliceWants = field(default_factory=SliceWants)
     holder: dict[str, Holder] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     clearing: list[Step] = field(default_factory=list)
@@ -74,9 +77,9 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
     starting = {claim.uuid for claim in observed.ledger.claims.values() if not claim.prepared}
     running = {d.uuid: d.live for d in observed.snapshot.running if d.uuid not in starting}
     for domain in running.values():
-        for address in domain.pci_addresses:
-            if address not in own.holder:
-                own.hold(address, domain)
+        for thing in (*domain.pci_addresses, *domain.mdev_uuids):
+            if thing not in own.holder:
+                own.hold(thing, domain)
     for claim in sorted(observed.ledger.claims.values(), key=lambda c: c.since):
         live = running.get(claim.uuid)
         asked = claim.definition.pci_addresses
@@ -86,6 +89,9 @@ def decide_ownership(observed: Observed, settings: Settings) -> Ownership:
             _keep(own, observed, settings, live, [a for a in asked if a in live.pci_addresses])
         else:
             _keep(own, observed, settings, claim.definition, asked)
+            for uuid in claim.definition.mdev_uuids:
+                if own.held_by_other(uuid, claim.definition) is None:
+                    own.hold(uuid, claim.definition)
     for address, process in observed.kept.items():
         # A guest's, and libvirt has not said yet, or cannot say, whose.
         own.holder.setdefault(address, Holder(uuid="", name=process))
@@ -145,7 +151,16 @@ def _grant(
     functions = observed.functions
     take: dict[str, str] = {}
     allowed: set[str] = set()
-    for address in dict.fromkeys(addresses):
+    slices = SliceClaim(
+        observed=observed,
+        settings=settings,
+        domain=domain,
+        before=own.slices,
+        held_by_other=lambda thing: own.held_by_other(thing, domain),
+        addresses=addresses,
+    )
+    refusals.extend(slices.refusals)
+    for address in slices.ordinary:
         function = functions.get(address)
         if function is None:
             refuse(
@@ -243,6 +258,9 @@ def _grant(
         return
     own.clearing += gate.steps
     own.questions += gate.questions
+    own.slices.add(slices.wants)
+    for thing in slices.held:
+        own.hold(thing, domain)
     for address, why in take.items():
         own.hold(address, domain)
         own.wants[address] = Want(
@@ -352,4 +370,12 @@ def owners(observed: Observed, own: Ownership) -> dict[str, Owner]:
             result[address] = Owner(kind="idle")
         else:
             result[address] = Owner(kind="host", who=function.driver or "")
+    for uuid in observed.slices.mdevs:
+        trouble = observed.ledger.troubles.get(uuid)
+        if trouble is not None:
+            result[uuid] = Owner(kind="degraded", who=trouble.reason)
+        elif uuid in own.holder:
+            result[uuid] = Owner(kind="domain", who=own.holder[uuid].name)
+        else:
+            result[uuid] = Owner(kind="idle")
     return result

@@ -1,8 +1,8 @@
 """How a card is reset while a domain has it: the methods that policy names, as far as the kernel offers them.
 
-Pure. `reset_method` lists the methods that are in use, in the order in which they are tried; what it held before anybody
-wrote to it is what the kernel offers, and anything else is EINVAL (drivers/pci/pci.c, reset_method_store). A method that
-is not offered is left out and said; the domain starts all the same.
+Pure. `reset_method` lists the methods that are in use, in the order in which they are tried. What it held before
+anybody wrote to it is what the kernel offers, and anything else is EINVAL (drivers/pci/pci.c, reset_method_store). A
+method that is not offered is left out and said; the domain starts all the same.
 """
 
 from __future__ import annotations

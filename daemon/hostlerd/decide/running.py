@@ -33,9 +33,15 @@ def decide_running(observed: Observed, own: Ownership) -> Running:
     for stopped in reversed(tuple(ledger.stopped.values())):
         loading = any(u.device == stopped.device for u in ledger.unloaded.values())
         dark = any(
-            f.card == stopped.device and not ledger.untouchable(f.device) for f in ledger.framebuffers.values()
+            f.card == stopped.device and not ledger.untouchable(f.device)
+            for f in ledger.framebuffers.values()
         )
-        if not loading and not dark and stopped.claim not in ledger.claims and _is_home(observed, own, stopped.device):
+        if (
+            not loading
+            and not dark
+            and stopped.claim not in ledger.claims
+            and _is_home(observed, own, stopped.device)
+        ):
             _start(found, observed, stopped)
     return found
 

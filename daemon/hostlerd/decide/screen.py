@@ -1,8 +1,8 @@
 """The boot framebuffer lets go of a card before that is moved, and has it again when the card is home.
 
-Pure. While its driver keeps a part of the card's memory, VFIO takes the card and the guest has one without memory ("BAR 0:
-can't reserve"; the start succeeds). A framebuffer writes to the memory that the firmware told it of: it is bound again
-only where the card is there, on the driver that it was on, and its memory is where it was.
+Pure. While its driver keeps a part of the card's memory, VFIO takes the card and the guest has one without memory (the
+start succeeds, and the kernel says "BAR 0: can't reserve"). A framebuffer writes to the memory that the firmware told
+it of: it is bound again only where the card is there, on the driver that it was on, and its memory is where it was.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def decide_screens(observed: Observed, own: Ownership) -> Screens:
             and memory(observed.attributes[path]) == record.memory
         )
         if observed.platform[record.device] != "" or not fits:
-            found.settled.append(record.device)  # it has its driver or is gone, or the screen is another's now
+            found.settled.append(
+                record.device
+            )  # it has its driver or is gone, or the screen is another's now
             continue
         found.steps.append(
             Framebuffer(

@@ -1,8 +1,8 @@
 """Which driver gives a function to VFIO: vfio-pci, a variant that knows the hardware, or the one that policy names.
 
-Pure. A variant (model/devices, Variant) is taken by itself only where libvirt is known to be 10.0 or newer: an older one
-knows vfio-pci by name and nothing else, and refuses a device that it does not manage itself ("must be manually detached
-from the host"). What a driver is called once its module is in is known then only, so its loading is a plan of its own.
+Pure. A variant (model/devices, Variant) is taken by itself only where libvirt is known to be 10.0 or newer: an older
+one knows vfio-pci by name and nothing else, and refuses a device that it does not manage itself ("must be manually
+detached from the host"). What a driver is called is known once its module is in, so its loading is a plan of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hostlerd.model.questions import Question
 from hostlerd.model.settings import Settings
 
 KNOWS_VARIANTS = 10_000_000
-"""libvirt 10.0.0, as virConnectGetLibVersion counts (commit 82e2fac297, "automatically bind to a vfio variant driver")."""
+"""libvirt 10.0.0 (commit 82e2fac297, "automatically bind to a vfio variant driver")."""
 
 
 @dataclass(slots=True, kw_only=True)

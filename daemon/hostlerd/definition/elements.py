@@ -117,6 +117,16 @@ def canonical(element: Element, *, whole: bool = False) -> str:
     return f"<{element.tag}{attributes}>{element.text.strip()}{children}</>"
 
 
+def says(element: Element, wanted: Element) -> bool:
+    """Whether the element says all that `wanted` says, and perhaps more: libvirt fills in what is left open."""
+    return (
+        element.tag == wanted.tag
+        and wanted.attributes.items() <= element.attributes.items()
+        and element.text.strip() == wanted.text.strip()
+        and all(any(says(child, one) for child in element.children) for one in wanted.children)
+    )
+
+
 def identity(element: Element) -> str:
     """Which device it is about where that can be told, whatever else is said of it; else its canonical form."""
     if element.tag == "hostdev":

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from xml.sax.saxutils import quoteattr
 
-from hostlerd.definition.elements import Element, canonical, fragment, identity, parse
+from hostlerd.definition.elements import Element, canonical, fragment, identity, parse, says
 from hostlerd.model.edits import Change
 
 _NAME = re.compile(r"<[^\s/>]+")
@@ -98,8 +98,8 @@ class Document:
             elif not change.added and found is None:
                 self._give_back(change)
 
-    def find(self, change: Change) -> Element | None:
-        """The element of a change, if it is there now."""
+    def find(self, change: Change, *, filled_in: bool = False) -> Element | None:
+        """The element of a change, if it is there now; `filled_in`: with more in it than was written, too."""
         wanted = fragment(change.text)
         is_device = change.parent == "devices"
         for sibling in self.children(change.parent):
@@ -108,6 +108,8 @@ class Document:
                 if is_device
                 else canonical(sibling) == canonical(wanted)
             ):
+                return sibling
+            if filled_in and says(sibling, wanted):
                 return sibling
         return None
 

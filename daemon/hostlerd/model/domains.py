@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.slices import SliceSpec
 from hostlerd.model.usb import UsbSource
 
 NO_PINS: Mapping[int, CpuSet] = MappingProxyType({})
@@ -72,10 +73,15 @@ class Definition:
     cells: tuple[Cell, ...] = ()
     hugepages: bool = False
     gpu: Gpu = Gpu.NONE
+    slices: tuple[SliceSpec, ...] = ()
 
     @property
     def pci_addresses(self) -> tuple[str, ...]:
         return tuple(h.address for h in self.hostdevs if h.kind == "pci" and h.address is not None)
+
+    @property
+    def mdev_uuids(self) -> tuple[str, ...]:
+        return tuple(h.uuid for h in self.hostdevs if h.kind == "mdev" and h.uuid is not None)
 
     @property
     def usb_sources(self) -> tuple[UsbSource, ...]:

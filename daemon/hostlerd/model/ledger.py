@@ -97,6 +97,54 @@ class UnloadedRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VfsRecord:
+    """A PF had no VFs when we made `ours`."""
+
+    address: str
+    ours: int
+
+    @property
+    def key(self) -> str:
+        """Not the address alone: what is settled is settled whatever its kind, and a PF may have a device record."""
+        return vfs_key(self.address)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MdevRecord:
+    """There was no mediated device of this UUID. `persistent`: it stays when nobody wants it any more."""
+
+    uuid: str
+    parent: str
+    type: str
+    persistent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VgpuRecord:
+    """An NVIDIA VF had no vGPU; `ours`: the type's number that we gave it.
+
+    `name`: that type's name, which the host does not tell once there is nothing left to give.
+    """
+
+    address: str
+    ours: int
+    name: str = ""
+    persistent: bool = False
+
+    @property
+    def key(self) -> str:
+        return vgpu_key(self.address)
+
+
+def vfs_key(address: str) -> str:
+    return f"{address}/sriov_numvfs"
+
+
+def vgpu_key(address: str) -> str:
+    return f"{address}/nvidia/current_vgpu_type"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FramebufferRecord:
     """A boot framebuffer that let go of a card: its platform `device`, and the `driver` that is to have it again.
 
@@ -123,9 +171,13 @@ class BarRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedRecord:
-    """A function that was removed in order to be found anew."""
+    """A function that was removed in order to be found anew. Its key is not the address, which other records have."""
 
     address: str
+
+    @property
+    def key(self) -> str:
+        return f"removed {self.address}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +186,10 @@ class RecoveryRecord:
 
     address: str
     attempt: str
+
+    @property
+    def key(self) -> str:
+        return f"recovery of {self.address}"
 
 
 Record = (
@@ -144,6 +200,9 @@ Record = (
     | AttributeRecord
     | StoppedRecord
     | UnloadedRecord
+    | VfsRecord
+    | MdevRecord
+    | VgpuRecord
     | FramebufferRecord
     | BarRecord
     | RemovedRecord
@@ -201,6 +260,9 @@ class Ledger:
     groups: Mapping[str, GroupRecord] = field(default_factory=dict)
     pins: Mapping[str, PinRecord] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
+    vfs: Mapping[str, VfsRecord] = field(default_factory=dict)
+    mdevs: Mapping[str, MdevRecord] = field(default_factory=dict)
+    vgpus: Mapping[str, VgpuRecord] = field(default_factory=dict)
     attributes: Mapping[str, AttributeRecord] = field(default_factory=dict)
     stopped: Mapping[str, StoppedRecord] = field(default_factory=dict)
     unloaded: Mapping[str, UnloadedRecord] = field(default_factory=dict)

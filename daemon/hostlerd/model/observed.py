@@ -14,6 +14,7 @@ from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
 from hostlerd.model.memory import Bar
+from hostlerd.model.slices import Slices
 from hostlerd.model.usb import UsbDevice
 
 RUNS = ("active", "activating", "reloading")
@@ -27,14 +28,15 @@ class Observed:
     `known`: what is remembered of the card at an address. `usb`: by port, without hubs. `edits`: ours of
     domain definitions.
 
-    What only questions bring (model/questions), each absent where it was not asked: `holders` and `grips` by address,
-    `attributes` by path (None: there is no such file), `units` by name (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is
-    the best), `platform` by device (its driver; empty for none, None: there is no such device), `bars` and
-    `alive` by address.
+    What only questions bring (model/questions), each absent where it was not asked: `holders` by address (of a mediated
+    device by UUID), `grips` by address, `attributes` by path (None: there is no such file), `units` by name
+    (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is the best), `platform` by device
+    (its driver; empty for none, None: there is no such device), `bars` and `alive` by address.
     """
 
     topology: Topology
     functions: Mapping[str, Function]
+    slices: Slices = field(default_factory=Slices)
     groups: Groups = field(default_factory=Groups)
     snapshot: Snapshot = field(default_factory=Snapshot)
     ledger: Ledger = field(default_factory=Ledger)
@@ -65,9 +67,11 @@ class Observed:
 
     @property
     def kept(self) -> Mapping[str, str]:
-        """What a process has open on VFIO, to that process for people: a guest's, whatever libvirt lists."""
-        return {
-            address: f"{found[-1].command} (process {found[-1].pid})"
-            for address, found in self.holders.items()
-            if found and address in self.functions and self.functions[address].on_vfio
-        }
+        """What a process has open through VFIO, to that process for people: a guest's, whatever libvirt lists."""
+        found: dict[str, str] = {}
+        for address, holders in self.holders.items():
+            function = self.functions.get(address)
+            guests = [holder for holder in holders if holder.node.startswith("/dev/vfio/")]
+            if guests and (address in self.slices.mdevs or (function is not None and function.on_vfio)):
+                found[address] = f"{guests[-1].command} (process {guests[-1].pid})"
+        return found

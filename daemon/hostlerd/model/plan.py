@@ -18,11 +18,14 @@ from hostlerd.model.ledger import (
     FileRecord,
     FramebufferRecord,
     GroupRecord,
+    MdevRecord,
     PinRecord,
     RecoveryRecord,
     RemovedRecord,
     StoppedRecord,
     UnloadedRecord,
+    VfsRecord,
+    VgpuRecord,
 )
 from hostlerd.model.questions import Question
 from hostlerd.model.usb import UsbDevice
@@ -164,7 +167,7 @@ class ResizeBar(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckAlive(Step):
-    """Does the function answer? `recoverable`: if not, the next look will do something about it, and about `together`."""
+    """Does the function answer? `recoverable`: if not, the next look does something about it, and `together` wait."""
 
     kind: ClassVar[str] = "check-alive"
     reason: str
@@ -175,10 +178,10 @@ class CheckAlive(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetCard(Step):
-    """Reset the bus of a function that does not answer."""
+    """Reset the bus of a function that does not answer. `recovery` is recorded when it was tried, not before."""
 
     kind: ClassVar[str] = "reset-card"
-    record: RecoveryRecord | None = None
+    recovery: RecoveryRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,15 +190,15 @@ class RemoveFunction(Step):
 
     kind: ClassVar[str] = "remove"
     record: RemovedRecord
-    recovery: RecoveryRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescan(Step):
-    """Look for `functions` on the bus."""
+    """Look for `functions` on the bus. `recovery`: as of a ResetCard."""
 
     kind: ClassVar[str] = "rescan"
     functions: tuple[str, ...]
+    recovery: RecoveryRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +234,42 @@ class Pin(Step):
     index: int = 0
     cpus: CpuSet
     record: PinRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetVfs(Step):
+    """Make a PF's VFs, all at once, or take all away: the kernel cannot add to some (sriov_numvfs_store)."""
+
+    kind: ClassVar[str] = "virtual-functions"
+    count: int
+    record: VfsRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateMdev(Step):
+    """Make a mediated device (`object` is its UUID) and give it its attributes."""
+
+    kind: ClassVar[str] = "mdev"
+    parent: str
+    type: str
+    attrs: tuple[tuple[str, str], ...] = ()
+    record: MdevRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveMdev(Step):
+    """Take a mediated device away."""
+
+    kind: ClassVar[str] = "mdev"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetVgpuType(Step):
+    """Give an NVIDIA VF a vGPU of the type with this number, or with 0 take it away."""
+
+    kind: ClassVar[str] = "vgpu-type"
+    number: int
+    record: VgpuRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

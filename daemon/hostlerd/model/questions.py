@@ -15,10 +15,10 @@ QUESTIONS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """`holders`: who has this function open, and what else keeps it busy. `attribute`: the text of this file. `unit`: what
-    systemd says of this unit (ActiveState). `variant`: the VFIO driver made for this function.
-    `platform`: the driver of this platform device. `bars`: the resizable BARs of this function, and `alive`: whether it
-    answers; both wake it.
+    """`holders`: who has this function open, and what else keeps it busy. `attribute`: the text of this file. `unit`:
+    what systemd says of this unit (ActiveState). `variant`: the VFIO driver made for this function. `platform`: the
+    driver of this platform device. `bars`: the resizable BARs of this function, and `alive`: whether it answers; both
+    wake it.
     """
 
     kind: Literal["holders", "attribute", "unit", "variant", "platform", "bars", "alive"]

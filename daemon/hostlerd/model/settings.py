@@ -87,6 +87,25 @@ class DevicePolicy:
     """`max`, or the size of each BAR that is to have one, in MiB."""
     recover: Literal["no", "reset", "rescan"] = "no"
     """What may be tried with a card that answers nothing any more."""
+    vfs: int = 0
+    """SR-IOV VFs to make when a domain names one of them; `keep_vfs`: they are made at once and stay."""
+    keep_vfs: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlicePolicy:
+    """A slice by the mediated device's `uuid`, by the NVIDIA VF `vf`, or else the only one of `domain`.
+
+    `domain`: name or UUID of the only domain that may have it. `parent`: None for any that has an instance left.
+    """
+
+    name: str
+    type: str
+    uuid: str | None = None
+    vf: str | None = None
+    parent: str | None = None
+    domain: str | None = None
+    persistent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +145,7 @@ class Settings:
     overrides: Mapping[str, DomainPolicy] = field(default_factory=dict)
     """By name or UUID of a domain."""
     devices: tuple[DevicePolicy, ...] = ()
+    slices: tuple[SlicePolicy, ...] = ()
     usb: tuple[UsbPolicy, ...] = ()
 
     def domain(self, name: str, uuid: str) -> DomainPolicy:

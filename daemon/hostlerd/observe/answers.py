@@ -21,6 +21,7 @@ from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import holders, look_for_holders
 from hostlerd.observe.reading import text
 from hostlerd.observe.screen import platform_driver
+from hostlerd.observe.slices import as_function
 from hostlerd.observe.variants import variants
 
 LIMIT = 5.0
@@ -91,5 +92,8 @@ def _of(questions: Iterable[Question], kind: str) -> list[str]:
 
 
 def _asked(observed: Observed, questions: Iterable[Question]) -> list[Function]:
-    asked = (question.object for question in questions if question.kind == "holders")
-    return [observed.functions[address] for address in asked if address in observed.functions]
+    """The functions that are asked about, and the mediated devices, which are held as functions on VFIO are."""
+    asked = [question.object for question in questions if question.kind == "holders"]
+    found = [observed.functions[address] for address in asked if address in observed.functions]
+    mdevs = observed.slices.mdevs
+    return found + [as_function(mdevs[uuid]) for uuid in asked if uuid in mdevs]

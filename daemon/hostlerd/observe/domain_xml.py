@@ -16,6 +16,7 @@ from hostler.errors import BadInput
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.domains import Cell, Definition, Gpu, GuestTopology, Hostdev
 from hostlerd.observe.domain_hostdevs import hostdevs
+from hostlerd.observe.domain_slices import slice_specs
 from hostlerd.observe.libvirt_text import cpu_set, decimal, kib, label, uuid, wrong, yes
 
 MAX_XML = 1 << 20
@@ -73,6 +74,7 @@ def parse_domain(xml: str | bytes) -> Definition:
         cells=cells,
         hugepages=domain.find("memoryBacking/hugepages") is not None,
         gpu=_gpu(domain, devices),
+        slices=slice_specs(domain),
     )
 
 

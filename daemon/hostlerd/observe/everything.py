@@ -19,10 +19,12 @@ from hostlerd.model.domains import Snapshot
 from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE, Group, Groups
 from hostlerd.model.ledger import Ledger, Trouble
 from hostlerd.model.observed import Observed
+from hostlerd.model.slices import Slices
 from hostlerd.model.usb import UsbDevice
 from hostlerd.observe.cpus import observe_cpus
 from hostlerd.observe.groups import observe_groups
 from hostlerd.observe.pci import observe_drivers, observe_functions, observe_kernel
+from hostlerd.observe.slices import observe_slices
 from hostlerd.observe.usb import Serials, observe_usb
 
 LIMIT = 5.0
@@ -46,6 +48,7 @@ class _Progress:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
     functions: Mapping[str, Function]
+    slices: Slices
     topology: Topology
     groups: Groups
     drivers: frozenset[str]
@@ -59,6 +62,7 @@ def _read(files: Files, unreadable: frozenset[str], progress: _Progress, rule: s
         progress.at = address
 
     functions = observe_functions(files, unreadable=unreadable, progress=at)
+    slices = observe_slices(files, functions, unreadable=unreadable, progress=at)
     progress.at = ""
     topology = observe_cpus(files)
     try:
@@ -67,6 +71,7 @@ def _read(files: Files, unreadable: frozenset[str], progress: _Progress, rule: s
         text = None
     return _Read(
         functions=functions,
+        slices=slices,
         topology=topology,
         groups=observe_groups(files, topology),
         drivers=observe_drivers(files),
@@ -102,6 +107,7 @@ class Everything:
                 return Observed(
                     topology=read.topology,
                     functions=read.functions,
+                    slices=read.slices,
                     groups=await self._with_properties(read.groups),
                     snapshot=snapshot,
                     ledger=journal.ledger,

@@ -34,6 +34,7 @@ CLASSES: Mapping[str, str] = {
 }
 """Class folder below a device to where the nodes of what is in it are."""
 
+MDEVS = "/sys/bus/mdev/devices"
 ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _BARREN = frozenset(
     {"power", "msi_irqs", "queue", "queues", "mq", "statistics", "integrity", "trace", "firmware"}
@@ -71,7 +72,8 @@ def nodes(files: Files, function: Function) -> Iterator[Node]:
         information = text(files, f"/proc/driver/nvidia/gpus/{function.address}/information") or ""
         for minor in _MINOR.findall(information):
             yield _named(files, f"/dev/nvidia{minor}")
-    todo = [(f"{DEVICES}/{function.address}", "", 0)]
+    mediated = _MEDIATED.fullmatch(function.address)
+    todo = [(f"{MDEVS if mediated else DEVICES}/{function.address}", "", 0)]
     boot = boot_framebuffer(files, function)
     if boot is not None:  # as long as one has its node open, its driver keeps the card's memory
         todo.append((f"{PLATFORM}/{boot.device}", "", 0))

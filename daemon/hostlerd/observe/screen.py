@@ -1,9 +1,9 @@
 """The boot framebuffer: who drives the screen that the firmware set up, and on which card's memory it sits.
 
-Rules. No driver's name is known here: efifb, vesafb, simplefb, simpledrm and whatever comes sit on a platform device that
-has a frame buffer or a DRM device below it. Whose memory that is says its place in the tree of devices (a child of the
-card, since Linux 6.9 or so: drivers/firmware/sysfb.c), else /proc/iomem: somebody who is no PCI function has a part of
-the card's memory. Nothing that is read here takes a device lock.
+Rules. No driver's name is known here: efifb, vesafb, simplefb, simpledrm and whatever comes sit on a platform device
+that has a frame buffer or a DRM device below it. Whose memory that is says its place in the tree of devices (a child of
+the card, since Linux 6.9 or so: drivers/firmware/sysfb.c), else /proc/iomem: somebody who is no PCI function has a part
+of the card's memory. Nothing that is read here takes a device lock.
 """
 
 from __future__ import annotations

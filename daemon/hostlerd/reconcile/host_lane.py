@@ -148,7 +148,7 @@ class HostLane:
 
     def _report_rivals(self, observed: Observed, plan: Plan) -> None:
         for address, times in self._rivals.watch(plan, trio.current_time()).items():
-            driver = observed.functions[address].driver or "no driver"
+            driver = observed.functions[address].driver or observed.functions[address].override or "no driver"
             by = " by driverctl" if self._shared.host.files.exists(f"{DRIVERCTL}/{address}") else ""
             remedy = f"find out what rebinds it{by and f' (`driverctl unset-override {address}`)'}, "
             self._shared.degrade(

@@ -8,10 +8,18 @@ from typing import Any
 from hostlerd.model.devices import Function
 from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.plan import Owner
+from hostlerd.model.slices import Slices
+from hostlerd.report.slices import other_parents, slices_json, sriov_json
 
 Json = dict[str, Any]
 HOST = Owner(kind="host")
 NOTHING: Mapping[str, Grip] = {}
+NO_SLICES = Slices()
+NOT_PCI = (
+    *("vendor", "device", "class", "driver", "iommu_group", "numa_node", "path", "slot", "serial"),
+    *("physfn", "sriov"),
+)
+"""What only a PCI function has."""
 
 
 def devices_json(
@@ -22,10 +30,13 @@ def devices_json(
     companions: Callable[[str], Sequence[str]],
     holders: Iterable[Holder],
     grips: Mapping[str, Grip] = NOTHING,
+    slices: Slices = NO_SLICES,
 ) -> list[Json]:
     """One object a function, by address. Ids are text as sysfs has it; null where it is not known.
 
     `busy`: sentences about what keeps it busy and is no process; of functions without a grip there are none.
+
+    `sriov`, `slices`: see report.slices. What has slices and is no PCI function comes last, its name for an address.
     """
     held: dict[str, list[Json]] = {}
     for holder in holders:
@@ -55,8 +66,25 @@ def devices_json(
             "owner": _owner(owners.get(function.address, HOST)),
             "holders": held.get(function.address, []),
             "busy": _busy(grips.get(function.address), explained=function.driver in open_drivers),
+            "physfn": function.physfn,
+            "sriov": sriov_json(function.address, slices, functions),
+            "slices": slices_json(function.address, slices, functions, owners),
         }
         for function in functions.values()
+    ] + [
+        {
+            **dict.fromkeys(NOT_PCI),
+            "address": parent,
+            "name": parent,
+            "group": [],
+            "companions": [],
+            "boot_vga": False,
+            "owner": _owner(HOST),
+            "holders": [],
+            "busy": [],
+            "slices": slices_json(parent, slices, functions, owners),
+        }
+        for parent in other_parents(slices, functions)
     ]
 
 

@@ -6,14 +6,32 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hostlerd.model.cpuset import CpuSet
-from hostlerd.model.domains import Definition, Hostdev, Running
+from hostlerd.model.devices import Function
+from hostlerd.model.domains import Definition, Gpu, Hostdev, Running
 from hostlerd.model.edits import Edits, in_force
+from hostlerd.model.slices import Slices
+from hostlerd.report.slices import slices_of_domain
 
 Json = dict[str, Any]
+NO_SLICES = Slices()
+NO_FUNCTIONS: Mapping[str, Function] = {}
 
 
-def domain_json(definition: Definition, *, state: str | None = None, file: str | None = None) -> Json:
-    """With the `file` it was read from, or the `state` libvirt says it is in."""
+def domain_json(
+    definition: Definition,
+    *,
+    state: str | None = None,
+    file: str | None = None,
+    slices: Slices = NO_SLICES,
+    functions: Mapping[str, Function] = NO_FUNCTIONS,
+) -> Json:
+    """With the `file` it was read from, or the `state` libvirt says it is in.
+
+    `slices`, `functions`: the host's, for what the domain's slices are; without them its metadata has to do.
+    """
+    cut = slices_of_domain(definition, slices, functions)
+    whole = [a for a in definition.pci_addresses if a not in {one["address"] for one in cut}]
+    gpu = Gpu.SLICE if definition.gpu is Gpu.PASSTHROUGH and cut and not whole else definition.gpu
     place: Json = {"state": state} if file is None else {"file": file}
     topology = definition.topology
     return {
@@ -39,12 +57,19 @@ def domain_json(definition: Definition, *, state: str | None = None, file: str |
             {"cpus": sorted(cell.cpus), "memory_kib": cell.memory_kib} for cell in definition.cells
         ],
         "hugepages": definition.hugepages,
-        "gpu": definition.gpu.value,
+        "gpu": gpu.value,
+        "slices": cut,
         "notes": list(_notes(definition)),
     }
 
 
-def running_json(running: Running, source: Definition) -> Json:
+def running_json(
+    running: Running,
+    source: Definition,
+    *,
+    slices: Slices = NO_SLICES,
+    functions: Mapping[str, Function] = NO_FUNCTIONS,
+) -> Json:
     """A domain that runs: as it is, but with the pins that `source`, its own definition, asks for.
 
     The pins in force, ours among them, are in `live_pins`.
@@ -52,7 +77,7 @@ def running_json(running: Running, source: Definition) -> Json:
     live = running.live
     asked = domain_json(source)
     return {
-        **domain_json(live, state=running.state),
+        **domain_json(live, state=running.state, slices=slices, functions=functions),
         **{key: asked[key] for key in ("vcpu_pins", "emulator_pins", "iothread_pins")},
         "live_pins": {
             "vcpus": _pins(live.vcpu_pins),

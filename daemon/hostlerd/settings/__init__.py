@@ -18,6 +18,7 @@ from hostlerd.settings.device import read_device
 from hostlerd.settings.domain import read_domain, read_overrides
 from hostlerd.settings.host import libvirt_uri, read_housekeeping
 from hostlerd.settings.places import PLACES
+from hostlerd.settings.slices import read_slice
 from hostlerd.settings.usb import read_usb
 from hostlerd.toml_table import Table, read_table
 
@@ -54,7 +55,7 @@ def _drop_ins(directory: str) -> list[str]:
 
 def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Table) -> Settings:
     """The settings with one more file on top; overrides are changed in place, as defaults may still follow."""
-    table.allow(("host", "domains", "domain", "device", "usb"), PLACES)
+    table.allow(("host", "domains", "domain", "device", "slice", "usb"), PLACES)
     host = table.table("host")
     if host is not None:
         host.allow(("libvirt", "housekeeping", "suspend"), PLACES)
@@ -76,6 +77,8 @@ def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Tab
         if policy.name in {known.name for known in settings.devices}:
             device.under("name").fail(f'two [[device]] sections are named "{policy.name}"')
         settings = replace(settings, devices=(*settings.devices, policy))
+    for table_of_slice in table.tables("slice"):
+        settings = replace(settings, slices=(*settings.slices, read_slice(table_of_slice, settings.slices)))
     for usb in table.tables("usb"):
         rule = read_usb(usb, number=len(settings.usb) + 1)
         if rule.name in {known.name for known in settings.usb}:

@@ -1,4 +1,4 @@
-"""What a `[[device]]` section says of the card itself: its VFIO driver, its reset, its BARs, what to do when it is dead."""
+"""What a `[[device]]` section says of the card itself: its VFIO driver, its reset, its BARs, and when it is dead."""
 
 from __future__ import annotations
 

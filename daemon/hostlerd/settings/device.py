@@ -9,6 +9,7 @@ from hostlerd.model.devices import parse_address
 from hostlerd.model.settings import DevicePolicy, Match
 from hostlerd.settings.card import read_card
 from hostlerd.settings.places import DEVICE, MATCH, PLACES
+from hostlerd.settings.slices import read_vfs
 from hostlerd.toml_table import Place, Table
 
 LONGEST = 25
@@ -33,6 +34,7 @@ def read_device(table: Table, *, number: int) -> DevicePolicy:
         "holder_limit": _seconds(table, "holder_limit"),
         "units": table.texts("units", _unit),
         "driver": table.text("driver", _driver),
+        **read_vfs(table),
         **read_card(table),
     }
     return DevicePolicy(

@@ -8,12 +8,14 @@ HOUSEKEEPING = ("cpus", "at_least")
 DOMAIN = ("cpus", "prefer", "profile", "rebalance", "fallback", "fallback_model")
 DEVICE = (
     *("name", "match", "when_idle", "companions", "group", "holders", "holder_limit", "units"),
-    *("driver", "leave", "power", "vfio_driver", "reset", "bar", "recover"),
+    *("driver", "leave", "power", "vfio_driver", "reset", "bar", "recover", "vfs", "keep_vfs"),
 )
+SLICE = ("name", "type", "uuid", "vf", "parent", "domain", "persistent")
 MATCH = ("address", "vendor", "device", "subsystem", "serial", "slot", "path")
 USB = ("name", "match", "domain")
 USB_MATCH = ("vendor", "product", "serial", "port")
 PLACES = {
+    **dict.fromkeys(SLICE, "a [[slice]]"),
     **dict.fromkeys(USB_MATCH, "the match of a [[usb]]: match = { ... }"),
     **dict.fromkeys(MATCH, "the match of a [[device]]: match = { ... }"),
     **dict.fromkeys(DEVICE, "a [[device]]"),

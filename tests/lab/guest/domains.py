@@ -61,6 +61,8 @@ class Domain:
     hostdevs: tuple[str, ...] = ()
     mdevs: tuple[str, ...] = ()
     """UUIDs of mediated devices."""
+    slices: tuple[str, ...] = ()
+    """Attributes of hostler:slice elements in its metadata."""
     usb: str = "none"
     """Model of its USB controller."""
     usb_devices: tuple[str, ...] = ()
@@ -81,6 +83,7 @@ class Domain:
         pins = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>" for vcpu, cpus in self.pins.items())
         return f"""<domain type='qemu'>
   <name>{self.name}</name>
+  {self._metadata()}
   <memory unit='MiB'>{self.memory}</memory>
   <vcpu>{self.vcpus}</vcpu>
   {f"<iothreads>{self.iothreads}</iothreads>" if self.iothreads else ""}
@@ -102,6 +105,13 @@ class Domain:
   </devices>
 </domain>
 """
+
+    def _metadata(self) -> str:
+        if not self.slices:
+            return ""
+        elements = "".join(f"<hostler:slice {attributes}/>" for attributes in self.slices)
+        name = "hostler:domain"
+        return f"<metadata><{name} xmlns:hostler='urn:hostler:domain:1'>{elements}</{name}></metadata>"
 
     def _ports(self) -> str:
         kinds = ["pcie-root", *["pcie-root-port"] * self.ports] if self.ports else []

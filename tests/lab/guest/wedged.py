@@ -5,7 +5,7 @@ import time
 
 from . import asked, modules, pci, service, snapshot
 from .domains import Domain
-from .programs import holds, need, run
+from .programs import holds, run
 from .report import Report, scenario
 
 CARD, SOUND, OTHER = "0000:01:00.0", "0000:01:00.1", "0000:02:00.0"
@@ -14,7 +14,7 @@ CARD, SOUND, OTHER = "0000:01:00.0", "0000:01:00.1", "0000:02:00.0"
 def answers() -> float:
     """Seconds of one `hostler status`, as a user waits for it."""
     began = time.monotonic()
-    need("hostler", "status", "--json", limit=30.0)
+    run("hostler", "status", "--json", limit=30.0)
     return time.monotonic() - began
 
 
@@ -51,7 +51,7 @@ def never_returns(report: Report) -> None:
     report.note(f"refused after {took:.1f} s; `hostler status` meanwhile: {[round(w, 2) for w in waits]} s")
     asked.release(victim)
 
-    status = need("hostler", "status", "--json")
+    status = run("hostler", "status", "--json").out
     report.check("is degraded", CARD in status and '"degraded"' in status, status)
     report.within(
         "companion is home",
@@ -80,7 +80,7 @@ def never_returns(report: Report) -> None:
         "restart does not wait", done.ok and service.active() and took < 60.0, f"{took:.1f} s; {done}"
     )
     report.note(f"restart took {took:.1f} s")
-    status = need("hostler", "status", "--json")
+    status = run("hostler", "status", "--json").out
     report.check("still degraded after the restart", CARD in status and '"degraded"' in status, status)
     answer = asked.prepare(victim)
     report.check("refused from then on", answer.status == 1 and "degraded" in answer.err, answer)
@@ -89,7 +89,7 @@ def never_returns(report: Report) -> None:
     modules.parameter("never_return", 0)
     holds(lambda: modules.removing() == 0, 30.0)
     home = holds(lambda: pci.driver(CARD) == modules.LABGPU, 40.0)
-    report.check("home when it has returned", home, f"{pci.driver(CARD)}; {need('hostler', 'status')}")
+    report.check("home when it has returned", home, f"{pci.driver(CARD)}; {run('hostler', 'status').out}")
     answer = asked.prepare(victim)
     report.check("starts then", answer.ok and pci.on_vfio(CARD), answer)
     asked.release(victim)

@@ -89,7 +89,14 @@ def shown(host: SimulatedHost) -> dict[str, str]:
 
 def nothing_left(one: Stable) -> None:
     ledger = one.journal.ledger
-    left = (ledger.devices, ledger.attributes, ledger.framebuffers, ledger.bars, ledger.removed, ledger.recoveries)
+    left = (
+        ledger.devices,
+        ledger.attributes,
+        ledger.framebuffers,
+        ledger.bars,
+        ledger.removed,
+        ledger.recoveries,
+    )
     assert left == ({}, {}, {}, {}, {}, {})
     assert not ledger.troubles
 
@@ -140,7 +147,7 @@ async def test_whoever_has_the_screen_open_is_in_the_way(
     before = shown(host)
     async with stable(host, tmp_path / "journal") as one:
         await host.hypervisor.define(domain("win11", hostdevs=[SCREEN_CARD]))
-        with pytest.raises(HostFailed, match="Xorg .* has /dev/fb0 open"):
+        with pytest.raises(HostFailed, match=r"Xorg .* has /dev/fb0 open"):
             await host.hypervisor.start("win11")
         await one.settle()
         assert shown(host) == before
@@ -241,10 +248,16 @@ async def test_a_size_that_a_bar_cannot_have_is_said(tmp_path: Path, autojump_cl
     async with stable(host, tmp_path / "journal", policy(GPU, bar={0: 32768, 5: 256})) as one:
         await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
         await host.hypervisor.start("win11")
-        reasons = [refusal.reason for _, plan in one.passes for refusal in plan.refusals]
         await one.settle()
         assert bar_size(host) == 256
-        assert not one.journal.ledger.troubles
+        said = " ".join(trouble.reason for trouble in one.journal.ledger.troubles.values())
+        assert "BAR 0 of 0000:01:00.0 cannot be made 32 GiB: the card cannot have that size" in said
+        assert "BAR 5 of 0000:01:00.0 cannot be made 256 MiB: it is none that can be resized" in said
+        assert one.plan.owners[GPU].kind == "domain"
+        await host.hypervisor.destroy("win11")
+        await one.settle()
+        assert drivers(host)[GPU] == "amdgpu"
+        assert not one.journal.ledger.bars
 
 
 async def test_a_bridge_without_room_is_said_and_the_domain_starts(

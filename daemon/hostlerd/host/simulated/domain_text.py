@@ -49,7 +49,7 @@ def defined(text: str) -> tuple[str, str, str]:
 
 
 def filled_in(text: str) -> str:
-    """What libvirt writes into a definition by itself: a display's heads, and the sound of a display that is looked at
+    """What libvirt writes into a definition by itself: a display's heads, where it listens, and a sound for it
     (virDomainDefPostParse, qemuDomainDefAddDefaultAudioBackend; libvirt 9.0).
     """
     root = _parse(text)
@@ -60,6 +60,11 @@ def filled_in(text: str) -> str:
         if model.get("type") != "none":
             model.attrib.setdefault("heads", "1")
             model.attrib.setdefault("primary", "yes")
+    for graphics in devices.findall("graphics"):
+        listen = graphics.find("listen")
+        graphics.attrib.setdefault("port", "-1")
+        if listen is not None and listen.get("address") is not None:
+            graphics.attrib.setdefault("listen", listen.get("address", ""))
     if devices.find("graphics") is not None and devices.find("audio") is None:
         devices.append(ET.Element("audio", {"id": "1", "type": "none"}))
     return _text(root)
@@ -77,6 +82,14 @@ def pci_hostdevs(text: str) -> list[PciHostdev]:
         PciHostdev(address=_address(source), managed=element.get("managed") == "yes")
         for element, source in _pci_elements(_parse(text))
     ]
+
+
+def mdevs(text: str) -> list[str]:
+    """UUIDs of <hostdev type='mdev'>."""
+    found = [
+        element.find("source/address") for element in _parse(text).findall("devices/hostdev[@type='mdev']")
+    ]
+    return [address.get("uuid", "").lower() for address in found if address is not None]
 
 
 def device_hostdev(text: str) -> PciHostdev:

@@ -23,6 +23,7 @@ class FunctionSpec:
     """`bridge`: address of the bridge above it, None on the root bus. `class_code`: 24 bits. `group`: IOMMU group.
 
     `boot_vga`: None for what is no VGA controller (the file is absent). `physfn`: address of the PF of a VF.
+    `vf_device`: device id of its VFs, its own if None. `vgpu_types`: number, name and MiB of the vGPUs its VFs can be.
     """
 
     address: str
@@ -37,6 +38,11 @@ class FunctionSpec:
     boot_vga: bool | None = None
     physfn: str | None = None
     total_vfs: int = 0
+    vf_offset: int = 1
+    vf_stride: int = 1
+    vf_device: int | None = None
+    vgpu_types: tuple[tuple[int, str, int], ...] = ()
+    vgpu_memory: int = 0
     label: str | None = None
     bars: tuple[Bar, ...] = ()
     resets: tuple[str, ...] = ("bus",)
@@ -100,6 +106,8 @@ def show(tree: Tree, spec: FunctionSpec, folder: str) -> None:
         files |= {
             "sriov_totalvfs": f"{spec.total_vfs}\n",
             "sriov_numvfs": "0\n",
+            "sriov_offset": f"{spec.vf_offset}\n",
+            "sriov_stride": f"{spec.vf_stride}\n",
             "sriov_drivers_autoprobe": "1\n",
         }
     if spec.is_bridge:
@@ -117,6 +125,11 @@ def show(tree: Tree, spec: FunctionSpec, folder: str) -> None:
         tree.link(f"{folder}/iommu_group", group)
     if spec.physfn is not None:
         tree.link(f"{folder}/physfn", tree.real(f"{DEVICES}/{spec.physfn}"))
+
+
+def next_group(tree: Tree) -> int:
+    """Of a device that comes now (iommu_group_alloc): PCI functions and mediated devices have numbers of one kind."""
+    return max((int(name) for name in tree.listdir(GROUPS)), default=-1) + 1
 
 
 def hide(tree: Tree, spec: FunctionSpec, folder: str) -> None:

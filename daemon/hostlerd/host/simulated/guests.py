@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from hostler.wire import METADATA_NAMESPACE
 from hostlerd.model.usb import UsbDevice
 
 NO_PINS: Mapping[int, str] = MappingProxyType({})
@@ -18,6 +19,20 @@ def hostdev(address: str, *, managed: bool = True) -> str:
         f"<hostdev mode='subsystem' type='pci' managed='{'yes' if managed else 'no'}'><source><address "
         f"domain='0x{segment}' bus='0x{bus}' slot='0x{slot}' function='0x{function}'/></source></hostdev>"
     )
+
+
+def mdev(uuid: str) -> str:
+    """A `<hostdev>` for a mediated device."""
+    return (
+        "<hostdev mode='subsystem' type='mdev' model='vfio-pci' managed='no'><source>"
+        f"<address uuid='{uuid}'/></source></hostdev>"
+    )
+
+
+def metadata(*slices: str) -> str:
+    """`slices`: attributes of hostler:slice elements."""
+    elements = "".join(f"<hostler:slice {attributes}/>" for attributes in slices)
+    return f"<metadata><hostler:domain xmlns:hostler='{METADATA_NAMESPACE}'>{elements}</hostler:domain></metadata>"
 
 
 def usb_hostdev(device: UsbDevice, *, alias: bool = True) -> str:
@@ -34,6 +49,8 @@ def domain(
     name: str,
     *,
     hostdevs: Sequence[str] = (),
+    mdevs: Sequence[str] = (),
+    slices: Sequence[str] = (),
     managed: bool = True,
     cores: int = 2,
     threads: int = 2,
@@ -44,11 +61,14 @@ def domain(
 ) -> str:
     """A q35 guest with `cores` times `threads` vCPUs. `hostdevs`: addresses. `pins`: vCPU to CPU list, explicit.
 
+    `mdevs`: UUIDs. `slices`: as for `metadata`.
     `usb`: ids of USB devices, as lsusb writes them.
     """
     count = cores * threads
     tune = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>" for vcpu, cpus in pins.items())
     devices = "".join(hostdev(address, managed=managed) for address in hostdevs)
+    more = metadata(*slices) if slices else ""
+    devices += "".join(mdev(uuid) for uuid in mdevs)
     for ids in usb:
         vendor, _, product = ids.partition(":")
         devices += (
@@ -56,7 +76,7 @@ def domain(
             "</source></hostdev>"
         )
     return (
-        f"<domain type='kvm'><name>{name}</name><memory unit='MiB'>{memory_mib}</memory><vcpu>{count}</vcpu>"
+        f"<domain type='kvm'><name>{name}</name>{more}<memory unit='MiB'>{memory_mib}</memory><vcpu>{count}</vcpu>"
         + (f"<iothreads>{iothreads}</iothreads>" if iothreads else "")
         + (f"<cputune>{tune}</cputune>" if tune else "")
         + "<os><type arch='x86_64' machine='q35'>hvm</type></os>"

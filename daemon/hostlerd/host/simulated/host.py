@@ -2,6 +2,8 @@
 
 The state file takes the whole host after every change, so that it outlives the process as a kernel outlives the daemon:
 kill -9 and start again, and the host is where the last write left it.
+
+Longer than 400 lines because all that can be done to a host from outside is one table of actions.
 """
 
 from __future__ import annotations
@@ -135,6 +137,8 @@ class SimulatedHost:
         for function in self.spec.functions:
             self.kernel.pci.appear(function)
             self.kernel.pci.initial_probe(function.address)
+        for parent in self.spec.mdevs:
+            self.kernel.mdevs.register(parent)
         if self.spec.screen is not None:
             self.kernel.boot_screen(self.spec.screen)
         self.units.boot()
@@ -195,7 +199,7 @@ class SimulatedHost:
         |---|---|---|
         | show | | devices, domains, CPUs of slices, hooks run |
         | record | path | all its files go into a new folder, a recorded host |
-        | define | xml, or name, devices?, managed?, cores?, threads?, iothreads?, pins?; autostart? | virsh define |
+        | define | xml, or name, devices?, mdevs?, managed?, cores?, threads?, iothreads?, pins?, autostart? | define |
         | undefine, start, stop | name | virsh undefine, start, destroy |
         | create | as define | virsh create: a transient domain |
         | power-off | name | the guest ends by itself, whether libvirtd is there or not |
@@ -364,6 +368,13 @@ class SimulatedHost:
                 }
                 for address, device in sorted(kernel.pci.devices.items())
             },
+            "mdevs": {uuid: mdev.type for uuid, mdev in sorted(kernel.mdevs.devices.items())},
+            "vfs": {
+                address: kernel.tree.read(f"{device.folder}/sriov_numvfs").strip()
+                for address, device in sorted(kernel.pci.devices.items())
+                if device.spec.total_vfs and f"{device.folder}/sriov_numvfs" not in kernel.tree.locked
+            },
+            "vgpus": dict(sorted(kernel.vgpus.current.items())),
             "usb": kernel.usb.show(),
             "units": sorted(self.units.paths),
             "slices": {unit: format_cpu_list(kernel.cgroups.effective(f"/{unit}")) for unit in units},
@@ -396,6 +407,7 @@ def _xml(params: Mapping[str, Any]) -> str:
     return guests.domain(
         params["name"],
         hostdevs=[address for address in str(params.get("devices", "")).split(",") if address],
+        mdevs=[uuid for uuid in str(params.get("mdevs", "")).split(",") if uuid],
         managed=_flag(params, "managed", absent=True),
         cores=int(params.get("cores", 2)),
         threads=int(params.get("threads", 2)),

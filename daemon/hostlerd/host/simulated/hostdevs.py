@@ -58,6 +58,19 @@ class Hostdevs:
                 raise
             self.active |= {hostdev.address: domain.name for hostdev in hostdevs}
 
+    def prepare_mdevs(self, domain: Domain, uuids: list[str]) -> None:
+        """virHostdevPrepareMediatedDevices: virMediatedDeviceNew, virMediatedDeviceListMarkDevices."""
+        for uuid in uuids:
+            path = f"/sys/bus/mdev/devices/{uuid}"
+            if not self._kernel.tree.exists(path):
+                raise HostFailed(f"device not found: mediated device '{uuid}' not found")
+            if uuid in self.active:
+                raise HostFailed(
+                    f"Requested operation is not valid: mediated device {path} is in use by driver QEMU, domain "
+                    f"{self.active[uuid]}"
+                )
+        self.active |= dict.fromkeys(uuids, domain.name)
+
     def _on_vfio(self, address: str) -> bool:
         """virPCIDeviceGetCurrentDriverNameAndType: from 10.0 on by vfio-dev/, until then by vfio-pci's name alone."""
         if self.version < BY_FOLDER:
@@ -124,6 +137,21 @@ class Hostdevs:
         if self._kernel.pci.devices[address].driver is not None:
             steps.append((f"{folder}/driver/unbind", address))
         return [*steps, ("/sys/bus/pci/drivers_probe", address)]
+
+    def open_mdevs(self, domain: Domain, uuids: list[str]) -> None:
+        """QEMU opens the groups of its mediated devices (vfio_realize, sysfsdev)."""
+        for uuid in uuids:
+            mdev = self._kernel.mdevs.devices.get(uuid)
+            try:
+                if mdev is None:
+                    raise monitor_closed(
+                        domain, f"vfio {uuid}: no such host device: No such file or directory"
+                    )
+                self._kernel.pci.open_group(mdev.group, domain.name)
+            except OSError as error:
+                raise monitor_closed(
+                    domain, f"vfio {uuid}: failed to open the group: {error.strerror}"
+                ) from error
 
     def open_groups(self, domain: Domain, hostdevs: list[PciHostdev]) -> None:
         """QEMU opens the groups; it ends with its own words where a group is not viable (vfio_container_connect)."""

@@ -1,4 +1,7 @@
-"""The built-in hosts: which processors, which cards, which drivers. Descriptions only; `host` makes them live."""
+"""The built-in hosts: which processors, which cards, which drivers. Descriptions only; `host` makes them live.
+
+Longer than 400 lines because every function of every host is a few lines of facts.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from hostler.errors import BadInput
 from hostlerd.host.simulated.bars import Bar
 from hostlerd.host.simulated.cpus import Processors
 from hostlerd.host.simulated.functions import FunctionSpec
+from hostlerd.host.simulated.mdevs import ParentSpec, TypeSpec
 from hostlerd.host.simulated.screen import ScreenSpec
 
 
@@ -26,6 +30,7 @@ class HostSpec:
     drivers: tuple[str, ...]
     not_loaded: tuple[str, ...] = ("vfio-pci",)
     cards: Mapping[str, tuple[FunctionSpec, ...]] = field(default_factory=dict)
+    mdevs: tuple[ParentSpec, ...] = ()
     release: str = "6.1.0-sim"
     libvirt: int = 9_000_000
     """As virConnectGetLibVersion has it."""
@@ -311,12 +316,92 @@ SERVER = HostSpec(
 )
 """Two sockets, two nodes, 64 CPUs, a card at each node."""
 
+_GIB = 1024
+SLICES = HostSpec(
+    name="slices",
+    processors=Processors(l3_kib=(32768, 32768), cores_per_l3=4, memory_gib=64, max_mhz=(4200,)),
+    functions=(
+        _port("0000:00:01.0", 1),
+        _port("0000:00:01.1", 2),
+        FunctionSpec(
+            address="0000:00:02.0", vendor=0x8086, device=0x3E92, class_code=0x030000, group=3, boot_vga=True
+        ),
+        FunctionSpec(
+            address="0000:05:00.0",
+            vendor=0x144D,
+            device=0xA824,
+            class_code=0x010802,
+            bridge="0000:00:01.0",
+            group=4,
+            total_vfs=4,
+        ),
+        FunctionSpec(
+            address="0000:41:00.0",
+            vendor=0x10DE,
+            device=0x26B9,
+            class_code=0x030200,
+            bridge="0000:00:01.1",
+            group=5,
+            total_vfs=32,
+            vf_offset=4,
+            vgpu_types=(
+                (1145, "NVIDIA L40S-1B", 1 * _GIB),
+                (1148, "NVIDIA L40S-12Q", 12 * _GIB),
+                (1149, "NVIDIA L40S-24Q", 24 * _GIB),
+                (1151, "NVIDIA L40S-48Q", 48 * _GIB),
+            ),
+            vgpu_memory=48 * _GIB,
+        ),
+    ),
+    drivers=("pcieport", "nvme", "i915", "nvidia", "vfio-pci"),
+    mdevs=(
+        ParentSpec(
+            name="0000:00:02.0",
+            types=(
+                TypeSpec(id="i915-GVTg_V5_4", name="GVTg_V5_4", description="low_gm_size: 128MB", takes=2),
+                TypeSpec(id="i915-GVTg_V5_8", name="GVTg_V5_8", description="low_gm_size: 64MB", takes=1),
+            ),
+            has=2,
+        ),
+        ParentSpec(
+            name="mbochs",
+            types=(
+                TypeSpec(
+                    id="mbochs-large",
+                    name="large",
+                    description="virtual display, 64 MB video memory",
+                    takes=64,
+                ),
+                TypeSpec(
+                    id="mbochs-medium",
+                    name="medium",
+                    description="virtual display, 16 MB video memory",
+                    takes=16,
+                ),
+                TypeSpec(
+                    id="mbochs-small",
+                    name="small",
+                    description="virtual display, 4 MB video memory",
+                    takes=4,
+                    attribute="vendor/memory",
+                ),
+            ),
+            has=256,
+        ),
+    ),
+    libvirt=11_003_000,
+    release="6.12.0-sim",
+)
+"""What can be cut in slices: an integrated GPU and the kernel's sample (mediated devices), an NVMe drive with SR-IOV,
+and a card of NVIDIA's whose VFs become vGPUs."""
+
 BUILT_IN = {
     spec.name: spec
     for spec in (
         DESKTOP,
         LAB,
         SERVER,
+        SLICES,
         SCREEN,
         replace(DESKTOP, name="no-iommu", iommu=False),
         replace(DESKTOP, name="cgroup-v1", unified=False),

@@ -2,6 +2,9 @@
 
 `write` is synchronous and answers at once: with success, with OSError as the real kernel would, or with `Blocked` when
 the real one would not return. Time, processes and limits are the writer's.
+
+Longer than 400 lines because it is the one front: each noun of the kernel adds its line to the table of what is written
+where.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ from hostlerd.host.simulated.cgroups import ROOT, Cgroups
 from hostlerd.host.simulated.drivers import KNOWN, Driver
 from hostlerd.host.simulated.faults import Faults, number
 from hostlerd.host.simulated.functions import FunctionSpec
+from hostlerd.host.simulated.mdevs import CREATE, DEVICE, Mdevs
 from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
 from hostlerd.host.simulated.screen import ScreenSpec
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.host.simulated.usb import Usb, UsbSpec
+from hostlerd.host.simulated.vgpus import Vgpus
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.holders import SOUND_CONTROL, SOUND_SERVERS
 
@@ -62,6 +67,8 @@ class Kernel:
     pci: Pci = field(init=False)
     cgroups: Cgroups = field(init=False)
     processes: Processes = field(init=False)
+    mdevs: Mdevs = field(init=False)
+    vgpus: Vgpus = field(init=False)
     usb: Usb = field(init=False)
     kicks: list[Kick] = field(default_factory=list[Kick])
     left_behind: dict[int, str] = field(default_factory=dict[int, str])
@@ -72,6 +79,9 @@ class Kernel:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
         self.cgroups = Cgroups(self.tree, self.cpus, unified=self.unified)
         self.processes = Processes(self.tree)
+        self.mdevs = Mdevs(self.tree, self.pci, self._emit)
+        self.vgpus = Vgpus(self.tree, self.pci)
+        self.pci.bound, self.pci.let_go, self.pci.closed = self._bound, self._let_go, self.mdevs.go_on
         self.pci.modules.opened = self.processes.opened
         self.pci.freed = self._freed
         self.usb = Usb(self.tree, self._emit_usb, self._controller)
@@ -108,8 +118,10 @@ class Kernel:
         if (match := _DEVICE.fullmatch(real)) and match[2] == "config":
             # pci_read_config wakes the function for the read (pci_config_pm_runtime_get) and lets it sleep again.
             spec = self.pci.devices[match[1]].spec
-            ids = spec.vendor.to_bytes(2, "little") + spec.device.to_bytes(2, "little")
-            return b"\xff" * 64 if self.pci.is_dead(match[1]) else ids.ljust(64, b"\0")
+            # A virtual function has no ids of its own there (PCIe base specification, SR-IOV).
+            ids = 0xFFFFFFFF if spec.physfn else spec.device << 16 | spec.vendor
+            header = ids.to_bytes(4, "little") + bytes(4) + (spec.class_code << 8).to_bytes(4, "little")
+            return b"\xff" * 64 if self.pci.is_dead(match[1]) else header.ljust(64, b"\0")
         return self.tree.read(path).encode()
 
     # --- writes
@@ -162,6 +174,15 @@ class Kernel:
             match[2] in _DEVICE_FILES or _RESIZE.fullmatch(match[2])
         ):
             self._device(match[1], match[2], text)
+        elif match := CREATE.fullmatch(real):
+            self.mdevs.create(match[1], match[2], text)
+        elif match := DEVICE.fullmatch(real):
+            if match[2] == "remove":
+                self.mdevs.remove(match[1], text)
+            else:
+                self.mdevs.write(match[1], match[2], text)
+        elif (match := _DEVICE.fullmatch(real)) and match[2] == "nvidia/current_vgpu_type":
+            self.vgpus.write(match[1], text)
         elif match := _USB.fullmatch(real):
             self.usb.authorize(match[1], text)
         elif real.startswith(ROOT + "/"):
@@ -335,6 +356,14 @@ class Kernel:
             status = f"state: RUNNING\nowner_pid   : {users[0]}\n" if users else "closed\n"
             self.tree.put(f"/proc/asound/{card}/pcm0p/sub0/status", status)
 
+    def _bound(self, address: str) -> None:
+        self.vgpus.bound(address)
+        self.mdevs.bound(address)
+
+    def _let_go(self, address: str) -> None:
+        self.mdevs.let_go(address)
+        self.vgpus.let_go(address)
+
     def _held(self, address: str) -> bool:
         """By a process that does not let go: a sound server closes a card's control when udev says that it goes."""
         files = nodes.dev_files(self.tree, self.pci.devices[address].folder)
@@ -394,6 +423,8 @@ class Kernel:
         return {
             "tree": self.tree.dump(),
             "pci": self.pci.dump(),
+            "mdevs": self.mdevs.dump(),
+            "vgpus": self.vgpus.dump(),
             "usb": self.usb.dump(),
             "faults": self.faults.dump(),
             "screen": self.pci.screen.dump(),
@@ -408,6 +439,8 @@ class Kernel:
     def load(self, dumped: dict[str, Any]) -> None:
         self.tree.load(dumped["tree"])
         self.pci.load(dumped["pci"])
+        self.mdevs.load(dumped["mdevs"])
+        self.vgpus.load(dumped["vgpus"])
         self.usb.load(dumped["usb"])
         self.faults.load(dumped["faults"])
         self.tree.hung = list(dumped["hung"])

@@ -256,6 +256,7 @@ class SimulatedLibvirt:
             left = [
                 self._hostdevs.group(hostdev.address) for hostdev in hostdevs if hostdev.address != address
             ]
+            left += [self._kernel.mdevs.devices[uuid].group for uuid in domain_text.mdevs(domain.live)]
             self._hostdevs.close_groups(domain, keep=[group for group in left if group is not None])
             await self._hostdevs.reattach(domain, [address])
         self._event(name, "device-removed")
@@ -346,12 +347,15 @@ class SimulatedLibvirt:
     async def _launch(self, domain: Domain) -> None:
         hostdevs = domain_text.pci_hostdevs(domain.live or "")
         await self._hooks.need(domain, "prepare", "begin")
+        mdevs = domain_text.mdevs(domain.live or "")
         await self._hostdevs.prepare(domain, hostdevs)
+        self._hostdevs.prepare_mdevs(domain, mdevs)
         self._usb.prepare(domain)
         await self._hooks.need(domain, "start", "begin")
         if self._kernel.faults.get("start-fails", domain.name) is not None:
             raise monitor_closed(domain, "Could not open the firmware: No such file or directory")
         self._scopes.make(domain)
+        self._hostdevs.open_mdevs(domain, mdevs)
         self._hostdevs.open_groups(domain, hostdevs)
         for (kind, number), cpus in domain_text.pins(domain.live or "").items():
             self._scopes.pin(domain, kind, number, cpus)
@@ -455,6 +459,7 @@ class SimulatedLibvirt:
         for domain in running:
             found = domain_text.pci_hostdevs(domain.live or "")
             self._hostdevs.active |= {hostdev.address: domain.name for hostdev in found}
+            self._hostdevs.active |= dict.fromkeys(domain_text.mdevs(domain.live or ""), domain.name)
             self._usb.adopt(domain)
         for domain in list(self.domains.values()):
             if domain.state not in ("starting", "stopping", "ended"):

@@ -105,6 +105,10 @@ class Pci:
     removed: list[FunctionSpec] = field(default_factory=list[FunctionSpec])
     """By software, and there to be found again."""
     autoprobe: bool = True
+    bound: Callable[[str], None] = lambda _address: None
+    """Told when a driver has taken a device; `let_go`: when one is about to be without; `closed`: of a closed group."""
+    let_go: Callable[[str], None] = lambda _address: None
+    closed: Callable[[], None] = lambda: None
     release: tuple[int, int] = (6, 1)
     """Of the kernel: what it does has changed here and there."""
     behind: list[tuple[Ticket, Callable[[], None]]] = field(
@@ -289,7 +293,7 @@ class Pci:
         self._gone(device)
 
     def take_out(self, addresses: Iterable[str], *, stays: bool = False) -> None:
-        """pciehp_unconfigure_device (backwards) or, where the card `stays` in its slot, remove_store. Raises Blocked."""
+        """pciehp_unconfigure_device, backwards; or remove_store, where the card `stays` in its slot. Raises Blocked."""
         found = [self._device(address) for address in addresses]
 
         def now() -> None:
@@ -407,7 +411,7 @@ class Pci:
             self.faults.cause("dead", device.spec.address)
 
     def resize(self, address: str, index: int, text: str) -> None:
-        """__resource_resize_store: EBUSY while a driver has it or it has VFs; a boot framebuffer is thrown out first."""
+        """__resource_resize_store: EBUSY while a driver has it or it has VFs; a boot framebuffer goes first."""
         device = self._device(address)
         path = f"{device.folder}/resource{index}_resize"
 
@@ -496,37 +500,75 @@ class Pci:
         """sriov_numvfs_store: EBUSY when there are some and more are asked for, ERANGE above the total."""
         device = self._device(address)
         path = f"{device.folder}/sriov_numvfs"
-        wanted, now = int(text), int(self.tree.read(path))
-        if wanted == now:
-            return
-        if wanted > device.spec.total_vfs or wanted < 0:
+        if not text.isdecimal():
+            raise fail(errno.EINVAL, path)
+        wanted = int(text)
+        if wanted > device.spec.total_vfs:
             raise fail(errno.ERANGE, path)
-        if device.driver is None:
-            raise fail(errno.ENOENT, path)
-        if wanted and now:
+        self._locked(device, lambda: self._set_vfs(device, wanted, path))
+
+    def _set_vfs(self, device: Device, wanted: int, path: str) -> None:
+        vfs = self._vfs(device)
+        if wanted == len(vfs):
+            return
+        if device.driver is None or self.drivers[device.driver].nodes is Nodes.VFIO:
+            raise fail(errno.ENOENT, path)  # no driver, or one that makes none
+        if wanted and vfs:
             raise fail(errno.EBUSY, path)
-        top = max((d.spec.group for d in self.devices.values() if d.spec.group is not None), default=0)
-        for index in range(max(wanted, now)):
-            vf = f"{address[:-1]}{index + 1}"
-            if not wanted:
-                self.vanish(vf)
-                self.tree.discard(f"{device.folder}/virtfn{index}")
-                continue
-            spec = FunctionSpec(
-                address=vf,
-                vendor=device.spec.vendor,
-                device=device.spec.device,
-                class_code=device.spec.class_code,
-                bridge=device.spec.bridge,
-                group=top + 1 + index,
-                numa_node=device.spec.numa_node,
-                physfn=address,
-            )
-            self.appear(spec)
-            self.tree.link(f"{device.folder}/virtfn{index}", self.devices[vf].folder)
-            if self.tree.read(f"{device.folder}/sriov_drivers_autoprobe").strip() == "1":
-                self.initial_probe(vf)
+        if wanted:
+            for index in range(wanted):
+                self._make_vf(device, index)
+        else:
+            self._take_vfs(device, vfs, path)
         self.tree.put(path, f"{wanted}\n")
+
+    def _vfs(self, device: Device) -> list[str]:
+        return [d.spec.address for d in self.devices.values() if d.spec.physfn == device.spec.address]
+
+    def _make_vf(self, device: Device, index: int) -> None:
+        """pci_iov_add_virtfn; its address is pci_iov_virtfn_bus and pci_iov_virtfn_devfn."""
+        above = device.spec
+        domain, bus, rest = above.address.split(":")
+        slot, function = (int(part, 16) for part in rest.split("."))
+        routing = (int(bus, 16) << 8 | slot << 3 | function) + above.vf_offset + above.vf_stride * index
+        address = f"{domain}:{routing >> 8:02x}:{routing >> 3 & 31:02x}.{routing & 7}"
+        spec = FunctionSpec(
+            address=address,
+            vendor=above.vendor,
+            device=above.device if above.vf_device is None else above.vf_device,
+            class_code=above.class_code,
+            bridge=above.bridge,
+            group=functions.next_group(self.tree),
+            numa_node=above.numa_node,
+            physfn=above.address,
+        )
+        self.appear(spec)
+        self.tree.link(f"{device.folder}/virtfn{index}", self.devices[address].folder)
+        self.initial_probe(address)
+
+    def _take_vfs(self, device: Device, vfs: list[str], path: str) -> None:
+        """sriov_disable, sriov_del_vfs: one after the other. Where a VF's remove() waits, the PF's lock is held."""
+        for index, vf in enumerate(vfs):
+            self.tree.discard(f"{device.folder}/virtfn{index}")
+            try:
+                self.vanish(vf)
+            except Blocked as blocked:
+                device.stuck = True
+                self.tree.locked.add(path)
+                waits = Ticket(device.spec.address)
+                blocked.ticket.then.append(partial(self._go_on_taking, device, path, waits))
+                raise Blocked(waits) from blocked
+
+    def _go_on_taking(self, device: Device, path: str, waits: Ticket) -> None:
+        device.stuck = False
+        self.tree.locked.discard(path)
+        self.tree.put(path, "0\n")
+        left = self._vfs(device)
+        for number in range(device.spec.total_vfs):
+            self.tree.discard(f"{device.folder}/virtfn{number}")
+        for vf in left:
+            self.vanish(vf)
+        waits.end(None)
 
     # --- groups
 
@@ -543,9 +585,16 @@ class Pci:
         self.count_users()
 
     def foreign(self, group: int) -> list[str]:
-        """Members of the group that a host driver has: they make it not viable. Bridges' pcieport does not count."""
+        """Members of the group that a host driver has: they make it not viable. Bridges' pcieport does not count.
+
+        Nor does a driver that gives the device to VFIO itself, as NVIDIA's does with its VFs.
+        """
         members = [d for d in self.devices.values() if d.spec.group == group and d.driver is not None]
-        return sorted(d.spec.address for d in members if not self.drivers[str(d.driver)].own_dma)
+        return sorted(
+            d.spec.address
+            for d in members
+            if not (self.drivers[str(d.driver)].own_dma or self.tree.is_folder(f"{d.folder}/vfio-dev"))
+        )
 
     def close_groups(self, owner: str, keep: Iterable[int] = ()) -> None:
         """QEMU is gone, or gave up all but `keep`. What waited for it in remove() goes on."""
@@ -553,6 +602,7 @@ class Pci:
             del self.owners[group]
             for device in [d for d in self.devices.values() if d.spec.group == group and d.stuck]:
                 self.go_on(device.spec.address)
+        self.closed()
         self.count_users()
 
     # --- binding
@@ -596,6 +646,7 @@ class Pci:
         self.tree.link(f"{DRIVERS}/{driver.name}/{address}", device.folder)
         self._show_bound(device)
         nodes.make(self.tree, driver.nodes, device.spec, device.folder)
+        self.bound(address)
         if driver.nodes is Nodes.NVIDIA and self.modules.loaded("nvidia_drm"):
             nodes.make_drm(self.tree, device.folder)
         elif driver.nodes is Nodes.DRM and (device.spec.boot_vga or self.screen.keeps(address)):
@@ -611,6 +662,8 @@ class Pci:
         fault = self.faults.get("probe-fails", device.spec.address)
         if fault is not None and fault in ("", driver.name):
             return errno.EIO
+        if not self._can_probe(device):
+            return errno.ENODEV
         if driver.nodes is Nodes.VFIO:
             # vfio_pci_core_register_device: no bridges; EBUSY for a PF with VFs. vfio_group_find_or_alloc: no group.
             if device.spec.is_bridge or device.spec.group is None:
@@ -630,6 +683,13 @@ class Pci:
             ):
                 return errno.ENODEV  # matched by the override alone; the driver does not know the hardware
         return 0
+
+    def _can_probe(self, device: Device) -> bool:
+        """pci_device_can_probe: VFs of a PF without drivers_autoprobe only with an override."""
+        if device.spec.physfn not in self.devices or self.override(device.spec.address) is not None:
+            return True
+        folder = self.devices[device.spec.physfn].folder
+        return self.tree.read(f"{folder}/sriov_drivers_autoprobe").strip() == "1"
 
     def _show_bound(self, device: Device) -> None:
         self.tree.put(f"{device.folder}/uevent", functions.uevent(device.spec, device.driver))
@@ -668,6 +728,7 @@ class Pci:
 
     def _let_go(self, device: Device) -> None:
         driver = self.drivers[str(device.driver)]
+        self.let_go(device.spec.address)
         device.driver = None
         others = [
             d for d in self.devices.values() if d.spec.group == device.spec.group and d.driver == driver.name
@@ -770,8 +831,11 @@ class Pci:
 
 
 def _spec(dumped: dict[str, Any]) -> FunctionSpec:
-    own = tuple(Bar(**bar) for bar in dumped["bars"])
-    return FunctionSpec(**{**dumped, "bars": own, "resets": tuple(dumped["resets"])})
+    row = dict(dumped)
+    row["bars"] = tuple(Bar(**bar) for bar in dumped["bars"])
+    row["vgpu_types"] = tuple(tuple(kind) for kind in dumped["vgpu_types"])
+    row["resets"] = tuple(dumped["resets"])
+    return FunctionSpec(**row)
 
 
 def _driver(dumped: dict[str, Any]) -> Driver:

@@ -98,6 +98,8 @@ def _spec(tree: Tree, address: str, folder: str) -> FunctionSpec:
         boot_vga=bool(number("boot_vga")) if tree.exists(f"{folder}/boot_vga") else None,
         physfn=_base(tree, f"{folder}/physfn"),
         total_vfs=number("sriov_totalvfs"),
+        vf_offset=number("sriov_offset", 1),
+        vf_stride=number("sriov_stride", 1),
     )
 
 

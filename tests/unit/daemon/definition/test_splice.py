@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostler.errors import BadInput
-from hostlerd.definition.elements import canonical, fragment, parse
+from hostlerd.definition.elements import canonical, fragment, parse, says
 from hostlerd.definition.splice import Document, as_written, others
 
 XML = """<?xml version='1.0' encoding='ISO-8859-1'?>
@@ -177,3 +177,15 @@ def test_a_prefix_that_is_bound_at_the_root_comes_along() -> None:
     found = back.root.find("metadata", "u domain", "u slice")
     assert found is not None
     assert found.get("a") == "1"
+
+
+def test_what_libvirt_filled_in_is_still_what_was_asked_for() -> None:
+    wanted = fragment("<video><model type='qxl'/></video>")
+    assert says(fragment("<video><model type='qxl' heads='1'/><address bus='1'/></video>"), wanted)
+    for other in (
+        "<video><model type='vga'/></video>",
+        "<video/>",
+        "<video>x<model type='qxl'/></video>",
+        "<audio/>",
+    ):
+        assert not says(fragment(other), wanted)

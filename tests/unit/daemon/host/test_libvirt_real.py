@@ -5,22 +5,26 @@ One libvirtd for the module; each test leaves it running and answering. The pins
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import trio
 
 from hostler.errors import HostFailed, TimedOut, Unreachable
+from hostlerd.act.definitions import FOLDER, Definitions, Wish
 from hostlerd.definition.gpu import set_gpu
 from hostlerd.definition.splice import Document, as_written, others
 from hostlerd.host.libvirt import Libvirt
+from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.domains import Definition
-from hostlerd.model.edits import GpuChange, SliceChoice, Way
+from hostlerd.model.edits import WAYS, GpuChange, SliceChoice, Way
 from hostlerd.sources import libvirt as source
 
 from . import usb_contract
@@ -165,6 +169,7 @@ LEAVING = """
 import sys, trio
 from hostler.errors import TimedOut
 from hostlerd.host.libvirt import Libvirt
+from hostlerd.host.simulated.host import SimulatedHost
 async def main():
     for _ in range(5):
         link = Libvirt(sys.argv[1], parse=None, call_limit=0.1)
@@ -285,6 +290,55 @@ async def test_a_definition_is_edited_and_taken_back(
     back.take_back(as_written(document.changes, others(document), written))
     await link.redefine(TWO, back.text)
     assert libvirtd.virsh("dumpxml", "--inactive", "--security-info", "two") == before
+
+
+class Half:
+    """A host with the real libvirt; where edits are kept is simulated."""
+
+    def __init__(self, link: Libvirt) -> None:
+        self.hypervisor = link
+        simulated = SimulatedHost("desktop")
+        self.files, self.writer, self.units, self.look = (
+            simulated.files,
+            simulated.writer,
+            simulated.units,
+            simulated.look,
+        )
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_edit_is_kept_made_and_taken_back(
+    libvirtd: PrivateLibvirtd, link: Libvirt, way: Way
+) -> None:
+    """Also by a daemon that was killed between the definition and its reading back."""
+    before = libvirtd.virsh("dumpxml", "--inactive", "--security-info", "two")
+    for kill in (False, True):
+        host = Half(link)
+        definitions = Definitions(host)
+        change = GpuChange(
+            way=way,
+            pci=("0000:3f:00.0",) if way == "passthrough" else (),
+            slice=SliceChoice(uuid=ONE, type="mtty-1") if way == "slice" else None,
+        )
+        outcome = await definitions.edit(
+            Wish(uuid=TWO, name="two", change=change, by="user", before="", after=way)
+        )
+        assert outcome.changed
+        (edit,) = definitions.edits[TWO]
+        assert edit.done
+        if kill:
+            document = Document(before)
+            set_gpu(document, change)
+            begun = replace(edit, changes=tuple(document.changes), known=others(document), done=False)
+            await host.writer.replace_file(
+                f"{FOLDER}/{TWO}.json", json.dumps({"form": 1, "edits": [asdict(begun)]})
+            )
+            definitions = Definitions(host)
+            await definitions.settle([TWO])
+            assert definitions.edits[TWO] == (edit,)
+        await definitions.take_back(TWO)
+        assert libvirtd.virsh("dumpxml", "--inactive", "--security-info", "two") == before
+        assert not definitions.edits
 
 
 async def test_libvirt_checks_a_definition_and_keeps_the_old_one(

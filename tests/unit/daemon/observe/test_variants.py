@@ -24,9 +24,7 @@ def host(*lines: str) -> Tree:
 
 
 def found(tree: Tree, modalias: str | None = MODALIAS) -> Variant | None:
-    function = Function(
-        address=ADDRESS, vendor=0x1002, device=0x5046, class_code=0x030000, modalias=modalias
-    )
+    function = Function(address=ADDRESS, vendor=0x1002, device=0x5046, class_code=0x030000, modalias=modalias)
     return variants(tree, [function])[ADDRESS]
 
 

@@ -69,6 +69,9 @@ def test_shape() -> None:
             }
         ],
         "busy": [],
+        "physfn": None,
+        "sriov": None,
+        "slices": None,
     }
     assert set(found[1]) == set(found[0])
     assert (found[1]["owner"], found[1]["holders"], found[1]["name"]) == (

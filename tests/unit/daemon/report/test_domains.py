@@ -50,6 +50,7 @@ def test_shape() -> None:
         "numa_cells": [{"cpus": [0, 1], "memory_kib": 1024}],
         "hugepages": True,
         "gpu": "passthrough",
+        "slices": [{"uuid": UUID, "address": None, "type": None, "parent": None}],
         "notes": [
             "managed='yes': libvirt rebinds 0000:01:00.0, too; managed='no' leaves that to hostler alone"
         ],
