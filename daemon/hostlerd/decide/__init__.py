@@ -7,6 +7,7 @@ step and every refusal says why.
 
 from __future__ import annotations
 
+from hostlerd.decide import life
 from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.awake import keeps_awake
 from hostlerd.decide.departing import departing
@@ -68,8 +69,9 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         ),
         refusals=(
             *own.refusals,
-            *slices.refusals,
             *waiting,
+            *life.silent(observed, {a: h.name for a, h in own.holder.items() if h.uuid}),
+            *slices.refusals,
             *usb_refusals,
             *_not_offered(observed, settings, own),
             *crowding,

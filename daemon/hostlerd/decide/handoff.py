@@ -154,7 +154,7 @@ def _revive(
         and function.readable
         and address not in own.wants
         and address not in own.holder
-        and not ledger.untouchable(address)
+        and not observed.untouchable(address)
         and (record.driver is not None or record.any_driver)
     ]
     freed = [function for function in back if function.driver is None]

@@ -81,7 +81,7 @@ class SliceClaim:
             self._refuse(obj, f"{what} belongs to domain {other}", f"stop {other} first", other)
         elif (trouble := ledger.troubles.get(obj)) is not None:
             self._refuse(obj, f"{what} is degraded: {trouble.reason}", trouble.remedy)
-        elif ledger.untouchable(obj):
+        elif self._observed.untouchable(obj):
             self._refuse(
                 obj, f"a write to {what} has not returned yet", "try again when `hostler status` is clear"
             )

@@ -17,7 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Awake:
-    """Implements sources.sleep.Sleeper. `kick` has both lanes look; `unchecked`: no card was asked since it slept."""
+    """Implements sources.sleep.Sleeper. `kick` has both lanes look; `unchecked`: no card was asked since it slept.
+
+    `silent`: cards of domains that did not answer then.
+    """
 
     def __init__(self, kick: Callable[[], None]) -> None:
         self._kick = kick
@@ -28,6 +31,7 @@ class Awake:
         self._awake = trio.Event()
         self._awake.set()
         self.unchecked = False
+        self.silent: frozenset[str] = frozenset()
         self.refused_with = ""
 
     # Told by the lanes

@@ -17,6 +17,7 @@ from hostlerd.act.perform import is_gone, perform
 from hostlerd.decide.ownership import VFIO
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import CheckAlive, LoadModule, Override, Plan, Probe, ResizeBar, Step, Unbind
+from hostlerd.observe.awake import answering
 from hostlerd.reconcile.claims import Claims
 from hostlerd.reconcile.rivals import Rivals
 from hostlerd.reconcile.shared import Shared
@@ -73,6 +74,8 @@ class HostLane:
             rounds += 1
             asked = self._claims.waiting()
             observed, plan = await shared.look_and_decide()
+            if await self._cards_changed(observed, plan):
+                continue
             shared.forgive_gone(observed)
             for key in plan.settled:
                 shared.journal.settle(key)
@@ -99,6 +102,22 @@ class HostLane:
         shared.plan = plan
         shared.publish(shared.observed, plan, self.passes)
         return plan
+
+    async def _cards_changed(self, observed: Observed, plan: Plan) -> bool:
+        """Ask the cards after the host slept; forget what was found once a domain has let go. True: decide anew."""
+        awake, before = self._shared.awake, self._shared.awake.silent
+        had = {a for a, owner in plan.owners.items() if owner.kind == "domain"}
+        awake.silent &= had
+        if awake.unchecked:
+            awake.unchecked = False
+            ours = [a for a in plan.owners if a in observed.functions and observed.functions[a].on_vfio]
+            answers = await answering(self._shared.host, [a for a in ours if not observed.untouchable(a)])
+            silent = frozenset(address for address, answered in answers.items() if not answered)
+            awake.silent = silent & had
+            for address in sorted(silent):
+                log.warning("%s does not answer since the host slept", address, extra={"device": address})
+                self._shared.tell("silent", address, "does not answer since the host slept")
+        return awake.silent != before
 
     async def _perform(self, steps: tuple[Step, ...]) -> None:
         failed: set[str] = set()

@@ -86,7 +86,13 @@ class Shared:
         await self.memory.wait_loaded()
         observed = await self.observe(self.journal, self.snapshot)
         functions = self.memory.with_serials(observed.functions)
-        return replace(observed, known=self.memory.known, functions=functions, edits=self.definitions.edits)
+        return replace(
+            observed,
+            known=self.memory.known,
+            functions=functions,
+            edits=self.definitions.edits,
+            alive=dict.fromkeys(self.awake.silent, False),
+        )
 
     async def look_and_decide(self) -> tuple[Observed, Plan]:
         """Until all that the decision asks for is answered (model/questions)."""

@@ -136,6 +136,38 @@ async def test_a_write_that_hangs_does_not_keep_the_host_from_sleeping(
         assert set(one.journal.ledger.troubles) == {GPU}
 
 
+async def test_a_card_that_does_not_answer_after_it_is_said(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated()
+    settings = Settings(
+        devices=(
+            DevicePolicy(name="card", match=Match(address=GPU), recover="reset"),
+            DevicePolicy(name="nic", match=Match(address=NIC), when_idle="vfio", group=(SATA,)),
+        )
+    )
+    async with stable(host, tmp_path / "journal", settings) as one:
+        await start(host, one)
+        await host.simulate("sleep", {"force": "yes"})
+        for address in (GPU, NIC):
+            host.kernel.cause("dead", address, "reset")
+        await host.simulate("resume", {})
+        await one.settle()
+        (refusal,) = one.plan.refusals
+        assert (refusal.object, refusal.claim) == (GPU, None)
+        assert "does not answer any more" in refusal.reason
+        assert "since the host slept, and win11 has it" in refusal.reason
+        assert {obj for kind, obj, _ in one.told if kind == "silent"} == {GPU, NIC}
+        assert not one.journal.ledger.troubles
+        one.reconciler.look_at_host.kick()
+        await one.settle()
+        assert [r.object for r in one.plan.refusals] == [GPU]
+        await host.hypervisor.destroy("win11")
+        await one.settle()
+        assert not one.plan.refusals
+        assert host.show()["devices"][GPU]["driver"] == "amdgpu"  # its reset helped
+
+
 async def fail_to_start(host: SimulatedHost) -> None:
     with pytest.raises(HostFailed, match="does not return"):
         await host.hypervisor.start("win11")
