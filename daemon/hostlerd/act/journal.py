@@ -76,6 +76,16 @@ def _attribute(value: Json) -> AttributeRecord:
     return AttributeRecord(path=value["path"], before=value["before"], ours=tuple(value["ours"]))
 
 
+def _bar(value: Json) -> BarRecord:
+    return BarRecord(
+        path=value["path"],
+        address=value["address"],
+        index=value["index"],
+        before=value["before"],
+        ours=tuple(value["ours"]),
+    )
+
+
 def _unloaded(value: Json) -> UnloadedRecord:
     return UnloadedRecord(module=value["module"], device=value["device"], stack=tuple(value["stack"]))
 
@@ -95,7 +105,7 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "attribute": _attribute,
     "stopped": lambda value: StoppedRecord(**value),
     "framebuffer": lambda value: FramebufferRecord(**value),
-    "bar": lambda value: BarRecord(**{**value, "ours": tuple(value["ours"])}),
+    "bar": _bar,
     "removed": lambda value: RemovedRecord(**value),
     "recovery": lambda value: RecoveryRecord(**value),
     "unloaded": _unloaded,

@@ -770,9 +770,11 @@ class Pci:
 
 
 def _spec(dumped: dict[str, Any]) -> FunctionSpec:
-    own = tuple(Bar(**bar) for bar in dumped["bars"])
-    kinds = tuple(tuple(kind) for kind in dumped["vgpu_types"])
-    return FunctionSpec(**{**dumped, "bars": own, "resets": tuple(dumped["resets"]), "vgpu_types": kinds})
+    row = dict(dumped)
+    row["bars"] = tuple(Bar(**bar) for bar in dumped["bars"])
+    row["resets"] = tuple(dumped["resets"])
+    row["vgpu_types"] = tuple(tuple(kind) for kind in dumped["vgpu_types"])
+    return FunctionSpec(**row)
 
 
 def _driver(dumped: dict[str, Any]) -> Driver:
