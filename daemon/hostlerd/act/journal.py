@@ -77,13 +77,9 @@ def _attribute(value: Json) -> AttributeRecord:
 
 
 def _bar(value: Json) -> BarRecord:
-    return BarRecord(
-        path=value["path"],
-        address=value["address"],
-        index=value["index"],
-        before=value["before"],
-        ours=tuple(value["ours"]),
-    )
+    row = dict(value)
+    row["ours"] = tuple(value["ours"])
+    return BarRecord(**row)
 
 
 def _unloaded(value: Json) -> UnloadedRecord:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from hostlerd.decide.attributes import Wish
 from hostlerd.decide.closure import virtual_functions
 from hostlerd.decide.ownership import Ownership
-from hostlerd.decide.slice_claims import NVIDIA_DRIVER, WantedVfs
+from hostlerd.decide.slice_claims import NVIDIA_DRIVER
+from hostlerd.decide.slice_wants import WantedVfs
 from hostlerd.model.ledger import MdevRecord, VfsRecord, VgpuRecord, vgpu_key
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import CreateMdev, Refusal, RemoveMdev, SetVfs, SetVgpuType, Step

@@ -77,11 +77,7 @@ class Kernel:
         self.processes = Processes(self.tree)
         self.mdevs = Mdevs(self.tree, self.pci, self._emit)
         self.vgpus = Vgpus(self.tree, self.pci)
-        self.pci.bound, self.pci.let_go, self.pci.closed = (
-            self.vgpus.bound,
-            self.vgpus.let_go,
-            self.mdevs.go_on,
-        )
+        self.pci.bound, self.pci.let_go, self.pci.closed = self._bound, self._let_go, self.mdevs.go_on
         self.pci.modules.opened = self.processes.opened
         self.usb = Usb(self.tree, self._emit_usb, self._controller)
 
@@ -117,8 +113,10 @@ class Kernel:
         if (match := _DEVICE.fullmatch(real)) and match[2] == "config":
             # pci_read_config wakes the function for the read (pci_config_pm_runtime_get) and lets it sleep again.
             spec = self.pci.devices[match[1]].spec
-            ids = spec.vendor.to_bytes(2, "little") + spec.device.to_bytes(2, "little")
-            return b"\xff" * 64 if self.pci.is_dead(match[1]) else ids.ljust(64, b"\0")
+            # A virtual function has no ids of its own there (PCIe base specification, SR-IOV).
+            ids = 0xFFFFFFFF if spec.physfn else spec.device << 16 | spec.vendor
+            header = ids.to_bytes(4, "little") + bytes(4) + (spec.class_code << 8).to_bytes(4, "little")
+            return b"\xff" * 64 if self.pci.is_dead(match[1]) else header.ljust(64, b"\0")
         return self.tree.read(path).encode()
 
     # --- writes
@@ -329,6 +327,14 @@ class Kernel:
             users = self.processes.hold([f"/dev/snd/pcmC{card.removeprefix('card')}D0p"])
             status = f"state: RUNNING\nowner_pid   : {users[0]}\n" if users else "closed\n"
             self.tree.put(f"/proc/asound/{card}/pcm0p/sub0/status", status)
+
+    def _bound(self, address: str) -> None:
+        self.vgpus.bound(address)
+        self.mdevs.bound(address)
+
+    def _let_go(self, address: str) -> None:
+        self.mdevs.let_go(address)
+        self.vgpus.let_go(address)
 
     def _held(self, address: str) -> bool:
         """By a process that does not let go: a sound server closes a card's control when udev says that it goes."""

@@ -772,8 +772,8 @@ class Pci:
 def _spec(dumped: dict[str, Any]) -> FunctionSpec:
     row = dict(dumped)
     row["bars"] = tuple(Bar(**bar) for bar in dumped["bars"])
-    row["resets"] = tuple(dumped["resets"])
     row["vgpu_types"] = tuple(tuple(kind) for kind in dumped["vgpu_types"])
+    row["resets"] = tuple(dumped["resets"])
     return FunctionSpec(**row)
 
 
