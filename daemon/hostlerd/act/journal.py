@@ -179,6 +179,20 @@ class Journal:
         for step in [s for s in self.ledger.outstanding.values() if s.object == obj]:
             self.end(step.number)
 
+    def returned(self, number: int) -> bool:
+        """The writer of a step that had not returned is gone: so is the trouble of its object, if nothing else of it is
+        outstanding. True if there was one.
+        """
+        step = self.ledger.outstanding.get(number)
+        if step is None:
+            return False
+        self.end(number)
+        trouble = self.ledger.troubles.get(step.object)
+        if trouble is None or not trouble.wedged or self.ledger.is_outstanding(step.object):
+            return False
+        self.forgive(step.object)
+        return True
+
     def residue(self, unit: str) -> None:
         if unit not in self.ledger.residue:
             self._append({"open": "residue", "key": unit, "value": {}})

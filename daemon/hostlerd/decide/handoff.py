@@ -76,7 +76,7 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
     being_found = _being_found(observed)
     reviving = _revive(back, questions, observed, settings, own)
     for address, record in sorted(observed.ledger.devices.items()):
-        if address in own.wants or address in own.holder or observed.ledger.untouchable(address):
+        if address in own.wants or address in own.holder or observed.untouchable(address):
             continue
         if address in reviving.waiting or address in being_found:
             continue
@@ -107,7 +107,7 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
             settled.append(address)
     for address, want in sorted(own.wants.items()):
         function = observed.functions.get(address)
-        if function is not None and not want.waits and not observed.ledger.untouchable(address):
+        if function is not None and not want.waits and not observed.untouchable(address):
             _take(there, observed, function, want, vfio.of.get(address, VFIO))
             if want.place == "vfio" and not function.on_vfio:
                 bars, asked = grow(observed, function, want, settings.device(function))

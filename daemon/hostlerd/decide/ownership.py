@@ -237,7 +237,13 @@ def _grant(
         trouble = observed.ledger.troubles.get(address)
         if trouble is not None:
             refuse(address, f"{address} is degraded: {trouble.reason}", trouble.remedy)
-        elif observed.ledger.untouchable(address):
+        elif functions[address].leaving:
+            refuse(
+                address,
+                f"{address} is being taken out of the host, and somebody still has it: the kernel waits",
+                "`hostler status` says for whom",
+            )
+        elif observed.untouchable(address):
             refuse(
                 address,
                 f"a write to {address} has not returned yet",

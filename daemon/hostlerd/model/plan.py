@@ -366,6 +366,8 @@ class Plan:
     housekeeping: CpuSet = frozenset()
     dedicated: CpuSet = frozenset()
     isolated: CpuSet = frozenset()
+    awake: str = ""
+    """Why the host must not sleep; empty: it may."""
 
     @property
     def converged(self) -> bool:

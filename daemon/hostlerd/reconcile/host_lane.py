@@ -62,7 +62,8 @@ class HostLane:
             self._shared.look_at_domains.kick()  # also when that is not wanted any more: it may be waiting to do it
         self._wanted_of_libvirt = wanted
         await self._shared.memory.learn(plan.learned)
-        self._claims.end_pass()
+        if not self._shared.awake.still:
+            self._claims.end_pass()
         await self._shared.host.writer.aclose()
 
     async def _rounds(self) -> Plan:
@@ -72,6 +73,7 @@ class HostLane:
             rounds += 1
             asked = self._claims.waiting()
             observed, plan = await shared.look_and_decide()
+            shared.forgive_gone(observed)
             for key in plan.settled:
                 shared.journal.settle(key)
             refused = self._claims.refuse(plan)
@@ -79,7 +81,10 @@ class HostLane:
             steps = self._rivals.hold_back(plan.of("host"), trio.current_time())
             if steps:
                 self._claims.touch()
+            shared.awake.because(plan.awake)
             await self._perform(steps)
+            if shared.awake.still:
+                break  # nobody is prepared by half a pass; all is looked at anew when the host is awake
             again.update((step.object, step.kind, step.after) for step in steps)
             self._claims.satisfy(plan, asked)
             if not steps and not refused and not plan.settled:
@@ -99,8 +104,12 @@ class HostLane:
         failed: set[str] = set()
         journal = self._shared.journal
         for step in steps:
+            if self._shared.awake.still:
+                break
             if step.claim in failed or step.object in failed or journal.ledger.untouchable(step.object):
                 continue
+            if failed.intersection(step.object.split("/")):
+                continue  # a file of a device that may be stuck by now
             if isinstance(step, Override | Unbind | Probe) and (VFIO in failed or step.after in failed):
                 continue  # what follows the loading of its driver needs it; the next round decides anew
             if isinstance(step, ResizeBar) and step.address in failed:
