@@ -23,6 +23,7 @@ from hostlerd.host.engines import LiveEngines
 from hostlerd.host.files import RootFiles
 from hostlerd.host.hypervisors import Hypervisors
 from hostlerd.host.libvirt import Libvirt
+from hostlerd.host.logind import Logind
 from hostlerd.host.notify import Notify
 from hostlerd.host.processes import LiveProcesses
 from hostlerd.host.systemd import SystemdUnits
@@ -50,6 +51,7 @@ class LiveHost:
         self.engines = LiveEngines(activate=self.units.activate)
         self.writer = LiveWriter(adopt=self._adopt)
         self.processes = LiveProcesses()
+        self.sleep = Logind(bus)
         self.connections = tuple(Libvirt(uri, parse=parse_domain) for uri in uris)
         self.hypervisor = Hypervisors(self.connections)
 

@@ -46,7 +46,16 @@ ROOMS: dict[str, frozenset[str]] = {
         }
     ),
     "hostlerd.sources": frozenset(
-        {"hostlerd.sources", "hostlerd.model", "hostlerd.host", "hostler.wire", "hostler.errors", "trio"}
+        {
+            "hostlerd.sources",
+            "hostlerd.model",
+            "hostlerd.host",
+            # How a source is woken is how a lane is.
+            "hostlerd.reconcile.latch",
+            "hostler.wire",
+            "hostler.errors",
+            "trio",
+        }
     ),
     # The simulated libvirt reads domain XML as the real one does.
     "hostlerd.host.simulated": frozenset(

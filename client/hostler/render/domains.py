@@ -94,6 +94,7 @@ def render_one(domain: Domain, style: Style = PLAIN) -> str:
     lines.append(_entry("GPU", _gpu(domain)))
     lines += _entries(_edit(map_of(domain.get("edit")), clean(domain.get("name"))), "")
     lines += _entries([_hostdev(hostdev) for hostdev in rows_of(domain.get("hostdevs"))], "hostdevs")
+    lines += _entries(texts_of(domain.get("notes")), "notes")
     return "\n".join(lines)
 
 

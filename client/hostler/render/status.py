@@ -31,6 +31,9 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
     )
     if status.get("libvirt") not in (None, "connected"):
         lines += _entry("libvirt", clean(status.get("libvirt")), style)
+    sleep = map_of(status.get("sleep"))
+    if sleep.get("refused"):
+        lines += _entry("sleep", f"the host's suspend is refused: {clean(sleep.get('why'))}", style)
     residue = texts_of(status.get("residue"))
     if residue:
         lines += _entry("residue", f"AllowedCPUs is set to all CPUs on {', '.join(residue)}", style)

@@ -8,11 +8,13 @@ ever. What is read back afterwards: the driver link, the override, and for VFIO 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
-from hostler.errors import HostFailed, InUse
+from hostler.errors import HostFailed, InUse, TimedOut, Wedged
 from hostlerd.host import Host
 from hostlerd.model.plan import LoadModule, Override, Probe, Unbind, UnloadModule
-from hostlerd.observe.pci import is_on_vfio
+from hostlerd.observe.holders import look_for_holders
+from hostlerd.observe.pci import is_on_vfio, observe_links
 
 DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
@@ -98,12 +100,38 @@ async def unbind(host: Host, step: Unbind) -> None:
         return
     try:
         await host.writer.write(f"{DRIVERS}/{step.before}/unbind", step.object, limit=LIMIT)
+    except Wedged as wedged:
+        raise await _explained(host, step, wedged) from wedged
     except OSError as error:
         raise _failed(host, step.object, f"{step.before} does not let go of {step.object}", error) from error
     if driver(host, step.object) == step.before:
         raise HostFailed(
             f"{step.before} still has {step.object} after its unbind", data={"object": step.object}
         )
+
+
+async def _explained(host: Host, step: Unbind, wedged: Wedged) -> Wedged:
+    """With whoever has it open, as far as names of nodes tell: nothing else of it can be read any more."""
+    what = f"{step.before} does not let go of {step.object}"
+    try:
+        function = await host.look(lambda: observe_links(host.files, step.object), limit=READ_LIMIT)
+        # The link to the driver has gone first, and who holds NVIDIA's is known by that.
+        function = replace(function, driver=step.before)
+        everybody = await look_for_holders(host, [function], limit=READ_LIMIT)
+    except TimedOut:
+        everybody = ()
+    # Somebody who should not have been in its way may be, after all.
+    found = [holder for holder in everybody if holder.blocks] or everybody
+    if not found:
+        return Wedged(
+            f"{what}: {wedged.message}", remedy=wedged.remedy, data={**wedged.data, "object": step.object}
+        )
+    who = ", ".join(dict.fromkeys(f"{holder.told} has {holder.node} open" for holder in found))
+    return Wedged(
+        f"{what}: {who}",
+        remedy="end that, and it goes on by itself; where it does not, only a restart of the host helps",
+        data={**wedged.data, "object": step.object, "holders": [holder.told for holder in found]},
+    )
 
 
 async def probe(host: Host, step: Probe) -> None:

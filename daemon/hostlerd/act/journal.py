@@ -76,6 +76,12 @@ def _attribute(value: Json) -> AttributeRecord:
     return AttributeRecord(path=value["path"], before=value["before"], ours=tuple(value["ours"]))
 
 
+def _bar(value: Json) -> BarRecord:
+    row = dict(value)
+    row["ours"] = tuple(value["ours"])
+    return BarRecord(**row)
+
+
 def _unloaded(value: Json) -> UnloadedRecord:
     return UnloadedRecord(module=value["module"], device=value["device"], stack=tuple(value["stack"]))
 
@@ -95,7 +101,7 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "attribute": _attribute,
     "stopped": lambda value: StoppedRecord(**value),
     "framebuffer": lambda value: FramebufferRecord(**value),
-    "bar": lambda value: BarRecord(**{**value, "ours": tuple(value["ours"])}),
+    "bar": _bar,
     "removed": lambda value: RemovedRecord(**value),
     "recovery": lambda value: RecoveryRecord(**value),
     "unloaded": _unloaded,
@@ -172,6 +178,20 @@ class Journal:
             self._append_late({"close": "recovery", "key": record.key})  # it may be tried again
         for step in [s for s in self.ledger.outstanding.values() if s.object == obj]:
             self.end(step.number)
+
+    def returned(self, number: int) -> bool:
+        """The writer of a step that had not returned is gone: so is the trouble of its object, if nothing else of it is
+        outstanding. True if there was one.
+        """
+        step = self.ledger.outstanding.get(number)
+        if step is None:
+            return False
+        self.end(number)
+        trouble = self.ledger.troubles.get(step.object)
+        if trouble is None or not trouble.wedged or self.ledger.is_outstanding(step.object):
+            return False
+        self.forgive(step.object)
+        return True
 
     def residue(self, unit: str) -> None:
         if unit not in self.ledger.residue:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from hostler.errors import Wedged
+from hostler.errors import HostlerError, Wedged
 from hostlerd.act import (
     attributes,
     bars,
@@ -104,8 +104,6 @@ WRITTEN_BY_PROCESS = (
 async def perform(host: Host, journal: Journal, step: Step) -> None:
     """Raises hostler.errors: HostFailed and kin when it ended badly, Wedged when it did not end."""
     record = getattr(step, "record", None)
-    if isinstance(step, RemoveFunction) and step.recovery is not None:
-        journal.record(step.recovery)
     if record is not None:
         journal.record(record)
     if isinstance(step, AllowCpus) and step.residue:
@@ -116,12 +114,22 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
         await HANDLERS[type(step)](host, step)
     except Wedged:
         raise
+    except HostlerError:
+        _tried(journal, step)
+        journal.end(number)
+        raise
     except BaseException:
         journal.end(number)
         raise
+    _tried(journal, step)
     journal.end(number)
     if isinstance(step, StartAgain) and step.container is not None:
         journal.settle(step.object)  # its engine is not asked what runs; starting it twice harms nobody
+
+
+def _tried(journal: Journal, step: Step) -> None:
+    if isinstance(step, ResetCard | Rescan) and step.recovery is not None:
+        journal.record(step.recovery)
 
 
 def is_gone(host: Host, step: Step) -> bool:

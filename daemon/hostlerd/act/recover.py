@@ -2,6 +2,7 @@
 
 A step whose writer process is gone has ended, whatever it did: the next pass sees the result. One whose writer is still
 there gets a moment, then its object is degraded: the write hangs in the kernel, and reading the device would hang us.
+The end of such a writer is waited for by reconcile.returns.
 A claim whose hook was never answered is dropped: the hook saw the connection break and refused the start.
 """
 
@@ -30,13 +31,13 @@ async def recover(host: Host, journal: Journal) -> None:
             await trio.sleep(STEP)
     for step in tuple(journal.ledger.outstanding.values()):
         if not _alive(host, step.writer):
-            journal.end(step.number)
+            journal.returned(step.number)
         elif step.object not in journal.ledger.troubles:
             journal.trouble(
                 Trouble(
                     object=step.object,
                     reason=f"the {step.kind} of {step.object} has not returned from the kernel",
-                    remedy="reboot; the process that hangs cannot be killed",
+                    remedy="as a rule only a restart of the host ends it",
                     since=time.time(),
                     wedged=True,
                 )

@@ -26,6 +26,7 @@ from hostlerd.observe.domain_xml import parse_domain
 from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import look_for_holders, with_names
 from hostlerd.observe.names import device_names
+from hostlerd.observe.pci import moved
 from hostlerd.reconcile import Reconciler
 from hostlerd.reconcile.gpu import ASKED, Asked, GpuRequest
 from hostlerd.report.cpus import cpus_json
@@ -36,7 +37,11 @@ from hostlerd.report.plan import plan_json, status_json
 LOOK_LIMIT = 5.0
 """Seconds one look at the processes may take."""
 
+FRESH_LIMIT = 2.0
+"""Seconds `status` may take to look again where something has moved."""
+
 T = TypeVar("T")
+
 Reload = Callable[[], Awaitable[bool]]
 Simulate = Callable[[str, Mapping[str, Any]], Awaitable[Json]]
 
@@ -124,6 +129,7 @@ class HostlerService:
             case "hello" | "subscribe":
                 return {"version": __version__}
             case "status":
+                await self._look_if_changed()
                 return self._status()
             case "devices":
                 return {"devices": await self._devices()}
@@ -156,9 +162,29 @@ class HostlerService:
         assert self.reconciler is not None  # noqa: S101 - wired before the faces are opened
         return self.reconciler
 
+    async def _look_if_changed(self) -> None:
+        """Where a driver's link is another than the last pass saw, whoever asks gets what the next one sees.
+
+        Nothing tells when a driver's remove() begins to wait: the event comes when it returns.
+        """
+        observed, published = self._observed, self._published
+        if observed is None or self._loop().busy:
+            return
+        functions = tuple(observed.functions.values())
+        with trio.move_on_after(FRESH_LIMIT):
+            if await self._host.look(lambda: moved(self._host.files, functions), limit=LOOK_LIMIT):
+                self._loop().look_at_host.kick()
+                await self.wait_published(published)
+
     def _status(self) -> Json:
-        busy = self._loop().busy and self._published.status["state"] == "converged"
-        return {**self._published.status, "state": "working"} if busy else self._published.status
+        """As the last pass left it, with what changes between passes."""
+        status, why = self._published.status, self._loop().awake.refused_with
+        busy = self._loop().busy and status["state"] == "converged"
+        return {
+            **status,
+            "state": "working" if busy else status["state"],
+            "sleep": {"refused": bool(why), "why": why or None},
+        }
 
     async def _devices(self) -> list[Json]:
         """With the processes that have them open, which are looked for only now: it costs a walk through /proc."""

@@ -7,7 +7,10 @@ step and every refusal says why.
 
 from __future__ import annotations
 
+from hostlerd.decide import life
 from hostlerd.decide.attributes import decide_attributes
+from hostlerd.decide.awake import keeps_awake
+from hostlerd.decide.departing import departing
 from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
@@ -37,6 +40,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     attributes = decide_attributes(observed, (*slices.wishes, *wishes(observed, settings, own)))
     screens = decide_screens(observed, own)
     running = decide_running(observed, own)
+    waiting, whom = departing(observed, own)
     domains = [
         t for t in tenants(observed, settings) if t.definition.uuid not in refused or t.running is not None
     ]
@@ -65,6 +69,8 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         ),
         refusals=(
             *own.refusals,
+            *waiting,
+            *life.silent(observed, {a: h.name for a, h in own.holder.items() if h.uuid}),
             *slices.refusals,
             *usb_refusals,
             *_not_offered(observed, settings, own),
@@ -75,6 +81,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             dict.fromkeys(
                 (
                     *own.questions,
+                    *whom,
                     *handoff.questions,
                     *slices.questions,
                     *attributes.questions,
@@ -94,6 +101,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *files,
         ),
         learned=learned(observed, settings),
+        awake=keeps_awake(observed, settings, own, handoff.steps),
         owners=owners(observed, own),
         placements=tuple(placements.values()),
         housekeeping=housekeeping,

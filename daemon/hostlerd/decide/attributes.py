@@ -1,6 +1,7 @@
 """Kernel files with one value: set while somebody wishes it, put back when nobody does and the value is still ours.
 
-Pure. What the files are and who wishes what is not known here (decide/wishes).
+Pure. What the files are and who wishes what is not known here (decide/wishes). Of a device that must not be touched
+nothing is written or put back until it may be: power/control takes the device's lock (control_store).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from hostlerd.model.ledger import AttributeRecord
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import SetAttribute
 from hostlerd.model.questions import Question
+
+DEVICES = "/sys/bus/pci/devices/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ def decide_attributes(observed: Observed, wishes: Iterable[Wish]) -> Attributes:
     for wish in wishes:
         wished.setdefault(wish.path, wish)
     for path in dict.fromkeys((*wished, *observed.ledger.attributes)):
-        if observed.ledger.untouchable(path):
+        if observed.untouchable(path) or observed.untouchable(_device(path)):
             continue
         if path not in observed.attributes:
             found.questions.append(Question(kind="attribute", object=path))
@@ -50,6 +53,11 @@ def decide_attributes(observed: Observed, wishes: Iterable[Wish]) -> Attributes:
         else:
             _put_back(found, observed, observed.ledger.attributes[path])
     return found
+
+
+def _device(path: str) -> str:
+    """The PCI function whose file it is, or nothing of the kind."""
+    return path.removeprefix(DEVICES).partition("/")[0]
 
 
 def _set(found: Attributes, observed: Observed, wish: Wish) -> None:

@@ -73,12 +73,12 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
     removed, settled = decide_removed(observed)
     settled += forgotten(observed)
     back.override += removed
-    being_found = {r.address for r in observed.ledger.removed.values() if r.address not in observed.functions}
-    waiting = _revive(back, questions, observed, settings, own)
+    being_found = _being_found(observed)
+    reviving = _revive(back, questions, observed, settings, own)
     for address, record in sorted(observed.ledger.devices.items()):
-        if address in own.wants or address in own.holder or observed.ledger.untouchable(address):
+        if address in own.wants or address in own.holder or observed.untouchable(address):
             continue
-        if address in waiting or address in being_found:
+        if address in reviving.waiting or address in being_found:
             continue
         on_vfio = address in observed.functions and observed.functions[address].on_vfio
         if on_vfio and address not in observed.holders:
@@ -91,17 +91,23 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
             )  # it is gone, or the address is another card's now: nothing left to put back
             continue
         policy = life.policy_of(observed, settings, function)
+        own_policy = settings.device(function)  # no companion follows in the driver
+        wanted = own_policy.driver if own_policy is not None else None
+        if function.slot in reviving.slots:
+            only = _Phases()
+            _return(only, observed, function, record, policy, wanted=wanted)
+            back.override += only.override
+            back.unbind += only.unbind
+            continue
         bars, asked, done = shrink(observed, function)
         back.bars += bars
         questions += asked
         settled += done
-        own_policy = settings.device(function)  # no companion follows in the driver
-        wanted = own_policy.driver if own_policy is not None else None
         if not _return(back, observed, function, record, policy, wanted=wanted) and not bars and not asked:
             settled.append(address)
     for address, want in sorted(own.wants.items()):
         function = observed.functions.get(address)
-        if function is None or observed.ledger.untouchable(address):
+        if function is None or observed.untouchable(address):
             continue
         if want.waits and _aimed_by_rule(observed, function, want):
             there.clear.append(_adopt(function, want))
@@ -132,41 +138,59 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
     return Handoff(steps=steps + taking, settled=settled, questions=questions)
 
 
+def _being_found(observed: Observed) -> set[str]:
+    """Functions that were removed and are not there again yet."""
+    return {r.address for r in observed.ledger.removed.values() if r.address not in observed.functions}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reviving:
+    """`waiting`: for an answer, or for what is tried. `slots`: what is left on VFIO there is unbound and no more."""
+
+    waiting: set[str]
+    slots: set[str]
+
+
 def _revive(
-    phases: _Phases, questions: list[Question], observed: Observed, settings: Settings, own: Ownership
-) -> set[str]:
-    """What has left VFIO and does not answer may be woken, once. Returns who waits for that, or for an answer."""
-    ledger, functions = observed.ledger, observed.functions
-    freed = [
-        functions[a]
-        for a, record in ledger.devices.items()
-        if a in functions
-        and functions[a].driver is None
-        and functions[a].readable
-        and a not in own.wants
-        and a not in own.holder
-        and not ledger.untouchable(a)
+    phases: _Phases,
+    questions: list[Question],
+    observed: Observed,
+    settings: Settings,
+    own: Ownership,
+) -> _Reviving:
+    """What has left VFIO and does not answer may be woken, once. A slot of which a part is still removed waits."""
+    ledger = observed.ledger
+    half = {address.rpartition(".")[0] for address in _being_found(observed)}
+    back = [
+        function
+        for address, record in ledger.devices.items()
+        if (function := observed.functions.get(address)) is not None
+        and function.readable
+        and address not in own.wants
+        and address not in own.holder
+        and not observed.untouchable(address)
         and (record.driver is not None or record.any_driver)
     ]
+    freed = [function for function in back if function.driver is None and function.slot not in half]
     unknown = [f.address for f in freed if f.address not in observed.alive]
     questions += [Question(kind="alive", object=address) for address in unknown]
-    waiting, slots = set(unknown), set[str]()
+    found = _Reviving(waiting={*unknown, *(f.address for f in back if f.slot in half)}, slots=set())
     for function in freed:
         policy = life.policy_of(observed, settings, function)
-        if observed.alive.get(function.address) is not False or function.slot in slots:
+        if observed.alive.get(function.address) is not False or function.slot in found.slots:
             continue
         how = "no" if policy is None else policy.recover
-        free = [f.address for f in freed]
+        free = [f.address for f in back if f.driver is None or f.on_vfio]
         others = life.behind_the_same_bridge(observed, function, free) if how == "reset" else []
         if others or not life.may_be_tried(observed, function.address, policy, life.HOME):
-            check = life.check(observed, function, policy, hopeless=True, others=others)
-            phases.alive.append(check)
-            waiting.add(function.address)
+            phases.alive.append(life.check(observed, function, policy, hopeless=True, others=others))
+            found.waiting.add(function.address)
             continue
-        slots.add(function.slot)
-        waiting |= {f.address for f in freed if f.slot == function.slot}
-        phases.alive += life.recover(function, how, free, attempt=life.HOME)
-    return waiting
+        found.slots.add(function.slot)
+        found.waiting |= {f.address for f in freed if f.slot == function.slot}
+        if not any(f.on_vfio and f.slot == function.slot for f in back):
+            phases.alive += life.recover(function, how, [f.address for f in freed], attempt=life.HOME)
+    return found
 
 
 def _unload(phases: _Phases, observed: Observed, own: Ownership) -> None:
@@ -250,7 +274,8 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want, v
             override=None if by_rule else function.override,
             any_driver=by_rule,
             module=function.module or "",
-            ours=target,
+            # libvirt before 10.0 puts a device that it manages on vfio-pci, whatever VFIO driver it was on.
+            ours=target if target in (VFIO, NO_DRIVER) else f"{target} {VFIO}",
             identity=identity(function),
         )
     elif target not in record.ours.split():

@@ -7,12 +7,12 @@ that are in nobody's hands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hostlerd.model.devices import Function
 from hostlerd.model.ledger import RecoveryRecord, RemovedRecord
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import CheckAlive, RemoveFunction, Rescan, ResetCard, Step
+from hostlerd.model.plan import CheckAlive, Refusal, RemoveFunction, Rescan, ResetCard, Step
 from hostlerd.model.settings import DevicePolicy, Settings
 
 HOME = "home"
@@ -25,6 +25,19 @@ REMEDY = (
 
 def dead(address: str) -> str:
     return f"{address} does not answer any more: all of its configuration reads as ones"
+
+
+def silent(observed: Observed, held: Mapping[str, str]) -> list[Refusal]:
+    """`held`: what domains have, to their names. Such a card is only looked at after the host slept."""
+    return [
+        Refusal(
+            object=address,
+            reason=f"{dead(address)} since the host slept, and {name} has it",
+            remedy=f"stop {name}; what policy lets be tried is tried on the card's way home",
+        )
+        for address, name in sorted(held.items())
+        if observed.alive.get(address) is False and address in observed.functions
+    ]
 
 
 def may_be_tried(observed: Observed, address: str, policy: DevicePolicy | None, attempt: str) -> bool:
@@ -80,7 +93,7 @@ def recover(
     if how == "reset":
         return [
             ResetCard(
-                object=function.address, before="dead", after="reset", why=why, claim=claim, record=record
+                object=function.address, before="dead", after="reset", why=why, claim=claim, recovery=record
             )
         ]
     slot = [a for a in free if a.startswith(f"{function.slot}.")]
@@ -93,7 +106,6 @@ def recover(
                 why=why,
                 claim=claim,
                 record=RemovedRecord(address=address),
-                recovery=record if address == function.address else None,
             )
             for address in sorted({*slot, function.address})
         ),
@@ -104,6 +116,7 @@ def recover(
             why=why,
             claim=claim,
             functions=tuple(sorted({*slot, function.address})),
+            recovery=record,
         ),
     ]
 

@@ -14,7 +14,8 @@ from hostlerd.decide.closure import companions, leaves_group_viable, members, vi
 from hostlerd.decide.gate import blocking, decide_gate, must_let_go, on_a_driver
 from hostlerd.decide.identity import stranger
 from hostlerd.decide.leaving import Leave, in_use, leave, refuse_unload
-from hostlerd.decide.slice_claims import SliceClaim, SliceWants
+from hostlerd.decide.slice_claims import SliceClaim
+from hostlerd.decide.slice_wants import SliceWants
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition
 from hostlerd.model.observed import Observed
@@ -236,7 +237,13 @@ def _grant(
         trouble = observed.ledger.troubles.get(address)
         if trouble is not None:
             refuse(address, f"{address} is degraded: {trouble.reason}", trouble.remedy)
-        elif observed.ledger.untouchable(address):
+        elif functions[address].leaving:
+            refuse(
+                address,
+                f"{address} is being taken out of the host, and somebody still has it: the kernel waits",
+                "`hostler status` says for whom",
+            )
+        elif observed.untouchable(address):
             refuse(
                 address,
                 f"a write to {address} has not returned yet",

@@ -9,9 +9,10 @@ who has it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hostlerd.decide.capacity import Capacity
+from hostlerd.decide.slice_wants import SliceWants, WantedMdev, WantedVfs, WantedVgpu
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import vgpu_key
@@ -23,49 +24,6 @@ from hostlerd.model.slices import MdevType, SliceSpec, Sriov, VgpuSlot, VgpuType
 NVIDIA, NVIDIA_DRIVER = 0x10DE, "nvidia"
 KNOWS_OTHERS = 10_000_000
 """libvirt 10.0.0, from which on a device may be on another driver for VFIO than vfio-pci (see decide/vfio)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedVfs:
-    address: str
-    count: int
-    why: str
-    claim: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedMdev:
-    uuid: str
-    parent: str
-    type: str
-    why: str
-    claim: str
-    attrs: tuple[tuple[str, str], ...] = ()
-    persistent: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedVgpu:
-    address: str
-    number: int
-    name: str
-    why: str
-    claim: str
-    persistent: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class SliceWants:
-    """What is to be made: VFs by PF, mediated devices by UUID, vGPUs by VF. What is there and held needs no wish."""
-
-    vfs: dict[str, WantedVfs] = field(default_factory=dict[str, WantedVfs])
-    mdevs: dict[str, WantedMdev] = field(default_factory=dict[str, WantedMdev])
-    vgpus: dict[str, WantedVgpu] = field(default_factory=dict[str, WantedVgpu])
-
-    def add(self, more: SliceWants) -> None:
-        self.vfs |= more.vfs
-        self.mdevs |= more.mdevs
-        self.vgpus |= more.vgpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +81,7 @@ class SliceClaim:
             self._refuse(obj, f"{what} belongs to domain {other}", f"stop {other} first", other)
         elif (trouble := ledger.troubles.get(obj)) is not None:
             self._refuse(obj, f"{what} is degraded: {trouble.reason}", trouble.remedy)
-        elif ledger.untouchable(obj):
+        elif self._observed.untouchable(obj):
             self._refuse(
                 obj, f"a write to {what} has not returned yet", "try again when `hostler status` is clear"
             )
@@ -179,6 +137,18 @@ class SliceClaim:
                 + (f" for domain {' and '.join(others)}" if others else ""),
                 "give the domain one of them, or take vfs out of the [[device]] section",
                 next(iter(others), None),
+            )
+        elif any(mdev.parent == address for mdev in self._observed.slices.mdevs.values()):
+            self._refuse(
+                address,
+                f"{address} has mediated devices, which would go with it{self._capacity.who_has_mdevs({address})}",
+                "stop what uses them, and take them away (`mdevctl stop`)",
+            )
+        elif any(wanted.parent == address for wanted in self._before.mdevs.values()):
+            self._refuse(
+                address,
+                f"a mediated device of {address} is being made for another domain",
+                "give the domain a mediated device, too, or start it alone",
             )
         else:
             self.ordinary.append(address)
@@ -383,7 +353,9 @@ class SliceClaim:
             )
             return None
         ledger = self._observed.ledger
-        usable = [t for t in fitting if not ledger.untouchable(t.parent)]
+        usable = [
+            t for t in fitting if not ledger.untouchable(t.parent) and self._held_by_other(t.parent) is None
+        ]
         if not usable:
             self._taken(fitting[0].parent, fitting[0].parent)
             return None

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from hostlerd.decide.attributes import Wish
 from hostlerd.decide.closure import virtual_functions
 from hostlerd.decide.ownership import Ownership
-from hostlerd.decide.slice_claims import NVIDIA_DRIVER, WantedVfs
+from hostlerd.decide.slice_claims import NVIDIA_DRIVER
+from hostlerd.decide.slice_wants import WantedVfs
 from hostlerd.model.ledger import MdevRecord, VfsRecord, VgpuRecord, vgpu_key
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import CreateMdev, Refusal, RemoveMdev, SetVfs, SetVgpuType, Step
@@ -95,7 +96,7 @@ def _idle_vfs(steps: SliceSteps, observed: Observed, settings: Settings, own: Ow
 def _make_vfs(steps: SliceSteps, observed: Observed, wanted: WantedVfs) -> None:
     address = wanted.address
     sriov = observed.slices.sriov.get(address)
-    if sriov is None or sriov.count or observed.ledger.untouchable(address):
+    if sriov is None or sriov.count or observed.untouchable(address):
         return
     _no_driver(steps, observed, address, wanted.claim)
     steps.make.append(
@@ -132,7 +133,7 @@ def _return_vfs(
 ) -> None:
     address = record.address
     sriov = observed.slices.sriov.get(address)
-    if sriov is None or observed.ledger.untouchable(address):
+    if sriov is None or observed.untouchable(address):
         if address not in observed.functions:
             steps.settled.append(record.key)  # the card is gone, and its VFs with it
         return
@@ -162,7 +163,7 @@ def vfs_in_use(observed: Observed, own: Ownership, address: str, settled: Collec
             or vf in own.wants
             or (vf in ledger.devices and vf not in settled)
             or (vgpu_key(vf) in ledger.vgpus and vgpu_key(vf) not in settled)
-            or ledger.untouchable(vf)
+            or observed.untouchable(vf)
             or theirs
             or (slot is not None and slot.current)
             or any(mdev.parent == vf for mdev in slices.mdevs.values())
@@ -213,7 +214,7 @@ def _vgpus(steps: SliceSteps, observed: Observed, own: Ownership) -> None:
     ledger, slots = observed.ledger, observed.slices.vgpus
     for address, wanted in sorted(own.slices.vgpus.items()):
         slot = slots.get(address)
-        if slot is None or slot.current == wanted.number or ledger.untouchable(address):
+        if slot is None or slot.current == wanted.number or observed.untouchable(address):
             continue
         if slot.current:  # of one that is gone: the driver changes no type but by way of none
             steps.make.append(_vgpu_gone(address, slot.current))
@@ -232,7 +233,7 @@ def _vgpus(steps: SliceSteps, observed: Observed, own: Ownership) -> None:
         )
     for record in ledger.vgpus.values():
         address = record.address
-        if address in own.holder or address in own.slices.vgpus or ledger.untouchable(address):
+        if address in own.holder or address in own.slices.vgpus or observed.untouchable(address):
             continue
         slot = slots.get(address)
         if slot is None:

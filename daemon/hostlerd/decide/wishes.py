@@ -37,7 +37,7 @@ def _handled(observed: Observed, own: Ownership) -> Iterator[tuple[str, str, boo
     """Functions that are on their way or that a domain has, and whether they must be awake."""
     for address in dict.fromkeys((*own.wants, *observed.ledger.devices)):
         function = observed.functions.get(address)
-        if function is None or not function.readable or observed.ledger.untouchable(address):
+        if function is None or not function.readable or observed.untouchable(address):
             continue
         want = own.wants.get(address)
         if want is None:

@@ -84,6 +84,13 @@ class Writer(Protocol):
         """Have the process ready and return its pid (0 where there is none), so that it can be journalled."""
         ...
 
+    async def wait_ended(self, pid: int) -> None:
+        """Until the writer process `pid` is gone: one that was left behind, by this daemon or an earlier one.
+
+        Whatever it had begun has then returned from the kernel, also what a program it ran had.
+        """
+        ...
+
     async def aclose(self) -> None:
         """End the processes that wait for more writes; the next write starts another."""
         ...
@@ -191,6 +198,28 @@ class Hypervisor(Protocol):
         ...
 
 
+class Lock(Protocol):
+    def release(self) -> None:
+        """Let go of it. Nothing happens the second time."""
+        ...
+
+
+class Sleep(Protocol):
+    """The host's own sleep. Nothing here raises: where nobody keeps it, no lock is had and nothing is heard."""
+
+    async def lock(self, mode: Literal["delay", "block"], why: str) -> Lock | None:
+        """Delay it, by a few seconds at most, or have it refused with `why`, until the lock is released."""
+        ...
+
+    async def is_near(self) -> bool:
+        """From a moment before the host sleeps until it is awake again."""
+        ...
+
+    def listen(self, kick: Kick) -> None:
+        """Called, from now on, whenever that changed or may have."""
+        ...
+
+
 class Host(Protocol):
     """All of them, and a way to look that cannot hang the loop."""
 
@@ -218,6 +247,9 @@ class Host(Protocol):
 
     @property
     def hypervisor(self) -> Hypervisor: ...
+
+    @property
+    def sleep(self) -> Sleep: ...
 
 
 Kick = Callable[[], None]

@@ -102,6 +102,19 @@ class LiveWriter:
         self._idle.append(process)
         return process.pid
 
+    async def wait_ended(self, pid: int) -> None:
+        """See host.Writer. The number may be another process's by now: then it has ended."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            if _is_writer(pid):
+                await trio.lowlevel.wait_readable(pidfd)
+        finally:
+            os.close(pidfd)
+        self.stuck()
+
     async def replace_file(self, path: str, text: str | None) -> None:
         self._check(path, self._files)
         if text is None:
@@ -182,9 +195,10 @@ class LiveWriter:
 
 
 class _Process:
-    """One writer process. Started with nothing of ours but standard error."""
+    """One writer process. Started with nothing of ours but standard error. `program`: what it runs now, or 0."""
 
     def __init__(self) -> None:
+        self.program = 0
         theirs_in, ours_in = os.pipe()
         ours_out, theirs_out = os.pipe()
         try:
@@ -211,7 +225,7 @@ class _Process:
         """Raises OSError EPIPE when the process ends before it has answered: then nobody knows what was done."""
         verb, *rest = words
         request = " ".join([verb, *(word.encode().hex() for word in rest)]).encode() + b"\n"
-        answer = b""
+        answer, self.program = b"", 0
         while request:
             await trio.lowlevel.wait_writable(self._requests)
             request = request[os.write(self._requests, request) :]
@@ -221,6 +235,10 @@ class _Process:
             if not more:
                 raise BrokenPipeError(errno.EPIPE, "the writer process ended before it had answered")
             answer += more
+            if answer.startswith(b"program ") and b"\n" in answer:
+                first, _, answer = answer.partition(b"\n")
+                self.program = int(first.split()[1])
+        self.program = 0
         code, status, *data = answer.split()
         return int(code), int(status), bytes.fromhex(data[0].decode()) if data else b""
 
@@ -235,14 +253,26 @@ class _Process:
             os.close(pidfd)
 
     def kill(self) -> None:
-        """It and what it runs. Takes effect when the kernel call returns, if ever; nobody waits for it."""
+        """What it runs, and it ends after that; else itself. Takes effect when the kernel call returns, if ever.
+
+        Killed together with a program that hangs, it would be gone while that still does.
+        """
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.program or self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Once its input is closed it ends by itself, after the write it is at."""
         os.close(self._requests)
         os.close(self._answers)
+
+
+def _is_writer(pid: int) -> bool:
+    """One that has ended and was not waited for has no command line any more."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"writing" in file.read()
+    except OSError:
+        return False
 
 
 def _gone(pid: int) -> bool:

@@ -1,9 +1,10 @@
 """The program of the writer process: one request a line on standard input, one answer a line on standard output.
 
-Rules: imports os and sys alone and is started with -I -S, so that it is there in a few milliseconds. It
-decides nothing: what may be written is checked by host.writer. Words of a request are hexadecimal: `write
-PATH TEXT`, `run PROGRAM ARGUMENT...`, `read PATH SIZE`. The answer is `ERRNO STATUS` and, of what was read, the
-bytes in hexadecimal. It ends when its input does, also when whoever asked is gone.
+Rules: imports os and sys alone and is started with -I -S, so that it is there in a few milliseconds. It decides
+nothing: what may be written is checked by host.writer. Words of a request are hexadecimal: `write PATH TEXT`, `run
+PROGRAM ARGUMENT...`, `read PATH SIZE`. The answer is `ERRNO STATUS` and, of what was read, the bytes as hexadecimal; a
+line `program PID` comes before that of a program, which leads a process group of its own. It ends when its input does,
+also when whoever asked is gone, but not before what it began.
 """
 
 from __future__ import annotations
@@ -39,8 +40,18 @@ def read(path: bytes, size: bytes) -> bytes:
 
 
 def run(*command: bytes) -> int:
-    pid = os.posix_spawn(command[0], command, os.environ, file_actions=QUIET)
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=QUIET, setpgroup=0)
+    answer(f"program {pid}")
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def answer(text: str) -> bool:
+    """False if nobody listens any more."""
+    try:
+        os.write(1, f"{text}\n".encode())
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def main() -> None:
@@ -49,14 +60,12 @@ def main() -> None:
         arguments = [bytes.fromhex(word.decode()) for word in words]
         try:
             if verb == b"read":
-                answer = f"0 0 {read(*arguments).hex()}\n"
+                told = f"0 0 {read(*arguments).hex()}"
             else:
-                answer = f"0 {write(*arguments) if verb == b'write' else run(*arguments)}\n"
+                told = f"0 {write(*arguments) if verb == b'write' else run(*arguments)}"
         except OSError as error:
-            answer = f"{error.errno} 0\n"
-        try:
-            os.write(1, answer.encode())
-        except BrokenPipeError:
+            told = f"{error.errno} 0"
+        if not answer(told):
             return
 
 

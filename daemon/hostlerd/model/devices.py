@@ -22,6 +22,12 @@ def parse_address(text: str) -> str:
     return f"{int(domain or '0', 16):04x}:{int(bus, 16):02x}:{int(slot, 16):02x}.{function}"
 
 
+def is_address(text: str) -> bool:
+    """Is it the canonical form?"""
+    match = _ADDRESS.fullmatch(text)
+    return match is not None and match[1] is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
     """One PCI function. `class_code` has 24 bits; `override` is None where none is set.
@@ -31,6 +37,9 @@ class Function:
 
     `readable` is False where its attributes must not be read (a write on it is outstanding, or it is degraded): then
     `override` is not known and `driver` comes from the link alone.
+
+    `leaving`: a driver's remove() waits for whoever has it open; it was pulled out, or another program unbound it.
+    `driver` is None then, `override` not known, and nothing may be written to it: the kernel holds its lock.
     """
 
     address: str
@@ -53,6 +62,7 @@ class Function:
     module: str | None = None
     modalias: str | None = None
     readable: bool = True
+    leaving: bool = False
 
     @property
     def slot(self) -> str:

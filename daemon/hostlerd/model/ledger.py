@@ -278,4 +278,7 @@ class Ledger:
 
     def untouchable(self, obj: str) -> bool:
         """Its attributes must not be read and nothing may be written to it."""
-        return obj in self.troubles or any(step.object == obj for step in self.outstanding.values())
+        return obj in self.troubles or self.is_outstanding(obj)
+
+    def is_outstanding(self, obj: str) -> bool:
+        return any(step.object == obj for step in self.outstanding.values())

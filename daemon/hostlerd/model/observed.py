@@ -55,6 +55,16 @@ class Observed:
     known: Mapping[str, Known] = field(default_factory=dict)
     edits: Edits = field(default_factory=lambda: NO_EDITS)
 
+    def untouchable(self, obj: str) -> bool:
+        """Nothing may be written to it: it is degraded, a write of ours is outstanding, or the kernel is at it.
+
+        Also where that was so when this look began: what was not read then is not known.
+        """
+        function = self.functions.get(obj)
+        return self.ledger.untouchable(obj) or (
+            function is not None and (function.leaving or not function.readable)
+        )
+
     @property
     def kept(self) -> Mapping[str, str]:
         """What a process has open through VFIO, to that process for people: a guest's, whatever libvirt lists."""

@@ -178,10 +178,10 @@ class CheckAlive(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetCard(Step):
-    """Reset the bus of a function that does not answer."""
+    """Reset the bus of a function that does not answer. `recovery` is recorded when it was tried, not before."""
 
     kind: ClassVar[str] = "reset-card"
-    record: RecoveryRecord | None = None
+    recovery: RecoveryRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,15 +190,15 @@ class RemoveFunction(Step):
 
     kind: ClassVar[str] = "remove"
     record: RemovedRecord
-    recovery: RecoveryRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescan(Step):
-    """Look for `functions` on the bus."""
+    """Look for `functions` on the bus. `recovery`: as of a ResetCard."""
 
     kind: ClassVar[str] = "rescan"
     functions: tuple[str, ...]
+    recovery: RecoveryRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -366,6 +366,8 @@ class Plan:
     housekeeping: CpuSet = frozenset()
     dedicated: CpuSet = frozenset()
     isolated: CpuSet = frozenset()
+    awake: str = ""
+    """Why the host must not sleep; empty: it may."""
 
     @property
     def converged(self) -> bool:

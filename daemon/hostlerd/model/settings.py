@@ -139,6 +139,8 @@ class UsbPolicy:
 class Settings:
     libvirt: tuple[str, ...] = ("qemu:///system",)
     housekeeping: Housekeeping = field(default_factory=Housekeeping)
+    suspend: Literal["block", "allow"] = "block"
+    """Whether the host may sleep while a domain has a device of it."""
     domains: DomainPolicy = field(default_factory=DomainPolicy)
     overrides: Mapping[str, DomainPolicy] = field(default_factory=dict)
     """By name or UUID of a domain."""

@@ -15,8 +15,13 @@ from hostlerd.observe.pci import DEVICES
 from hostlerd.observe.reading import text, to_number
 
 LIMIT = 5.0
-ONES = b"\xff" * 4
-"""What a read of configuration space gives where nobody answers."""
+READ = 16
+ONES = b"\xff" * READ
+"""What a read of configuration space gives where nobody answers.
+
+Not of the first four bytes: a virtual function has ones in place of vendor and device (PCIe base specification, SR-IOV,
+"Vendor ID"; drivers/pci/iov.c sets them from its PF), and its class behind them.
+"""
 
 
 async def answering(host: Host, addresses: Iterable[str]) -> Mapping[str, bool]:
@@ -26,7 +31,7 @@ async def answering(host: Host, addresses: Iterable[str]) -> Mapping[str, bool]:
 async def is_alive(host: Host, address: str) -> bool:
     """A function that has gone is not dead."""
     try:
-        return await host.writer.read(f"{DEVICES}/{address}/config", size=4, limit=LIMIT) != ONES
+        return await host.writer.read(f"{DEVICES}/{address}/config", size=READ, limit=LIMIT) != ONES
     except OSError:
         return True
     except Wedged:

@@ -2,14 +2,18 @@
 
 Rules. An attribute's read can hang: while remove() is stuck the kernel holds the device lock, which driver_override and
 uevent take too (drivers/base). So of a function in `unreadable` only links and the names of folders are looked at, and
-`progress` hears of every other function before its first attribute is read. `config` is never read, it wakes the card;
-uevent is not needed. A function that goes away meanwhile is left out.
+`progress` hears of every other function before its first attribute is read. `config` is never read, it wakes the card.
+A function that goes away meanwhile is left out.
+
+A remove() that waits: its driver link has gone first (__device_release_driver). Up to 6.5 the vfio-dev folder of a card
+that a guest has stays until the guest lets go, so driver_override is not touched; from 6.6 on that folder goes first
+(vfio_unregister_group_dev), and uevent, which answers there (seen on 6.12), still has DRIVER= in it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hostlerd.host import Files
 from hostlerd.model.devices import Function
@@ -49,6 +53,20 @@ def observe_functions(
         if function is not None:
             found[address] = function
     return found
+
+
+def observe_links(files: Files, address: str) -> Function:
+    """One function without reading an attribute of it."""
+    return _of_links(files, address, f"{DEVICES}/{address}")
+
+
+def moved(files: Files, functions: Iterable[Function]) -> bool:
+    """Whether any is on another driver than it was, by its link alone. One that is gone is no move."""
+    return any(
+        link_name(files, f"{DEVICES}/{f.address}/driver") != f.driver
+        and files.exists(f"{DEVICES}/{f.address}")
+        for f in functions
+    )
 
 
 def observe_drivers(files: Files) -> frozenset[str]:
@@ -109,6 +127,9 @@ def is_on_vfio(files: Files, folder: str, driver: str | None) -> bool:
 def _of_links(files: Files, address: str, folder: str) -> Function:
     """What is known without reading an attribute."""
     driver = link_name(files, f"{folder}/driver")
+    has_vfio_dev = files.exists(f"{folder}/vfio-dev")
+    if driver is None and has_vfio_dev:
+        driver = link_name(files, f"{folder}/driver")  # it may have come between the two looks
     return Function(
         address=address,
         vendor=0,
@@ -116,12 +137,25 @@ def _of_links(files: Files, address: str, folder: str) -> Function:
         class_code=0,
         driver=driver,
         group=to_number(link_name(files, f"{folder}/iommu_group")),
-        on_vfio=is_on_vfio(files, folder, driver),
+        on_vfio=has_vfio_dev or is_on_vfio(files, folder, driver),
         physfn=link_name(files, f"{folder}/physfn"),
         path=_path(files, address, folder),
         module=link_name(files, f"{DRIVERS}/{driver}/module") if driver is not None else None,
         readable=False,
+        leaving=has_vfio_dev and driver is None,
     )
+
+
+def _let_go_by(files: Files, folder: str) -> str | None:
+    """The driver whose remove() has not returned, of a function without a driver link.
+
+    The kernel forgets a device's driver only after remove() (device_unbind_cleanup).
+    """
+    lines = (text(files, f"{folder}/uevent") or "").splitlines()
+    driver = next((line.removeprefix("DRIVER=") for line in lines if line.startswith("DRIVER=")), None)
+    # A recording may have lines without links.
+    known = driver is not None and files.exists(f"{DRIVERS}/{driver}")
+    return driver if known and link_name(files, f"{folder}/driver") is None else None
 
 
 def _path(files: Files, address: str, folder: str) -> str | None:
@@ -165,7 +199,8 @@ def _with_attributes(files: Files, folder: str, known: Function, slots: Mapping[
     """The function in full; None if it is gone."""
     class_code = number(files, f"{folder}/class", 16)
     vendor = number(files, f"{folder}/vendor", 16)
-    override = text(files, f"{folder}/driver_override")
+    override = None if known.leaving else text(files, f"{folder}/driver_override")
+    waits = None if known.leaving or known.driver is not None else _let_go_by(files, folder)
     node = number(files, f"{folder}/numa_node")
     function = Function(
         address=known.address,
@@ -180,13 +215,14 @@ def _with_attributes(files: Files, folder: str, known: Function, slots: Mapping[
         numa_node=None if node is None or node < 0 else node,
         boot_vga=number(files, f"{folder}/boot_vga") == 1,
         bridge=(class_code or 0) >> 8 in BRIDGES,
-        on_vfio=known.on_vfio,
+        on_vfio=known.on_vfio or _is_vfio_driver(waits),
         physfn=known.physfn,
         slot_label=slots.get(known.slot) or text(files, f"{folder}/label") or None,
         path=known.path,
         serial=_serial(files, known, folder),
         module=known.module,
         modalias=text(files, f"{folder}/modalias") or None,
+        leaving=known.leaving or waits is not None,
     )
     # Some recordings have a class alone.
     gone = (vendor is None and class_code is None) or not files.exists(folder)

@@ -31,6 +31,7 @@ from hostlerd.reconcile.gpu import GpuChanges
 from hostlerd.reconcile.host_lane import HostLane
 from hostlerd.reconcile.latch import Latch
 from hostlerd.reconcile.libvirt_lane import LibvirtLane
+from hostlerd.reconcile.returns import Returns
 from hostlerd.reconcile.shared import Observe, Publish, Shared, Tell
 
 __all__ = ["Latch", "Observe", "Publish", "Reconciler", "Tell"]
@@ -67,6 +68,8 @@ class Reconciler:
         self._claims = Claims(self._shared)
         self._host_lane = HostLane(self._shared, self._claims)
         self._libvirt_lane = LibvirtLane(self._shared, self._claims)
+        self.awake = self._shared.awake
+        self.run_returns = Returns(self._shared).run
         self.prepare = self._claims.prepare
         self.release = self._claims.release
         self.change_gpu = GpuChanges(self._shared).change
@@ -103,8 +106,9 @@ class Reconciler:
             with trio.move_on_after(lane.look_again_after):
                 await latch.wait()
             try:
-                with about(pass_=self._host_lane.passes + 1):
-                    await lane.one_pass()
+                async with self.awake.one_pass(waited_for=lane is self._host_lane):
+                    with about(pass_=self._host_lane.passes + 1):
+                        await lane.one_pass()
                 failures = 0
                 continue
             except Unreachable as error:

@@ -17,6 +17,7 @@ from hostlerd.act.perform import is_gone, perform
 from hostlerd.decide.ownership import VFIO
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import CheckAlive, LoadModule, Override, Plan, Probe, ResizeBar, Step, Unbind
+from hostlerd.observe.awake import answering
 from hostlerd.reconcile.claims import Claims
 from hostlerd.reconcile.rivals import Rivals
 from hostlerd.reconcile.shared import Shared
@@ -62,7 +63,8 @@ class HostLane:
             self._shared.look_at_domains.kick()  # also when that is not wanted any more: it may be waiting to do it
         self._wanted_of_libvirt = wanted
         await self._shared.memory.learn(plan.learned)
-        self._claims.end_pass()
+        if not self._shared.awake.still:
+            self._claims.end_pass()
         await self._shared.host.writer.aclose()
 
     async def _rounds(self) -> Plan:
@@ -72,6 +74,9 @@ class HostLane:
             rounds += 1
             asked = self._claims.waiting()
             observed, plan = await shared.look_and_decide()
+            if await self._cards_changed(observed, plan):
+                continue
+            shared.forgive_gone(observed)
             for key in plan.settled:
                 shared.journal.settle(key)
             refused = self._claims.refuse(plan)
@@ -79,7 +84,10 @@ class HostLane:
             steps = self._rivals.hold_back(plan.of("host"), trio.current_time())
             if steps:
                 self._claims.touch()
+            shared.awake.because(plan.awake)
             await self._perform(steps)
+            if shared.awake.still:
+                break  # nobody is prepared by half a pass; all is looked at anew when the host is awake
             again.update((step.object, step.kind, step.after) for step in steps)
             self._claims.satisfy(plan, asked)
             if not steps and not refused and not plan.settled:
@@ -95,12 +103,32 @@ class HostLane:
         shared.publish(shared.observed, plan, self.passes)
         return plan
 
+    async def _cards_changed(self, observed: Observed, plan: Plan) -> bool:
+        """Ask the cards after the host slept; forget what was found once a domain has let go. True: decide anew."""
+        awake, before = self._shared.awake, self._shared.awake.silent
+        had = {a for a, owner in plan.owners.items() if owner.kind == "domain"}
+        awake.silent &= had
+        if awake.unchecked:
+            awake.unchecked = False
+            ours = [a for a in plan.owners if a in observed.functions and observed.functions[a].on_vfio]
+            answers = await answering(self._shared.host, [a for a in ours if not observed.untouchable(a)])
+            silent = frozenset(address for address, answered in answers.items() if not answered)
+            awake.silent = silent & had
+            for address in sorted(silent):
+                log.warning("%s does not answer since the host slept", address, extra={"device": address})
+                self._shared.tell("silent", address, "does not answer since the host slept")
+        return awake.silent != before
+
     async def _perform(self, steps: tuple[Step, ...]) -> None:
         failed: set[str] = set()
         journal = self._shared.journal
         for step in steps:
+            if self._shared.awake.still:
+                break
             if step.claim in failed or step.object in failed or journal.ledger.untouchable(step.object):
                 continue
+            if failed.intersection(step.object.split("/")):
+                continue  # a file of a device that may be stuck by now
             if isinstance(step, Override | Unbind | Probe) and (VFIO in failed or step.after in failed):
                 continue  # what follows the loading of its driver needs it; the next round decides anew
             if isinstance(step, ResizeBar) and step.address in failed:

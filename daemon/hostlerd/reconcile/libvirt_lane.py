@@ -97,6 +97,8 @@ class LibvirtLane:
         done = False
         for step in steps:
             key = _key(step)
+            if self._shared.awake.still:
+                break
             if key in refused or self._failed[key] >= TRIES or self._too_often(step):
                 continue
             try:

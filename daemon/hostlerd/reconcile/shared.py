@@ -18,6 +18,7 @@ from hostlerd.act.journal import Journal
 from hostlerd.act.memory import Memory
 from hostlerd.decide import decide
 from hostlerd.host import Host
+from hostlerd.model.devices import is_address
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.ledger import Trouble
 from hostlerd.model.observed import Observed
@@ -25,6 +26,7 @@ from hostlerd.model.plan import Plan, Step
 from hostlerd.model.questions import QUESTIONS
 from hostlerd.model.settings import Settings
 from hostlerd.observe.answers import answered
+from hostlerd.reconcile.awake import Awake
 from hostlerd.reconcile.latch import Latch
 
 Tell = Callable[[str, str, str], None]
@@ -51,6 +53,9 @@ class Shared:
     memory: Memory
     look_at_host: Latch = field(default_factory=Latch)
     look_at_domains: Latch = field(default_factory=Latch)
+    wedged: Latch = field(default_factory=Latch)
+    """A write has been left behind: its end is to be waited for."""
+    awake: Awake = field(init=False)
     asked: trio.Event = field(default_factory=trio.Event)
     snapshot: Snapshot = field(default_factory=Snapshot)
     released: dict[str, int] = field(default_factory=dict)
@@ -59,12 +64,17 @@ class Shared:
     count: int = 0
 
     def __post_init__(self) -> None:
+        self.awake = Awake(self.look_everywhere)
         self.count = max((claim.since for claim in self.journal.ledger.claims.values()), default=0)
 
     def next_count(self) -> int:
         """Orders claims, releases and snapshots."""
         self.count += 1
         return self.count
+
+    def look_everywhere(self) -> None:
+        self.look_at_host.kick()
+        self.look_at_domains.kick()
 
     def hurry(self) -> None:
         """Somebody waits for the host lane: also where it pauses after a pass that failed."""
@@ -76,7 +86,13 @@ class Shared:
         await self.memory.wait_loaded()
         observed = await self.observe(self.journal, self.snapshot)
         functions = self.memory.with_serials(observed.functions)
-        return replace(observed, known=self.memory.known, functions=functions, edits=self.definitions.edits)
+        return replace(
+            observed,
+            known=self.memory.known,
+            functions=functions,
+            edits=self.definitions.edits,
+            alive=dict.fromkeys(self.awake.silent, False),
+        )
 
     async def look_and_decide(self) -> tuple[Observed, Plan]:
         """Until all that the decision asks for is answered (model/questions)."""
@@ -109,10 +125,19 @@ class Shared:
     def tell_step(self, step: Step) -> None:
         self.tell(step.kind, step.object, f"{step.before or '-'} -> {step.after or '-'}: {step.why}")
 
+    def forgive_gone(self, observed: Observed) -> None:
+        """Of a function that is not there any more no write hangs."""
+        for obj, trouble in tuple(self.journal.ledger.troubles.items()):
+            if trouble.wedged and is_address(obj) and obj not in observed.functions:
+                self.journal.forgive(obj)
+                self.tell("gone", obj, "it was degraded, and is gone")
+
     def degrade(self, obj: str, error: HostlerError) -> None:
         """Touch the object no more until somebody says `hostler retry`."""
         wedged = isinstance(error, Wedged)
         remedy = error.remedy or ("reboot" if wedged else f"mend it, then `hostler retry {obj}`")
         trouble = Trouble(object=obj, reason=error.message, remedy=remedy, since=time.time(), wedged=wedged)
         self.journal.trouble(trouble)
+        if wedged:
+            self.wedged.kick()
         self.tell("degraded", obj, f"{trouble.reason}; {trouble.remedy}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hostlerd.model.cpuset import CpuSet
@@ -59,6 +59,7 @@ def domain_json(
         "hugepages": definition.hugepages,
         "gpu": gpu.value,
         "slices": cut,
+        "notes": list(_notes(definition)),
     }
 
 
@@ -99,6 +100,15 @@ def edit_json(edits: Edits, uuid: str | None) -> Json | None:
         "waits_for": list(edit.lacks),
         "since": edit.since,
     }
+
+
+def _notes(definition: Definition) -> Iterator[str]:
+    """What works, and could be better."""
+    managed = [h.address for h in definition.hostdevs if h.kind == "pci" and h.managed and h.address]
+    if managed:
+        yield (
+            f"managed='yes': libvirt rebinds {', '.join(managed)}, too; managed='no' leaves that to hostler alone"
+        )
 
 
 def _pins(pins: Mapping[int, CpuSet]) -> dict[str, list[int]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hostler.errors import BadInput
 from hostlerd.model.settings import Settings
@@ -58,12 +58,14 @@ def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Tab
     table.allow(("host", "domains", "domain", "device", "slice", "usb"), PLACES)
     host = table.table("host")
     if host is not None:
-        host.allow(("libvirt", "housekeeping"), PLACES)
+        host.allow(("libvirt", "housekeeping", "suspend"), PLACES)
+        suspend: Any = host.choice("suspend", get_args(get_type_hints(Settings)["suspend"]))
         uris = host.texts("libvirt", libvirt_uri)
         settings = replace(
             settings,
             libvirt=settings.libvirt if uris is None else uris,
             housekeeping=read_housekeeping(settings.housekeeping, host.table("housekeeping")),
+            **({"suspend": suspend} if suspend else {}),
         )
     domains = table.table("domains")
     if domains is not None:

@@ -23,5 +23,6 @@ PLACES = {
     "cpus": '[domains], [domain."name or UUID"] or [host.housekeeping]',
     "at_least": "[host.housekeeping]",
     "libvirt": "[host]",
+    "suspend": "[host]",
     "housekeeping": "[host]",
 }

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from . import (
+    absent,
     boot,
     bus,
     definitions,
@@ -52,6 +53,7 @@ GROUPS: dict[str, Group] = {
     "slices": Group(scenarios=slices.SCENARIOS, limit=2400.0),
     "definitions": Group(scenarios=definitions.SCENARIOS),
     "in_use": Group(scenarios=(*in_use.SCENARIOS, *rivals.SCENARIOS), limit=2400.0),
+    "absent": Group(scenarios=absent.SCENARIOS),
     "wedged": Group(scenarios=wedged.SCENARIOS),
     "points": Group(scenarios=points.SCENARIOS, limit=2700.0),
     "usb": Group(scenarios=usb_rules.SCENARIOS, limit=2400.0),

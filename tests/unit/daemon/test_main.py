@@ -101,6 +101,25 @@ def test_the_main_job_survives_a_kill_while_the_domain_runs(tmp_path: Path):
         assert after["slices"] == before["slices"]
 
 
+def test_a_card_that_is_pulled_out_from_under_its_domain_is_said_to_whoever_asks(tmp_path: Path):
+    """On this kernel no event tells of it before the domain lets go."""
+    with daemon(tmp_path):
+        call(tmp_path, "simulate", action="define", xml=domain("win11", hostdevs=[GPU]))
+        call(tmp_path, "simulate", action="start", name="win11")
+        status = call(tmp_path, "status")
+        assert status["sleep"] == {"refused": True, "why": f"win11 has {GPU}"}
+        with pytest.raises(HostFailed, match="the kernel waits"):
+            call(tmp_path, "simulate", action="unplug", address=GPU)
+        (refusal,) = call(tmp_path, "status")["refusals"]
+        assert refusal["remedy"] == "stop win11"
+        call(tmp_path, "simulate", action="stop", name="win11")
+        deadline = time.monotonic() + LIMIT
+        while (status := call(tmp_path, "status"))["refusals"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert status["refusals"] == []
+        assert status["sleep"] == {"refused": False, "why": None}
+
+
 def test_a_refusal_reaches_virsh_in_our_words(tmp_path: Path):
     with daemon(tmp_path):
         call(tmp_path, "simulate", action="define", xml=domain("router", hostdevs=["0000:05:00.0"]))

@@ -150,6 +150,7 @@ async def test_an_unbind_that_hangs_degrades_the_device_and_nothing_waits_for_it
     host = simulated()
     async with stable(host, tmp_path / "journal") as one:
         host.kernel.faults.cause("hang-unbind", GPU)
+        host.kernel.write(f"/sys/bus/pci/devices/{GPU}/power/control", "auto")
         await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
         began = trio.current_time()
         with pytest.raises(HostFailed):
@@ -162,6 +163,9 @@ async def test_an_unbind_that_hangs_degrades_the_device_and_nothing_waits_for_it
         shown = host.show()
         assert not [a for a in CARD[1:] if shown["devices"][a]["on_vfio"]]
         assert not shown["hung"]
+        assert set(one.journal.ledger.troubles) == {
+            GPU
+        }  # its power setting is not put back: that would hang, too
         with pytest.raises(HostFailed, match="degraded"):
             await host.hypervisor.start("win11")
 

@@ -21,6 +21,7 @@ from hostlerd.model.settings import DevicePolicy, Match, Settings, SlicePolicy
 from hostlerd.observe.domain_xml import parse_domain
 
 PF, VF1, VF2, VF3 = "0000:05:00.0", "0000:05:00.1", "0000:05:00.2", "0000:05:00.3"
+IGPU = "0000:00:02.0"
 CARD, VGPU1, VGPU2 = "0000:41:00.0", "0000:41:00.4", "0000:41:00.5"
 A, B, C = (f"{n:08d}-aaaa-4aaa-8aaa-aaaaaaaaaaaa" for n in (1, 2, 3))
 AUTOPROBE = f"/sys/bus/pci/devices/{PF}/sriov_drivers_autoprobe"
@@ -398,6 +399,29 @@ async def test_a_refusal_of_one_thing_makes_none_of_the_others(
             await host.hypervisor.start("a")
         await one.settle()
         assert not [path for path, _ in host.kernel.log if path.endswith(("create", "numvfs", "autoprobe"))]
+
+
+async def test_a_card_that_is_cut_cannot_be_given_as_a_whole(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = simulated("slices")
+    before = state(host)
+    async with stable(host, tmp_path / "journal") as one:
+        await define(host, "a", mdevs=[A], slices=[spec(A, "i915-GVTg_V5_8")])
+        await define(host, "b", hostdevs=[IGPU])
+        await host.hypervisor.start("a")
+        with pytest.raises(
+            HostFailed, match=r"mediated devices, which would go with it: a has i915-GVTg_V5_8"
+        ):
+            await host.hypervisor.start("b")
+        await host.hypervisor.destroy("a")
+        await host.hypervisor.start("b")
+        with pytest.raises(HostFailed, match=r"this host has no type i915-GVTg_V5_8"):
+            await host.hypervisor.start("a")
+        await host.hypervisor.destroy("b")
+        await one.settle()
+        assert state(host) == before
+        gone(one)
 
 
 async def test_what_a_process_has_open_is_not_removed(tmp_path: Path, autojump_clock: trio.testing.MockClock):

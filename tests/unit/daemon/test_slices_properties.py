@@ -12,7 +12,22 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.daemon.stable import Stable, simulated, stable
-from tests.unit.daemon.test_slices import CARD, PF, VF1, VF2, VGPU1, VGPU2, A, B, C, drive, spec, state, vgpu
+from tests.unit.daemon.test_slices import (
+    CARD,
+    IGPU,
+    PF,
+    VF1,
+    VF2,
+    VGPU1,
+    VGPU2,
+    A,
+    B,
+    C,
+    drive,
+    spec,
+    state,
+    vgpu,
+)
 
 from hostler.errors import HostFailed
 from hostlerd.host.simulated.guests import domain
@@ -27,6 +42,7 @@ DOMAINS: dict[str, dict[str, Any]] = {
     "one": {"hostdevs": [VF1]},
     "two": {"hostdevs": [VF2], "mdevs": [C], "slices": [spec(C)]},
     "pair": {"hostdevs": [VF1, VF2]},
+    "igpu": {"hostdevs": [IGPU]},
     "whole": {"hostdevs": [PF]},
     "half": {"hostdevs": [VGPU1], "slices": [vgpu(VGPU1)]},
     "other half": {"hostdevs": [VGPU2], "slices": [vgpu(VGPU2)]},
@@ -85,7 +101,7 @@ async def live(actions: list[tuple[str, str]], path: Path) -> None:
         assert (ledger.vfs, ledger.mdevs, ledger.vgpus) == ({}, {}, {})
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(st.sampled_from(["start", "start", "stop", "fail"]), st.sampled_from(sorted(DOMAINS))),

@@ -19,6 +19,7 @@ import trio
 from hostler.errors import TimedOut, Unreachable
 from hostlerd.host.bus.codec import Codec
 from hostlerd.host.bus.connection import LIMIT, SYSTEM_BUS, Connection, connect
+from hostlerd.host.bus.descriptor import call_for_descriptor
 from hostlerd.host.bus.values import (
     BUS,
     BUS_PATH,
@@ -157,6 +158,23 @@ class Bus:
             fds=fds,
         )
         return (await connection.call(message, limit=limit)).body
+
+    async def call_for_descriptor(
+        self, destination: str, path: str, interface: str, member: str, signature: str = "", *body: Any
+    ) -> int:
+        """Call a method that returns a descriptor, which is the caller's to close. Raises as `call`."""
+        if self._connection is None:
+            raise Unreachable("the D-Bus system bus is away")
+        call = Message(
+            kind=Kind.CALL,
+            destination=destination,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=body,
+        )
+        return await call_for_descriptor(self._address, self._codec, call)
 
     def tell(
         self, destination: str, path: str, interface: str, member: str, signature: str = "", *body: Any

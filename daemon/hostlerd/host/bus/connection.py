@@ -2,7 +2,7 @@
 
 Rules: the socket is non-blocking and ours, so a message usually leaves in `send` itself, without waking a task. Nobody
 waits for ever: calls out have a limit, calls in are bounded by number, what the bus does not take is bounded by size.
-Descriptors are never received: the kernel closes what a plain recv() does not take.
+Descriptors are never received: the kernel closes what a plain recv() does not take (but see `descriptor`).
 """
 
 from __future__ import annotations
@@ -322,6 +322,11 @@ async def connect(
     address: str, codec: Codec, handler: Handler, heard: Callable[[Message], None]
 ) -> Connection:
     """A connection that has shaken hands but not said Hello. Raises Unreachable, also after LIMIT seconds."""
+    return Connection(await shaken_hands(address), codec, handler, heard)
+
+
+async def shaken_hands(address: str) -> socket.socket:
+    """The socket of a bus that knows who we are. Raises Unreachable, also after LIMIT seconds."""
     why = f"{address!r} is no address of a UNIX socket"
     for name in addresses(address):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -338,7 +343,7 @@ async def connect(
             sock.close()
             raise
         else:
-            return Connection(sock, codec, handler, heard)
+            return sock
     raise Unreachable(f"there is no D-Bus system bus: {why}")
 
 

@@ -28,6 +28,7 @@ from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.libvirt import Parse, SimulatedLibvirt
 from hostlerd.host.simulated.pci import Blocked
 from hostlerd.host.simulated.signals import SimulatedSignals
+from hostlerd.host.simulated.sleep import SimulatedSleep
 from hostlerd.host.simulated.systemd import SimulatedUnits
 from hostlerd.host.simulated.tree import Tree, WouldHang
 from hostlerd.host.simulated.usb import THINGS
@@ -40,6 +41,7 @@ ACTIONS = (
     "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug",
     "plug-usb", "unplug-usb", "storm-usb",
     "hold", "contain", "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload",
+    "inhibitors", "sleep", "resume",
     "stop-libvirtd", "start-libvirtd", "restart-libvirtd",
     "power-off", "hang-libvirtd", "free-libvirtd",
 )  # fmt: skip
@@ -79,6 +81,7 @@ class SimulatedHost:
         self.units = SimulatedUnits(self.kernel)
         self.engines = SimulatedEngines(self.kernel)
         self.processes = SimulatedSignals(self.kernel)
+        self.sleep = SimulatedSleep()
         self.hypervisor = SimulatedLibvirt(
             self.kernel,
             self.units,
@@ -214,6 +217,9 @@ class SimulatedHost:
         | start-unit, stop-unit | unit, path | a container's scope, say, in machine.slice |
         | set-cpus | unit, cpus | systemctl set-property --runtime |
         | daemon-reload | | systemctl daemon-reload |
+        | inhibitors | | systemd-inhibit --list |
+        | sleep | force? | systemctl suspend; its answer comes when the host sleeps |
+        | resume | | it wakes up |
         | stop-libvirtd, start-libvirtd | | domains run on |
         | restart-libvirtd | seconds? | away for so long |
         | hang-libvirtd, free-libvirtd | | calls do not return; do again |
@@ -301,6 +307,12 @@ class SimulatedHost:
                 self.units.set_by_hand(params["unit"], parse_cpu_list(params["cpus"]))
             case "daemon-reload":
                 self.units.daemon_reload()
+            case "inhibitors":
+                return {"inhibitors": self.sleep.show()}
+            case "sleep":
+                return {"seconds": await self.sleep.fall_asleep(force=_flag(params, "force"))}
+            case "resume":
+                self.sleep.wake()
             case "power-off":
                 await libvirt.power_off(params["name"])
             case "stop-libvirtd":

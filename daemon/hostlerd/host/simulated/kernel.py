@@ -52,7 +52,9 @@ _PLAIN = re.compile(
 class Kernel:
     """`log`: every change tried through the seam, in order. `uevents`: (action, address or USB port) of every event.
 
-    `kicks`: for events of PCI devices; `usb_kicks`: for those of USB devices and their interfaces.
+    `kicks`: for events of PCI devices; `usb_kicks`: for those of USB devices and their interfaces. `left_behind`:
+    writer processes to the device (or what else has the fault) whose write has not returned; `returned` is called,
+    once, when one has.
     """
 
     cpus: CpuSet
@@ -70,6 +72,8 @@ class Kernel:
     vgpus: Vgpus = field(init=False)
     usb: Usb = field(init=False)
     kicks: list[Kick] = field(default_factory=list[Kick])
+    left_behind: dict[int, str] = field(default_factory=dict[int, str])
+    returned: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     usb_kicks: list[Kick] = field(default_factory=list[Kick])
 
     def __post_init__(self) -> None:
@@ -78,12 +82,9 @@ class Kernel:
         self.processes = Processes(self.tree)
         self.mdevs = Mdevs(self.tree, self.pci, self._emit)
         self.vgpus = Vgpus(self.tree, self.pci)
-        self.pci.bound, self.pci.let_go, self.pci.closed = (
-            self.vgpus.bound,
-            self.vgpus.let_go,
-            self.mdevs.go_on,
-        )
+        self.pci.bound, self.pci.let_go, self.pci.closed = self._bound, self._let_go, self.mdevs.go_on
         self.pci.modules.opened = self.processes.opened
+        self.pci.freed = self._freed
         self.usb = Usb(self.tree, self._emit_usb, self._controller)
 
     def boot(self, *, release: str = "6.1.0-sim", drivers: Iterable[Driver] = KNOWN) -> None:
@@ -118,8 +119,10 @@ class Kernel:
         if (match := _DEVICE.fullmatch(real)) and match[2] == "config":
             # pci_read_config wakes the function for the read (pci_config_pm_runtime_get) and lets it sleep again.
             spec = self.pci.devices[match[1]].spec
-            ids = spec.vendor.to_bytes(2, "little") + spec.device.to_bytes(2, "little")
-            return b"\xff" * 64 if self.pci.is_dead(match[1]) else ids.ljust(64, b"\0")
+            # A virtual function has no ids of its own there (PCIe base specification, SR-IOV).
+            ids = 0xFFFFFFFF if spec.physfn else spec.device << 16 | spec.vendor
+            header = ids.to_bytes(4, "little") + bytes(4) + (spec.class_code << 8).to_bytes(4, "little")
+            return b"\xff" * 64 if self.pci.is_dead(match[1]) else header.ljust(64, b"\0")
         return self.tree.read(path).encode()
 
     # --- writes
@@ -164,8 +167,7 @@ class Kernel:
         elif real == "/sys/bus/pci/drivers_probe":
             self.pci.drivers_probe(text.strip())
         elif real == "/sys/bus/pci/rescan":
-            for address in self.pci.found_again():
-                self._coldplug(self.pci.devices[address].spec)
+            self.pci.one_at_a_time(real, self._rescan)
         elif real == "/sys/bus/pci/drivers_autoprobe":
             self.pci.autoprobe = not text.startswith("0")
             self.tree.put(real, f"{int(self.pci.autoprobe)}\n")
@@ -242,9 +244,10 @@ class Kernel:
         functions = sorted(a for a in self.pci.devices if a.rpartition(".")[0] == slot)
         if not functions:
             raise fail(errno.ENODEV, address)
-        for function in functions:
-            self.pci.vanish(function)
-        self.settle()
+        try:
+            self.pci.take_out(functions)
+        finally:
+            self.settle()
 
     def plug_usb(self, spec: UsbSpec, port: str) -> None:
         self.usb.plug(spec, port)
@@ -303,6 +306,8 @@ class Kernel:
         lifted = self.faults.lift(fault, obj)
         if fault == "hang-unbind":
             self.pci.go_on(obj)
+        elif fault == "slow-write":
+            self._freed(obj)
         elif fault == "module-held":
             for address in list(self.pci.devices):
                 self.pci.go_on(address)
@@ -310,7 +315,28 @@ class Kernel:
         self.settle()
         return lifted
 
+    # --- writes that do not return
+
+    def leave_behind(self, pid: int, waits_for: str) -> None:
+        """The process that writes stays in the kernel."""
+        self.left_behind[pid] = waits_for
+        cgroup = f"/system.slice/hostler-write-{pid}.scope"
+        self.processes.start(pid=pid, command="writing.py", uid=0, cgroup=cgroup, paths=[])
+        self.settle()
+
+    def _freed(self, what: str) -> None:
+        for pid in [pid for pid, waits_for in self.left_behind.items() if waits_for == what]:
+            del self.left_behind[pid]
+            self.processes.end(pid)
+        told, self.returned = self.returned, []
+        for call in told:
+            call()
+
     # --- inside
+
+    def _rescan(self) -> None:
+        for address in self.pci.found_again():
+            self._coldplug(self.pci.devices[address].spec)
 
     def _coldplug(self, spec: FunctionSpec) -> None:
         """80-drivers.rules: udev loads the module whose alias matches. It registers and tries all that is free."""
@@ -330,6 +356,14 @@ class Kernel:
             users = self.processes.hold([f"/dev/snd/pcmC{card.removeprefix('card')}D0p"])
             status = f"state: RUNNING\nowner_pid   : {users[0]}\n" if users else "closed\n"
             self.tree.put(f"/proc/asound/{card}/pcm0p/sub0/status", status)
+
+    def _bound(self, address: str) -> None:
+        self.vgpus.bound(address)
+        self.mdevs.bound(address)
+
+    def _let_go(self, address: str) -> None:
+        self.mdevs.let_go(address)
+        self.vgpus.let_go(address)
 
     def _held(self, address: str) -> bool:
         """By a process that does not let go: a sound server closes a card's control when udev says that it goes."""
@@ -397,6 +431,7 @@ class Kernel:
             "faults": self.faults.dump(),
             "screen": self.pci.screen.dump(),
             "hung": self.tree.hung,
+            "left_behind": [[pid, what] for pid, what in self.left_behind.items()],
             "open": [[pid, paths] for pid, paths in self.processes.open.items()],
             "cpus": sorted(self.cpus),
             "unified": self.cgroups.unified,
@@ -412,6 +447,7 @@ class Kernel:
         self.faults.load(dumped["faults"])
         self.tree.hung = list(dumped["hung"])
         self.processes.open = dict(dumped["open"])
+        self.left_behind = dict(dumped.get("left_behind", []))
         self.cpus = frozenset(dumped["cpus"])
         self.cgroups.cpus, self.cgroups.unified = self.cpus, dumped["unified"]
         self.cgroups.populated = set(dumped["populated"])

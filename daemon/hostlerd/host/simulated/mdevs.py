@@ -87,6 +87,19 @@ class Mdevs:
         self.tree.link(f"{PARENTS}/{parent.name}", folder)
         self._count(parent)
 
+    def bound(self, address: str) -> None:
+        """A driver took a parent: it registers again."""
+        if address in self.known and self.pci.devices[address].driver != "vfio-pci":
+            self.register(self.known[address])
+
+    def let_go(self, address: str) -> None:
+        """mdev_unregister_parent; its devices go first, and wait for who has them open."""
+        if address in self.known:
+            for uuid in [uuid for uuid, mdev in self.devices.items() if mdev.parent == address]:
+                self.remove(uuid, "1")
+            self.tree.discard(f"{self.pci.devices[address].folder}/mdev_supported_types")
+            self.tree.discard(f"{PARENTS}/{address}")
+
     def create(self, folder: str, type_id: str, text: str) -> None:
         """create_store: EINVAL for no UUID, EEXIST for one that is there or not quite gone; the driver's ENOSPC."""
         path = f"{folder}/mdev_supported_types/{type_id}/create"

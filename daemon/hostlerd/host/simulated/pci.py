@@ -9,6 +9,7 @@ Longer than 400 lines because binding, letting go and the lock between them are 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterable
@@ -68,7 +69,10 @@ class Ticket:
 
 @dataclass(slots=True)
 class Device:
-    """`driver`: the kernel's own idea; while a remove() hangs its link is gone already. `stuck`: its lock is held."""
+    """`driver`: the kernel's own idea; while a remove() hangs its link is gone already. `stuck`: its lock is held.
+
+    `going`: it is being removed from the bus.
+    """
 
     spec: FunctionSpec
     folder: str
@@ -82,12 +86,16 @@ class Device:
 
 @dataclass(slots=True)
 class Pci:
-    """`owners`: IOMMU group to the domain whose QEMU has it open. `holders`: is a device held by a process?"""
+    """`owners`: IOMMU group to the domain whose QEMU has it open. `holders`: is a device held by a process?
+
+    `freed`: called with a device when a remove() that waited has ended, and all that queued behind it.
+    """
 
     tree: Tree
     faults: Faults
     emit: Emit
     holders: Callable[[str], bool] = lambda _address: False
+    freed: Callable[[str], None] = lambda _address: None
     iommu: bool = True
     devices: dict[str, Device] = field(default_factory=dict[str, Device])
     drivers: dict[str, Driver] = field(default_factory=dict[str, Driver])
@@ -103,6 +111,10 @@ class Pci:
     closed: Callable[[], None] = lambda: None
     release: tuple[int, int] = (6, 1)
     """Of the kernel: what it does has changed here and there."""
+    behind: list[tuple[Ticket, Callable[[], None]]] = field(
+        default_factory=list[tuple[Ticket, Callable[[], None]]]
+    )
+    """What waits for the lock of all removing and rescanning (pci_lock_rescan_remove)."""
     modules: Modules = field(init=False)
     screen: Screen = field(init=False)
 
@@ -265,19 +277,57 @@ class Pci:
             self._attach(device)
 
     def vanish(self, address: str) -> None:
-        """Pulled out, or removed by software: pci_stop_and_remove_bus_device. Raises Blocked while remove() waits.
+        """pci_stop_and_remove_bus_device. Raises Blocked while remove() waits; goes on by itself then.
 
-        Bridges take what is below them along.
+        Bridges take what is below them along. The driver goes first (pci_stop_dev); all that sysfs shows of the device
+        but its driver link, its place on the bus included, stays until that let go (device_del). Lab:
+        `unplugged_while_running`.
         """
-        for below in [d.spec.address for d in self.devices.values() if d.spec.bridge == address]:
-            self.vanish(below)
         device = self._device(address)
         device.going = True
-        # bus_remove_device: the link on the bus goes before the driver is told.
-        self.tree.discard(f"{DEVICES}/{address}")
-        if device.driver is not None:
-            self._detach(device)
+        for below in [d.spec.address for d in self.devices.values() if d.spec.bridge == address]:
+            self.vanish(below)
+        if device.stuck:
+            self._locked(device, lambda: None)
+        self._detach(device)
         self._gone(device)
+
+    def take_out(self, addresses: Iterable[str], *, stays: bool = False) -> None:
+        """pciehp_unconfigure_device, backwards; where the card `stays` in its slot, remove_store. Raises Blocked."""
+        found = [self._device(address) for address in addresses]
+
+        def now() -> None:
+            for device in found:
+                device.going = True
+            if stays:
+                self.removed += [device.spec for device in found]
+            self._remove_going()
+
+        self.one_at_a_time(found[0].spec.address, now)
+
+    def one_at_a_time(self, what: str, action: Callable[[], None]) -> None:
+        """Under the lock of all removing and rescanning (pci_lock_rescan_remove). Raises Blocked."""
+        if any(device.going for device in self.devices.values()):
+            ticket = Ticket(what)
+            self.behind.append((ticket, action))
+            raise Blocked(ticket)
+        action()
+
+    def _remove_going(self) -> None:
+        while going := [device for device in self.devices.values() if device.going]:
+            self.vanish(max(going, key=lambda device: device.spec.address).spec.address)
+        queue, self.behind = self.behind, []
+        for place, (ticket, action) in enumerate(queue):
+            try:
+                action()
+            except OSError as error:
+                ticket.end(error)
+            except Blocked as again:
+                again.ticket.then.append(partial(ticket.end, None))
+                self.behind += queue[place + 1 :]
+                return
+            else:
+                ticket.end(None)
 
     def _gone(self, device: Device) -> None:
         self._unlock_reads(device)
@@ -289,9 +339,7 @@ class Pci:
 
     def remove(self, address: str) -> None:
         """remove_store: off the bus by software; a rescan finds it again."""
-        spec = self._device(address).spec
-        self.vanish(address)
-        self.removed.append(spec)
+        self.take_out([address], stays=True)
 
     def found_again(self) -> list[str]:
         """pci_rescan_bus. A function that reads as ones is not there (pci_bus_read_dev_vendor_id)."""
@@ -341,9 +389,16 @@ class Pci:
         device = self._device(address)
         if name == "power/control" and text not in ("on", "auto"):
             raise fail(errno.EINVAL, f"{device.folder}/{name}")
-        self.tree.put(f"{device.folder}/{name}", f"{text}\n")
-        if text in ("on", "0") and self.faults.lift("d3cold", address):
-            self.tree.put(f"{device.folder}/power/runtime_status", "active\n")
+
+        def now() -> None:
+            self.tree.put(f"{device.folder}/{name}", f"{text}\n")
+            if text in ("on", "0") and self.faults.lift("d3cold", address):
+                self.tree.put(f"{device.folder}/power/runtime_status", "active\n")
+
+        if name == "power/control":
+            self._locked(device, now)  # control_store takes the device lock
+        else:
+            now()
 
     def fall_asleep(self, address: str) -> None:
         folder = self._device(address).folder
@@ -652,6 +707,7 @@ class Pci:
             # Seen on 6.1 and 6.12.
             if self.drivers[device.driver].nodes is Nodes.VFIO and self.release >= (6, 6):
                 nodes.take_away(self.tree, Nodes.VFIO, device.spec, device.folder, last_of_group=False)
+                self.emit("remove", f"vfio-dev of {device.spec.address}")
             self._lock_reads(device)
             ticket = Ticket(device.spec.address)
             device.waiting.insert(0, (ticket, lambda: None))
@@ -719,9 +775,14 @@ class Pci:
             except Blocked as again:
                 again.ticket.then.append(partial(ticket.end, None))
                 device.waiting += queue[place + 1 :]
+                self.freed(address)
                 return
             else:
                 ticket.end(fail(errno.ENODEV, address) if device.going and place else None)
+        self.freed(address)
+        if device.going:
+            with contextlib.suppress(Blocked):  # the next function of the card is in use, too
+                self._remove_going()
 
     def _device(self, address: str) -> Device:
         if address not in self.devices:
@@ -770,9 +831,11 @@ class Pci:
 
 
 def _spec(dumped: dict[str, Any]) -> FunctionSpec:
-    own = tuple(Bar(**bar) for bar in dumped["bars"])
-    kinds = tuple(tuple(kind) for kind in dumped["vgpu_types"])
-    return FunctionSpec(**{**dumped, "bars": own, "resets": tuple(dumped["resets"]), "vgpu_types": kinds})
+    row = dict(dumped)
+    row["bars"] = tuple(Bar(**bar) for bar in dumped["bars"])
+    row["vgpu_types"] = tuple(tuple(kind) for kind in dumped["vgpu_types"])
+    row["resets"] = tuple(dumped["resets"])
+    return FunctionSpec(**row)
 
 
 def _driver(dumped: dict[str, Any]) -> Driver:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import count
 
 from hostlerd.host.simulated.tree import Tree
 
@@ -37,6 +38,10 @@ class Processes:
         for number, path in enumerate(paths if not mapped else [], 3):
             self.tree.link_as_is(f"{folder}/fd/{number}", path)
         self.open[pid] = list(paths)
+
+    def free_pid(self) -> int:
+        """Above those that tests and people choose."""
+        return next(pid for pid in count(900_001) if pid not in self.open)
 
     def end(self, pid: int) -> bool:
         self.tree.discard(f"/proc/{pid}")

@@ -1,4 +1,7 @@
-"""The seam's Writer on the simulated kernel: a write that blocks is waited for up to its limit and then left behind."""
+"""The seam's Writer on the simulated kernel: a write that blocks is waited for up to its limit and then left behind.
+
+What is left behind is a process of the simulated host, in its /proc like any other, until the kernel returns.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ class SimulatedWriter:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self._pid = 0
 
     async def write(self, path: str, text: str, *, limit: float) -> None:
         """Raises OSError and, after `limit` seconds, Wedged: the write goes on without us and may yet succeed."""
@@ -51,13 +55,28 @@ class SimulatedWriter:
         return self._kernel.modprobe(list(command[1:]))
 
     async def start(self) -> int:
-        """There is no process: 0."""
+        """A number that no process has. There is one only when it is left behind."""
         await trio.lowlevel.checkpoint()
-        return 0
+        if not self._pid:
+            self._pid = self._kernel.processes.free_pid()
+        return self._pid
+
+    async def wait_ended(self, pid: int) -> None:
+        while pid in self._kernel.left_behind:
+            ended = trio.Event()
+            self._kernel.returned.append(ended.set)
+            await ended.wait()
 
     async def aclose(self) -> None:
-        """There is no process."""
+        """Of those that wait for work there is none."""
         await trio.lowlevel.checkpoint()
+        self._pid = 0
+
+    def _leave(self, waits_for: str) -> int:
+        pid, self._pid = self._pid, 0
+        if pid:
+            self._kernel.leave_behind(pid, waits_for)
+        return pid
 
     async def replace_file(self, path: str, text: str | None) -> None:
         await trio.lowlevel.checkpoint()
@@ -78,8 +97,8 @@ class SimulatedWriter:
         if not ticket.done:
             raise Wedged(
                 f"the kernel does not return from writing {path}",
-                remedy="a reboot ends it",
-                data={"object": ticket.address},
+                remedy="as a rule only a restart of the host ends it",
+                data={"object": ticket.address, "pid": self._leave(ticket.address)},
             )
         if ticket.error is not None:
             raise ticket.error
@@ -90,5 +109,8 @@ class SimulatedWriter:
             return
         if float(seconds) > limit:
             await trio.sleep(limit)
-            raise Wedged(f"the kernel does not return from writing {path}", data={"object": path})
+            raise Wedged(
+                f"the kernel does not return from writing {path}",
+                data={"object": path, "pid": self._leave(path)},
+            )
         await trio.sleep(float(seconds))

@@ -12,7 +12,7 @@ from hostlerd.act.journal import Journal
 from hostlerd.act.recover import PATIENCE, recover
 from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
-from hostlerd.model.ledger import Claim
+from hostlerd.model.ledger import Claim, Trouble
 from hostlerd.model.plan import Unbind
 from hostlerd.observe.domain_xml import parse_domain
 
@@ -38,6 +38,39 @@ async def test_a_step_whose_writer_is_gone_has_ended(host: SimulatedHost, journa
     await recover(host, journal)
     assert not journal.ledger.outstanding
     assert not journal.ledger.troubles
+
+
+async def test_a_trouble_ends_with_the_write_that_made_it(host: SimulatedHost, journal: Journal):
+    """The daemon was away when the write returned."""
+    journal.begin(STEP, writer=4711)
+    trouble = Trouble(object=GPU, reason="hangs", remedy="", since=1.0, wedged=True)
+    other = Trouble(
+        object="0000:05:00.0", reason="hangs by somebody else's", remedy="", since=1.0, wedged=True
+    )
+    journal.trouble(trouble)
+    journal.trouble(other)
+    await recover(host, journal)
+    assert set(journal.ledger.troubles) == {"0000:05:00.0"}
+    assert not journal.ledger.outstanding
+
+
+async def test_a_trouble_stays_while_another_write_is_outstanding(
+    host: SimulatedHost, journal: Journal, autojump_clock: trio.testing.MockClock
+):
+    journal.begin(STEP, writer=4711)
+    journal.begin(STEP, writer=4712)
+    host.kernel.tree.put("/proc/4712/cmdline", "python3\0writing.py\0")
+    journal.trouble(Trouble(object=GPU, reason="hangs", remedy="", since=1.0, wedged=True))
+    await recover(host, journal)
+    assert set(journal.ledger.troubles) == {GPU}
+    assert [step.writer for step in journal.ledger.outstanding.values()] == [4712]
+
+
+async def test_a_trouble_that_no_write_made_stays(host: SimulatedHost, journal: Journal):
+    journal.begin(STEP, writer=4711)
+    journal.trouble(Trouble(object=GPU, reason="broken", remedy="", since=1.0))
+    await recover(host, journal)
+    assert set(journal.ledger.troubles) == {GPU}
 
 
 async def test_another_process_with_the_writers_number_is_no_writer(host: SimulatedHost, journal: Journal):

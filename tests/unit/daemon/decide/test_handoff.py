@@ -179,3 +179,18 @@ def test_when_idle_none_leaves_the_device_without_a_driver(driver: str | None):
     assert (state.functions[GPU].driver, state.functions[GPU].override) == (None, "none")
     assert plan(state, settings) == ([], [])
     assert converge(state).functions == functions
+
+
+@pytest.mark.parametrize("change", [{"readable": False}, {"leaving": True}])
+def test_what_could_not_be_read_is_neither_moved_nor_forgotten(change: dict[str, bool]):
+    """It was degraded when the look began, and trusted again before it was decided; or the kernel is at it."""
+    there = converge(observed(None, CLAIM))
+    for claims in ({WIN11: CLAIM}, {}):
+        nothing = {"vendor": 0, "device": 0, "class_code": 0} if "readable" in change else {}
+        blind = replace(there.functions[GPU], override=None, driver=None, **change, **nothing)  # type: ignore[arg-type]
+        state = replace(
+            there, functions={**there.functions, GPU: blind}, ledger=replace(there.ledger, claims=claims)
+        )
+        steps, settled = plan(state)
+        assert GPU not in settled
+        assert GPU not in {step.object for step in steps}

@@ -189,6 +189,54 @@ async def test_a_cancelled_write_is_finished_by_the_process(writer: LiveWriter, 
     await wait_nothing_left(writer)
 
 
+async def test_the_end_of_a_process_that_was_left_behind_is_told(writer: LiveWriter, hanging: str) -> None:
+    pid = await writer.start()
+    with trio.move_on_after(0.3):
+        await writer.write(hanging, "in the end", limit=30)
+    with trio.move_on_after(0.3) as scope:
+        await writer.wait_ended(pid)
+    assert scope.cancelled_caught
+    # Another daemon, after a restart, waits for it, too.
+    later = writer_for(Path(hanging).parent)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.wait_ended, pid)
+        nursery.start_soon(later.wait_ended, pid)
+        reader = os.open(hanging, os.O_RDONLY | os.O_NONBLOCK)
+        nursery.cancel_scope.deadline = trio.current_time() + 20
+    assert not nursery.cancel_scope.cancelled_caught
+    os.close(reader)
+    assert writer.stuck() == {}
+    await writer.wait_ended(pid)
+
+
+async def test_a_number_that_is_no_writers_has_ended(writer: LiveWriter) -> None:
+    with trio.fail_after(20):
+        await writer.wait_ended(os.getpid())
+
+
+async def test_who_runs_a_program_is_there_as_long_as_that(writer: LiveWriter, hanging: str) -> None:
+    """modprobe can hang as well: then it is what must be waited for, not the process that started it."""
+    pid = await writer.start()
+    with trio.move_on_after(0.5):
+        await writer.run(["/bin/sh", "-c", f"read x < {hanging}"], limit=30)
+    with trio.move_on_after(0.3) as scope:
+        await writer.wait_ended(pid)
+    assert scope.cancelled_caught
+    Path(hanging).write_text("x\n")
+    with trio.fail_after(20):
+        await writer.wait_ended(pid)
+
+
+async def test_a_program_is_killed_and_who_runs_it_ends_by_itself(writer: LiveWriter) -> None:
+    pid = await writer.start()
+    with pytest.raises(Wedged) as caught:
+        await writer.run(["/bin/sleep", "60"], limit=0.3)
+    assert caught.value.data["pid"] == pid
+    status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert status is not None
+    assert (status.si_code, status.si_status) == (os.CLD_EXITED, 0)
+
+
 async def test_a_program_and_its_exit_status(writer: LiveWriter) -> None:
     assert await writer.run(["/bin/true"], limit=5) == 0
     assert await writer.run(["/bin/sh", "-c", 'echo "$0" out; exit 3', "a b"], limit=5) == 3

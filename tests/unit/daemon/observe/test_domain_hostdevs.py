@@ -168,3 +168,25 @@ def test_two_equal_usb_devices_are_told_apart_by_their_addresses() -> None:
 def test_scsi_devices_may_share_an_adapter() -> None:
     device = "<hostdev type='scsi'><source protocol='iscsi' name='a'/></hostdev>"
     assert len(hostdevs(device * 2)) == 2
+
+
+LIVE_NETWORK = """
+<interface type='hostdev' managed='yes'>
+  <mac address='52:54:00:6d:90:02'/>
+  <driver name='vfio'/>
+  <source>
+    <address type='pci' domain='0x0000' bus='0x05' slot='0x00' function='0x2'/>
+  </source>
+  <portid name='d1c3a1a8-2c31-4b0c-8d3e-6f1b1b1c9d11'/>
+  <alias name='hostdev0'/>
+  <address type='pci' domain='0x0000' bus='0x00' slot='0x03' function='0x0'/>
+</interface>
+"""
+"""Of `<interface type='network'>` with a network of `<forward mode='hostdev'>` while the domain runs: libvirt chose a
+virtual function and shows that in place of the network (virDomainNetDefFormat, publicActual)."""
+
+
+def test_a_network_of_hostdevs_shows_the_device_while_the_domain_runs() -> None:
+    assert hostdevs(LIVE_NETWORK) == (Hostdev(kind="pci", address="0000:05:00.2", managed=True),)
+    # Which one it will be is not known before: the hook runs first (qemuProcessInit).
+    assert hostdevs("<interface type='network'><source network='vfs'/></interface>") == ()

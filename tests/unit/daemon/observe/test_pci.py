@@ -131,6 +131,53 @@ def test_progress_comes_before_the_first_read() -> None:
     assert seen[-1] == AUDIO
 
 
+def test_a_card_being_taken_from_a_guest_is_seen_by_its_folder_and_its_lock_left_alone() -> None:
+    files = host(GPU, AUDIO, release="6.1.0", iommu_group="../iommu_groups/14")
+    files.folder(f"{DEVICES}/{GPU}/vfio-dev/vfio0")
+    files.locked |= {f"{DEVICES}/{GPU}/driver_override", f"{DEVICES}/{GPU}/uevent"}
+    function = one(files)
+    assert (function.leaving, function.driver, function.on_vfio) == (True, None, True)
+    assert (function.vendor, function.readable, function.override) == (0x1002, True, None)
+    assert files.hung == []
+    (links,) = observe_functions(files, unreadable=frozenset({GPU, AUDIO})).keys() - {AUDIO}
+    assert observe_functions(files, unreadable=frozenset({GPU}))[links].leaving
+
+
+@pytest.mark.parametrize(("name", "on_vfio"), [("vfio-pci", True), ("labgpu", False)])
+def test_a_driver_that_has_not_let_go_is_seen_in_uevent(name: str, on_vfio: bool) -> None:
+    files = host(GPU, AUDIO, release="6.12.0")
+    files.put(f"{DEVICES}/{GPU}/uevent", f"DRIVER={name}\nPCI_CLASS=30000\n")
+    assert not one(files).leaving  # a recording without links
+    files.folder(f"/sys/bus/pci/drivers/{name}")
+    function = one(files)
+    assert (function.leaving, function.driver, function.on_vfio) == (True, None, on_vfio)
+    files.put(f"{DEVICES}/{GPU}/uevent", "PCI_CLASS=30000\n")
+    assert not one(files).leaving
+
+
+class Probing(Tree):
+    """A driver is bound between two looks at the link: it is set before the link is there (really_probe)."""
+
+    def exists(self, path: str) -> bool:
+        found = super().exists(path)
+        if path.endswith(("/vfio-dev", "/drivers/vfio-pci")):
+            self.link(f"{DEVICES}/{GPU}/driver", "/sys/bus/pci/drivers/vfio-pci")
+        return found
+
+
+def test_a_probe_under_way_is_no_leaving() -> None:
+    for found in (
+        {f"{DEVICES}/{GPU}/vfio-dev/vfio0/dev": "511:0\n"},
+        {f"{DEVICES}/{GPU}/uevent": "DRIVER=vfio-pci\n"},
+    ):
+        files = Probing()
+        files.load(host(GPU).dump())
+        files.folder("/sys/bus/pci/drivers/vfio-pci")
+        for path, text in found.items():
+            files.put(path, text)
+        assert not one(files).leaving
+
+
 class Vanishing(Tree):
     """Its card is pulled out once an attribute was read."""
 

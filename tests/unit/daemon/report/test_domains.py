@@ -51,6 +51,9 @@ def test_shape() -> None:
         "hugepages": True,
         "gpu": "passthrough",
         "slices": [{"uuid": UUID, "address": None, "type": None, "parent": None}],
+        "notes": [
+            "managed='yes': libvirt rebinds 0000:01:00.0, too; managed='no' leaves that to hostler alone"
+        ],
     }
 
 
@@ -59,6 +62,7 @@ def test_what_is_not_there_is_null_or_empty() -> None:
     assert found["state"] == "shut off"
     assert "file" not in found
     assert (found["uuid"], found["topology"], found["emulator_pins"]) == (None, None, None)
+    assert found["notes"] == []
     assert (found["vcpu_pins"], found["hostdevs"], found["gpu"]) == ({}, [], "none")
 
 

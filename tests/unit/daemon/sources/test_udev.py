@@ -35,7 +35,7 @@ async def test_it_kicks_for_events_and_for_lost_ones(monkeypatch: pytest.MonkeyP
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert len(kicks) == 3
-    assert FakeUevents.last.subsystems == ("pci", "mdev", "cpu")
+    assert FakeUevents.last.subsystems == ("pci", "mdev", "cpu", "vfio-dev")
 
 
 async def test_usb_events_are_one_kick_when_it_is_quiet(

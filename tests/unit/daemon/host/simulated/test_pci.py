@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -289,7 +290,7 @@ def test_a_card_is_plugged_in_and_pulled_out(host: SimulatedHost) -> None:
     assert (driver(host, "0000:04:00.0"), driver(host, "0000:04:00.1")) == ("nvidia", "snd_hda_intel")
     assert host.kernel.uevents[0] == ("add", "0000:04:00.0")
     host.kernel.unplug("0000:04:00.0")
-    assert host.kernel.uevents[-2:] == [("unbind", "0000:04:00.1"), ("remove", "0000:04:00.1")]
+    assert host.kernel.uevents[-2:] == [("unbind", "0000:04:00.0"), ("remove", "0000:04:00.0")]
     assert host.files.flat("/sys/devices", "/sys/kernel", "/sys/bus/pci/devices") == before
 
 
@@ -299,10 +300,49 @@ def test_a_card_that_is_pulled_out_while_a_domain_has_it(host: SimulatedHost) ->
     host.kernel.pci.open_group(14, "win11")
     with pytest.raises(Blocked):
         host.kernel.unplug(GPU)
-    assert not host.files.exists(f"{BUS}/devices/{GPU}")
+    # The last function is the first to be removed, and what its driver waits for keeps all the others.
+    last = "0000:01:00.3"
+    assert host.files.exists(device(last, "vfio-dev"))
+    assert not host.files.exists(device(last, "driver"))
+    assert host.files.read(device(last, "vendor")) == "0x1002\n"
+    assert driver(host, GPU) == "vfio-pci"
+    for path, text in ((f"{BUS}/rescan", "1"), (device("0000:05:00.0", "remove"), "1")):
+        with pytest.raises(Blocked):  # pci_lock_rescan_remove
+            host.kernel.write(path, text)
+    assert "0000:05:00.0" in host.kernel.pci.devices
     host.kernel.pci.close_groups("win11")
     assert GPU not in host.kernel.pci.devices
-    assert ("remove", GPU) in host.kernel.uevents
+    assert host.kernel.uevents[-4:-2] == [("unbind", GPU), ("remove", GPU)]
+    assert "0000:05:00.0" not in host.kernel.pci.devices  # whoever waited gets the turn
+    host.kernel.write(f"{BUS}/rescan", "1")
+
+
+def test_a_card_that_is_pulled_out_is_so_after_a_restart_of_the_simulation(
+    host: SimulatedHost, tmp_path: Path
+) -> None:
+    kept = SimulatedHost("desktop", state_file=str(tmp_path / "host.json"))
+    for function in "0123":
+        hand_over(kept, f"0000:01:00.{function}")
+    kept.kernel.pci.open_group(14, "win11")
+    with pytest.raises(Blocked):
+        kept.kernel.unplug(GPU)
+    again = SimulatedHost("desktop", state_file=str(tmp_path / "host.json"))
+    assert again.files.exists(device(GPU, "vfio-dev"))
+    again.kernel.pci.close_groups("win11")
+    assert GPU not in again.kernel.pci.devices
+
+
+def test_power_control_takes_the_device_lock(host: SimulatedHost) -> None:
+    host.kernel.write(device(GPU, "power/control"), "auto")
+    assert host.files.read(device(GPU, "power/control")) == "auto\n"
+    with refused(errno.EINVAL):
+        host.kernel.write(device(GPU, "power/control"), "off")
+    host.kernel.faults.cause("hang-unbind", GPU)
+    with pytest.raises(Blocked):
+        host.kernel.write(device(GPU, "driver/unbind"), GPU)
+    with pytest.raises(Blocked):
+        host.kernel.write(device(GPU, "power/control"), "on")
+    assert host.files.read(device(GPU, "power/control")) == "auto\n"
 
 
 def test_virtual_functions_come_and_go() -> None:
