@@ -15,6 +15,7 @@ from hostlerd.model.domains import Definition, Gpu
 from hostlerd.model.edits import SliceChoice
 from hostlerd.model.identity import Known
 from hostlerd.model.settings import Settings
+from hostlerd.model.slices import Slices
 
 NOTHING: Mapping[str, Known] = MappingProxyType({})
 
@@ -81,20 +82,29 @@ def whole_card(address: str, functions: Mapping[str, Function], settings: Settin
 
 
 def find_slice(
-    word: str, uuid: str, functions: Mapping[str, Function], taken: frozenset[str]
+    word: str, uuid: str, functions: Mapping[str, Function], taken: frozenset[str], slices: Slices
 ) -> SliceChoice | str:
-    """``TYPE`` or ``TYPE@PARENT`` of a mediated device; ``vf:PF`` or a PF's address for a free virtual function.
+    """``TYPE`` or ``TYPE@PARENT`` of a mediated device; ``vf:PF`` or a PF's address for a free virtual function, of
+    those that are there, else of those that are made when the domain starts.
 
-    A sentence that says why there is none.
+    A sentence that says why there is none. Whether an instance is left is judged at each start.
     """
     pf = word.removeprefix("vf:")
     if word.startswith("vf:") or pf in functions:
         if pf not in functions:
             return f"there is no PCI function {pf} on this host"
-        vfs = [f for f in functions.values() if f.physfn == pf]
-        free = sorted(f.address for f in vfs if f.address not in taken)
+        vfs = [f.address for f in functions.values() if f.physfn == pf]
+        sriov = slices.sriov.get(pf)
+        could = sriov.addresses if sriov is not None and not vfs else ()
+        free = [address for address in (*sorted(vfs), *could) if address not in taken]
         if not free:
-            return f"{pf} has {len(vfs)} virtual functions, and none is free"
+            return f"{pf} has {len(vfs) or len(could)} virtual functions, and none is free"
         return SliceChoice(vf=free[0], parent=pf)
     kind, _, parent = word.partition("@")
-    return SliceChoice(uuid=uuid, type=kind, parent=parent or None)
+    offered = [t for t in slices.types if parent in ("", t.parent)]
+    found = next((t for t in offered if t.is_called(kind)), None)
+    if found is None:
+        known = ", ".join(sorted({t.id for t in offered})) or "nothing"
+        who = f"{parent} cannot" if parent else "no device of this host can"
+        return f"{who} be cut into {kind!r}; there is {known}"
+    return SliceChoice(uuid=uuid, type=found.id, parent=parent or None)

@@ -73,7 +73,7 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
     removed, settled = decide_removed(observed)
     settled += forgotten(observed)
     back.override += removed
-    being_found = {r.address for r in observed.ledger.removed.values() if r.address not in observed.functions}
+    being_found = _being_found(observed)
     reviving = _revive(back, questions, observed, settings, own)
     for address, record in sorted(observed.ledger.devices.items()):
         if address in own.wants or address in own.holder or observed.untouchable(address):
@@ -134,6 +134,11 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
     return Handoff(steps=steps + taking, settled=settled, questions=questions)
 
 
+def _being_found(observed: Observed) -> set[str]:
+    """Functions that were removed and are not there again yet."""
+    return {r.address for r in observed.ledger.removed.values() if r.address not in observed.functions}
+
+
 @dataclass(slots=True, kw_only=True)
 class _Reviving:
     """`waiting`: for an answer, or for what is tried. `slots`: what is left on VFIO there is unbound and no more."""
@@ -143,10 +148,15 @@ class _Reviving:
 
 
 def _revive(
-    phases: _Phases, questions: list[Question], observed: Observed, settings: Settings, own: Ownership
+    phases: _Phases,
+    questions: list[Question],
+    observed: Observed,
+    settings: Settings,
+    own: Ownership,
 ) -> _Reviving:
-    """What has left VFIO and does not answer may be woken, once."""
+    """What has left VFIO and does not answer may be woken, once. A slot of which a part is still removed waits."""
     ledger = observed.ledger
+    half = {address.rpartition(".")[0] for address in _being_found(observed)}
     back = [
         function
         for address, record in ledger.devices.items()
@@ -157,10 +167,10 @@ def _revive(
         and not observed.untouchable(address)
         and (record.driver is not None or record.any_driver)
     ]
-    freed = [function for function in back if function.driver is None]
+    freed = [function for function in back if function.driver is None and function.slot not in half]
     unknown = [f.address for f in freed if f.address not in observed.alive]
     questions += [Question(kind="alive", object=address) for address in unknown]
-    found = _Reviving(waiting=set(unknown), slots=set())
+    found = _Reviving(waiting={*unknown, *(f.address for f in back if f.slot in half)}, slots=set())
     for function in freed:
         policy = life.policy_of(observed, settings, function)
         if observed.alive.get(function.address) is not False or function.slot in found.slots:
@@ -260,7 +270,8 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want, v
             override=None if by_rule else function.override,
             any_driver=by_rule,
             module=(function.module or "") if not by_rule else "",
-            ours=target,
+            # libvirt before 10.0 puts a device that it manages on vfio-pci, whatever VFIO driver it was on.
+            ours=target if target in (VFIO, NO_DRIVER) else f"{target} {VFIO}",
             identity=identity(function),
         )
     elif target not in record.ours.split():

@@ -18,6 +18,7 @@ from hostlerd.decide.gpu import find_device, find_slice, gpu_addresses, summary,
 from hostlerd.model.devices import Function, parse_address
 from hostlerd.model.domains import Definition
 from hostlerd.model.edits import WAYS, GpuChange, Model, Way, in_force
+from hostlerd.model.slices import Slices
 from hostlerd.observe.names import device_names
 from hostlerd.reconcile.shared import Shared
 
@@ -104,7 +105,7 @@ class GpuChanges:
             after = " ".join(("passthrough", *cards))
         elif request.way == "slice":
             taken = frozenset(a for d in self._others(definition) for a in d.pci_addresses)
-            found = find_slice(request.what, str(uuid.uuid4()), functions, taken)
+            found = find_slice(request.what, str(uuid.uuid4()), functions, taken, self._slices())
             if isinstance(found, str):
                 raise BadInput(found, remedy="`hostler devices` shows what there is")
             pci = () if found.vf is None else (found.vf,)
@@ -121,6 +122,10 @@ class GpuChanges:
     def _functions(self) -> Mapping[str, Function]:
         observed = self._shared.observed
         return {} if observed is None else observed.functions
+
+    def _slices(self) -> Slices:
+        observed = self._shared.observed
+        return Slices() if observed is None else observed.slices
 
     def _others(self, definition: Definition) -> list[Definition]:
         snapshot = self._shared.snapshot

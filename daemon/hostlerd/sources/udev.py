@@ -10,8 +10,9 @@ from hostlerd.sources.quiet import kick_when_quiet
 
 SUBSYSTEMS = ("pci", "mdev", "cpu", "vfio-dev")
 """PCI functions and mediated devices that come, go, are bound and unbound; CPUs that go on- and off-line. From Linux
-6.6 on the end of its vfio-dev is all that tells that a card is being taken from a guest, which may take as long as that
-runs."""
+6.6 on the end of its vfio-dev is all that tells that a card is being taken from a guest, which may take as long as the
+guest runs.
+"""
 USB = ("usb",)
 """USB devices and their interfaces: add, bind (only then is a device ready to be given away), unbind, remove."""
 

@@ -90,6 +90,8 @@ def never_returns(report: Report) -> None:
     holds(lambda: modules.removing() == 0, 30.0)
     home = holds(lambda: pci.driver(CARD) == modules.LABGPU, 40.0)
     report.check("home when it has returned", home, f"{pci.driver(CARD)}; {run('hostler', 'status').out}")
+    if not home:
+        run("hostler", "retry", CARD)
     answer = asked.prepare(victim)
     report.check("starts then", answer.ok and pci.on_vfio(CARD), answer)
     asked.release(victim)

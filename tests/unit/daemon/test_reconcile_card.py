@@ -54,6 +54,23 @@ async def test_a_card_goes_to_its_variant_where_libvirt_knows_them(
         assert not one.journal.ledger.devices
 
 
+@pytest.mark.parametrize(("libvirt", "driver"), [(9_000_000, "vfio-pci"), (11_003_000, "labvfio")])
+async def test_an_old_libvirt_may_take_a_managed_card_from_its_variant(
+    tmp_path: Path, libvirt: int, driver: str, autojump_clock: trio.testing.MockClock
+):
+    host = lab(libvirt)
+    before = host.show()["devices"]
+    async with stable(host, tmp_path / "journal", policy(CARD, vfio_driver="labvfio")) as one:
+        await host.hypervisor.define(domain("win11", hostdevs=[CARD]))
+        await host.hypervisor.start("win11")
+        await one.settle()
+        assert drivers(host)[CARD] == driver
+        await host.hypervisor.destroy("win11")
+        await one.settle()
+        assert host.show()["devices"] == before
+        assert not one.journal.ledger.devices
+
+
 # --- the boot framebuffer
 
 SCREEN_CARD, PLATFORM = "0000:02:00.0", "efi-framebuffer.0"

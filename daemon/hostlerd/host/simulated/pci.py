@@ -293,7 +293,7 @@ class Pci:
         self._gone(device)
 
     def take_out(self, addresses: Iterable[str], *, stays: bool = False) -> None:
-        """pciehp_unconfigure_device, backwards; or remove_store, where the card `stays` in its slot. Raises Blocked."""
+        """pciehp_unconfigure_device, backwards; where the card `stays` in its slot, remove_store. Raises Blocked."""
         found = [self._device(address) for address in addresses]
 
         def now() -> None:

@@ -10,6 +10,7 @@ from hostlerd.model.domains import Gpu, Hostdev
 from hostlerd.model.edits import SliceChoice
 from hostlerd.model.identity import Known
 from hostlerd.model.settings import DevicePolicy, Match, Settings
+from hostlerd.model.slices import MdevType, Slices, Sriov
 
 NAMES = {GPU: "AMD Navi 31 [Radeon RX 7900 XTX]", NIC: "Intel I225-V", AUDIO: "AMD Navi 31 HDMI Audio"}
 GONE, GONE_AUDIO, SECOND = "0000:09:00.0", "0000:09:00.1", "0000:02:00.0"
@@ -95,18 +96,23 @@ def test_slices() -> None:
     vfs = {f"0000:03:10.{n}": function(f"0000:03:10.{n}", 0x020000, None, physfn=NIC) for n in range(2)}
     functions = card() | vfs
     free: frozenset[str] = frozenset()
-    assert find_slice("mtty-1", UUID, functions, free) == SliceChoice(uuid=UUID, type="mtty-1")
-    assert find_slice("t@0000:00:02.0", UUID, functions, free) == SliceChoice(
-        uuid=UUID, type="t", parent="0000:00:02.0"
+    cut = Slices(
+        types=(MdevType(parent="mtty", id="mtty-1"), MdevType(parent="0000:00:02.0", id="t", name="T one")),
+        sriov={SECOND: Sriov(address=SECOND, total=2, offset=128, stride=2)},
     )
-    first = SliceChoice(vf="0000:03:10.0", parent=NIC)
-    assert find_slice(NIC, UUID, functions, free) == find_slice(f"vf:{NIC}", UUID, functions, free) == first
-    second = find_slice(NIC, UUID, functions, frozenset({"0000:03:10.0"}))
-    assert second == SliceChoice(vf="0000:03:10.1", parent=NIC)
-    assert (
-        find_slice(NIC, UUID, functions, frozenset(vfs)) == f"{NIC} has 2 virtual functions, and none is free"
-    )
-    assert (
-        find_slice("vf:0000:0f:00.0", UUID, functions, free)
-        == "there is no PCI function 0000:0f:00.0 on this host"
-    )
+
+    def find(word: str, taken: frozenset[str] = free) -> SliceChoice | str:
+        return find_slice(word, UUID, {**functions, SECOND: functions[NIC]}, taken, cut)
+
+    assert find("mtty-1") == SliceChoice(uuid=UUID, type="mtty-1")
+    assert find("T one@0000:00:02.0") == SliceChoice(uuid=UUID, type="t", parent="0000:00:02.0")
+    assert find("nvidia-63") == "no device of this host can be cut into 'nvidia-63'; there is mtty-1, t"
+    assert find("t@mtty") == "mtty cannot be cut into 't'; there is mtty-1"
+    assert find(NIC) == find(f"vf:{NIC}") == SliceChoice(vf="0000:03:10.0", parent=NIC)
+    assert find(NIC, frozenset({"0000:03:10.0"})) == SliceChoice(vf="0000:03:10.1", parent=NIC)
+    assert find(NIC, frozenset(vfs)) == f"{NIC} has 2 virtual functions, and none is free"
+    assert find("vf:0000:0f:00.0") == "there is no PCI function 0000:0f:00.0 on this host"
+    # Of one that has none yet: those that its start will make.
+    assert find(f"vf:{SECOND}") == SliceChoice(vf="0000:02:10.0", parent=SECOND)
+    both = frozenset({"0000:02:10.0", "0000:02:10.2"})
+    assert find(SECOND, both) == f"{SECOND} has 2 virtual functions, and none is free"
