@@ -107,7 +107,11 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
             settled.append(address)
     for address, want in sorted(own.wants.items()):
         function = observed.functions.get(address)
-        if function is not None and not want.waits and not observed.untouchable(address):
+        if function is None or observed.untouchable(address):
+            continue
+        if want.waits and _aimed_by_rule(observed, function, want):
+            there.clear.append(_adopt(function, want))
+        if not want.waits:
             _take(there, observed, function, want, vfio.of.get(address, VFIO))
             if want.place == "vfio" and not function.on_vfio:
                 bars, asked = grow(observed, function, want, settings.device(function))
@@ -269,7 +273,7 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want, v
             driver=function.driver,
             override=None if by_rule else function.override,
             any_driver=by_rule,
-            module=(function.module or "") if not by_rule else "",
+            module=function.module or "",
             # libvirt before 10.0 puts a device that it manages on vfio-pci, whatever VFIO driver it was on.
             ours=target if target in (VFIO, NO_DRIVER) else f"{target} {VFIO}",
             identity=identity(function),
@@ -310,11 +314,16 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want, v
 
 def _took_by_rule(observed: Observed, function: Function, want: Want) -> bool:
     """Our udev rule won the race: it is where it belongs before we ever looked, and nothing says that it is ours."""
-    unrecorded = function.address not in observed.ledger.devices
+    return function.on_vfio and _aimed_by_rule(observed, function, want)
+
+
+def _aimed_by_rule(observed: Observed, function: Function, want: Want) -> bool:
+    """Its override is our rule's, also where its driver won the race and is busy: that has to go again some day."""
     return (
-        unrecorded
+        function.address not in observed.ledger.devices
         and want.claim is None
-        and function.on_vfio
+        and want.place == "vfio"
+        and function.override is not None
         and bool(observed.rule)
         and f'driver_override}}="{function.override}"' in str(observed.rule)
     )
@@ -322,11 +331,13 @@ def _took_by_rule(observed: Observed, function: Function, want: Want) -> bool:
 
 def _adopt(function: Function, want: Want) -> Override:
     """Writes what is there already; what counts is the record, so that the card can go back some day."""
+    theirs = not function.on_vfio
     record = DeviceRecord(
         address=function.address,
-        driver=None,
+        driver=function.driver if theirs else None,
         override=None,
         any_driver=True,
+        module=(function.module or "") if theirs else "",
         ours=function.override or VFIO,
         identity=identity(function),
     )

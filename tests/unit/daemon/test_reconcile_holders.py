@@ -372,6 +372,44 @@ async def test_an_idle_nvidia_card_waits_until_its_module_is_free(
         assert NVIDIA in on_vfio(host)
 
 
+async def test_what_our_rule_set_on_a_card_that_stays_busy_goes_with_the_policy(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    """Its driver won the race for it; with the override left behind its next driver would be VFIO."""
+    host = simulated()
+    host.kernel.modprobe(["nvidia"])
+    host.kernel.faults.cause("module-held", "nvidia", "2")
+    async with stable(host, tmp_path / "journal", card_policy(NVIDIA, when_idle="vfio")) as one:
+        await plugged(host)
+        await one.settle()
+        assert host.show()["devices"][NVIDIA]["override"] == "vfio-pci"
+        assert host.show()["devices"][NVIDIA]["driver"] == "nvidia"
+        one.reconciler.apply(Settings())
+        await trio.sleep(60)
+        assert host.show()["devices"][NVIDIA]["override"] is None
+        assert host.show()["devices"][NVIDIA]["driver"] == "nvidia"
+        stays_clean(one)
+
+
+async def test_a_card_that_our_rule_aimed_knows_the_module_of_its_driver(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    """Its modalias alone may load another driver, or none."""
+    host = simulated()
+    host.kernel.modprobe(["nvidia"])
+    async with stable(
+        host, tmp_path / "journal", card_policy(NVIDIA, when_idle="vfio", leave="unbind")
+    ) as one:
+        await plugged(host)
+        await one.settle()
+        assert one.journal.ledger.devices[NVIDIA].module == "nvidia"
+        assert host.kernel.modprobe(["-r", "nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"]) == 0
+        one.reconciler.apply(Settings())
+        await trio.sleep(60)
+        assert host.show()["devices"][NVIDIA]["driver"] == "nvidia"
+        stays_clean(one)
+
+
 async def test_nvidia_is_not_left_while_the_host_keeps_another_card_on_it(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ):

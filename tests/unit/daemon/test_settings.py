@@ -58,6 +58,7 @@ def test_every_key(policy: Policy) -> None:
 [host]
 libvirt = ["qemu:///system", "qemu+unix:///system?socket=/run/other"]
 housekeeping = {{ cpus = "0-1,8", at_least = 3 }}
+suspend = "allow"
 
 [domains]
 cpus = "shared"
@@ -97,6 +98,7 @@ match = {{ serial = "x", path = "y" }}
     assert settings == Settings(
         libvirt=("qemu:///system", "qemu+unix:///system?socket=/run/other"),
         housekeeping=Housekeeping(cpus=frozenset({0, 1, 8}), at_least=3),
+        suspend="allow",
         domains=DomainPolicy(
             cpus="shared",
             prefer="vcache",
@@ -192,6 +194,8 @@ WRONG = [
         'unknown key "address" in [[device]]',
         "in the match of a [[device]]",
     ),
+    ('[host]\nsuspend = "never"', 2, 'suspend cannot be "never"', "block"),
+    ('suspend = "allow"', 1, 'unknown key "suspend" at the top level', "it belongs in [host]"),
     ("at_least = 2", 1, 'unknown key "at_least" at the top level', "it belongs in [host.housekeeping]"),
     ('[host]\ncpus = "0"', 2, 'unknown key "cpus" in [host]', "[domains]"),
     ("[domains]\nxyzzy = 1", 2, 'unknown key "xyzzy" in [domains]', "known here: cpus, prefer"),

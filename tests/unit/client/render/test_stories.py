@@ -97,6 +97,8 @@ def test_one_domain() -> None:
         "              mdev abc",
         "              usb 046d:c52b",
     ]
+    noted = domains.render_one(WIN11 | {"notes": ["managed='yes': libvirt rebinds 0000:01:00.0, too"]})
+    assert noted.endswith("  notes       managed='yes': libvirt rebinds 0000:01:00.0, too")
     assert "small: shut off" in domains.render_one(SMALL)
     assert "vCPU x -> CPU 1" in domains.render_one({"vcpu_pins": {"x": [1], "0": [2]}})
 
@@ -186,10 +188,12 @@ def test_status_tells_what_else_is_worth_knowing() -> None:
         "state": "working",
         "refusals": [REFUSAL],
         "residue": ["init.scope", "system.slice"],
+        "sleep": {"refused": True, "why": "win11 has 0000:01:00.0"},
         "libvirt": "not reachable",
     }
     text = status.render(answer)
     assert "  libvirt    not reachable\n" in text
+    assert "  sleep      the host's suspend is refused: win11 has 0000:01:00.0\n" in text
     assert "  residue    AllowedCPUs is set to all CPUs on init.scope, system.slice\n" in text
     assert "refused: 0000:02:00.0\n  why:   win10 has it\n  to do: stop win10" in text
 
