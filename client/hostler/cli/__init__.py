@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     "status": "what the daemon makes of this host, and what a person must look at",
-    "devices": "PCI functions: driver, IOMMU group, owner, and who has them open",
+    "devices": "cards: who has each, which programs have it open, what can be done",
     "cpus": "the topology: cores, siblings, level-3 caches, nodes",
     "domains": "domains: vCPUs, pins, devices of the host",
     "gpu": "change how a domain has its GPU",

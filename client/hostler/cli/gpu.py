@@ -43,7 +43,9 @@ def run(arguments: Arguments) -> int:
     if arguments.json:
         output.say_json(result)
     else:
-        output.say(render.render(result, output.style(), dry_run=arguments.flag("--dry-run")))
+        is_undo = arguments.words[1] == "undo"
+        style, dry_run = output.style(), arguments.flag("--dry-run")
+        output.say(render.render(result, style, dry_run=dry_run, is_undo=is_undo))
     return 0
 
 

@@ -7,7 +7,7 @@ what can be done. `everything` is for whoever looks for a driver or a group.
 from __future__ import annotations
 
 from hostler.render import slices
-from hostler.render.holders import by_process, by_program
+from hostler.render.holders import by_process, by_program, domain_of
 from hostler.render.text import PLAIN, Cell, Style, clean, count, table, texts_of
 from hostler.shapes import map_of, rows_of
 
@@ -168,6 +168,14 @@ def _to_do(
     along = _foreign(card, parts, known)
     if along:
         return [f"to give it away, {', '.join(along)} must go, too (same IOMMU group)"]
+    users = [domain_of(holder) for holder in holders]  # of its mediated devices, and of its virtual functions
+    users += [
+        clean(map_of(other.get("owner")).get("who"))
+        for other in known.values()
+        if other.get("physfn") == card.get("address") and _kind(other) == "domain"
+    ]
+    if users and all(users):
+        return [f"stop {', '.join(dict.fromkeys(users))} before another domain takes it"]
     return ["close that before a domain takes it" if holders else "ready for a domain"]
 
 

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 _PAINTS = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def render(result: Mapping[str, object], style: Style = PLAIN, *, dry_run: bool = False) -> str:
+def render(
+    result: Mapping[str, object], style: Style = PLAIN, *, dry_run: bool = False, is_undo: bool = False
+) -> str:
     """`result` as `hostler gpu --json` has it."""
     name = clean(result.get("domain"))
     if not result.get("changed"):
@@ -19,11 +21,8 @@ def render(result: Mapping[str, object], style: Style = PLAIN, *, dry_run: bool 
     else:
         change = f"{clean(result.get('before'))} -> {clean(result.get('after'))}"
         lines = [*_diff(str(result.get("diff")), style), ""]
-        lines.append(
-            f"{name} would be changed: {change}"
-            if dry_run
-            else f"{name} was changed: {change}; `hostler gpu {name} undo` takes it back"
-        )
+        way_back = "" if dry_run or is_undo else f"; `hostler gpu {name} undo` takes it back"
+        lines.append(f"{name} {'would be' if dry_run else 'was'} changed: {change}{way_back}")
     for note in texts_of(result.get("notes")):
         lines += paragraph(note, style, first="it would not start now: ", indent="  ")
     return "\n".join(lines)

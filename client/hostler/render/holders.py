@@ -37,9 +37,9 @@ def _program(holder: Holder) -> str:
     if command.startswith(_KERNEL):
         return f"the host ({command.removeprefix(_KERNEL)})"
     unit = clean(holder.get("unit"), nothing="")
-    domain = _DOMAIN.fullmatch(unit)
+    domain = domain_of(holder)
     if domain:
-        return f"domain {_ESCAPED.sub(lambda escaped: chr(int(escaped[1], 16)), domain[1])}"
+        return f"domain {domain}"
     container = (
         clean(holder.get("container_name"), nothing="") or clean(holder.get("container"), nothing="")[:12]
     )
@@ -51,13 +51,20 @@ def _program(holder: Holder) -> str:
     return f"{command} ({clean(holder.get('user'))})"
 
 
+def domain_of(holder: Holder) -> str:
+    """The libvirt domain whose QEMU it is; empty if it is none."""
+    found = _DOMAIN.fullmatch(clean(holder.get("unit"), nothing=""))
+    return _ESCAPED.sub(lambda escaped: chr(int(escaped[1], 16)), found[1]) if found else ""
+
+
 def by_process(holders: Sequence[Holder]) -> str:
     """`Xorg (7, gdm.service)`; each process once."""
     words: dict[str, None] = {}
     for holder in holders:
-        command = clean(holder.get("command"))
+        command, domain = clean(holder.get("command")), domain_of(holder)
         place = (
-            holder.get("container_name")
+            (f"domain {domain}" if domain else None)
+            or holder.get("container_name")
             or holder.get("container")
             or holder.get("unit")
             or holder.get("user")

@@ -27,7 +27,9 @@ def render(plan: Mapping[str, object], style: Style = PLAIN) -> str:
             lines.append("")
         lines.append(style.paint(f"{count(len(refusals), 'refusal')}:", "red"))
         for refusal in refusals:
-            reason = f"{clean(refusal.get('object'))}: {clean(refusal.get('reason'))}"
+            name, reason = clean(refusal.get("object")), clean(refusal.get("reason"))
+            if not reason.startswith(f"{name} "):  # which says it already
+                reason = f"{name}: {reason}"
             lines += paragraph(reason, style, first="  ", indent="    ")
             if refusal.get("remedy"):
                 lines += paragraph(

@@ -119,7 +119,8 @@ def _note_slice(document: Document, chosen: SliceChoice | None) -> None:
     start, rest = f'<hostler:domain xmlns:hostler="{METADATA_NAMESPACE}">', list[str]()
     if own is not None:
         if not own.is_empty_tag:
-            start = document.written(own.start, own.inner)
+            whole = document.self_contained("metadata", own)
+            start = whole.removesuffix(document.written(own.inner, own.end))
         rest = [document.source(element) for element in own.children if element.tag != SLICE]
         metadata = document.parent("metadata")
         if metadata is not None and len(metadata.children) == 1 and chosen is None and not rest:

@@ -66,7 +66,7 @@ class Document:
                 parent=path,
                 index=index,
                 before=self._text[floor:start].decode(),
-                text=self.written(start, element.start) + self._self_contained(path, element),
+                text=self.written(start, element.start) + self.self_contained(path, element),
             )
         )
         self._replace(start, element.end, b"")
@@ -132,7 +132,7 @@ class Document:
             if address.get("type") == "pci"
         )
 
-    def _self_contained(self, path: str, element: Element) -> str:
+    def self_contained(self, path: str, element: Element) -> str:
         """As it is written, with the prefixes it needs.
 
         libvirt's own XML declares them where they are used (its copy of a node does: xmlCopyNode), other writers do at

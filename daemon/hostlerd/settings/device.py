@@ -23,7 +23,7 @@ def read_device(table: Table, *, number: int) -> DevicePolicy:
     match = table.table("match")
     if match is None:
         table.fail(
-            f"[[device]] number {number} has no match: which device is it about?",
+            f"[[device]] number {number} has no match, so it is about no device",
             remedy='add, for instance: match = { address = "0000:01:00.0" }',
         )
     hints = get_type_hints(DevicePolicy)

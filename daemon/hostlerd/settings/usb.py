@@ -19,7 +19,7 @@ def read_usb(table: Table, *, number: int) -> UsbPolicy:
     match, domain = table.table("match"), table.text("domain", _domain)
     if match is None:
         table.fail(
-            f"[[usb]] number {number} has no match: which device is it about?",
+            f"[[usb]] number {number} has no match, so it is about no device",
             remedy='add, for instance: match = { vendor = "046d", product = "c52b" }',
         )
     if domain is None:

@@ -127,6 +127,18 @@ def test_a_card_of_the_host_that_is_free_or_open() -> None:
     ]
 
 
+def test_whoever_has_a_slice_of_a_card_is_to_stop_first() -> None:
+    qemu = holder(9, command="qemu-system-x86", unit=r"machine-qemu\x2d1\x2dwin10.scope")
+    assert cells(card(HOST, driver="i915", holders=[qemu]))[4] == "stop win10 before another domain takes it"
+    rows = [*card(HOST, driver="nvidia"), device("0000:01:00.4", owner=WIN11, physfn=GPU)]
+    assert cells(rows)[4] == "stop win11 before another domain takes it"
+    both = [
+        *card(HOST, driver="nvidia", holders=[holder(7)]),
+        device("0000:01:00.4", owner=WIN11, physfn=GPU),
+    ]
+    assert cells(both)[4] == "close that before a domain takes it"
+
+
 @pytest.mark.parametrize(
     ("owner", "words", "to_do"),
     [

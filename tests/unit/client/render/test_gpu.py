@@ -28,6 +28,11 @@ def test_a_dry_run_says_would() -> None:
     assert "win11 would be changed: " in gpu.render(RESULT, dry_run=True)
 
 
+def test_what_was_taken_back_is_not_taken_back_again() -> None:
+    lines = gpu.render(RESULT, is_undo=True).splitlines()
+    assert "win11 was changed: passthrough 0000:01:00.0 -> emulated" in lines
+
+
 def test_nothing_to_change() -> None:
     assert (
         gpu.render({"domain": "win11", "changed": False, "diff": ""})

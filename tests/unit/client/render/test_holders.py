@@ -33,6 +33,11 @@ def test_programs(found: dict[str, Any], words: str) -> None:
     assert by_program([found]) == words
 
 
+def test_a_domain_is_named_as_libvirt_does() -> None:
+    qemu = holder("qemu-system-x86", unit=r"machine-qemu\x2d12\x2dmy\x2dvm.scope")
+    assert by_process([qemu]) == "qemu-system-x86 (7, domain my-vm)"
+
+
 def test_alike_are_counted_and_many_cut() -> None:
     many = [holder("chrome", pid=pid) for pid in (1, 1, 2, 3)]
     assert by_program(many) == "chrome x 3 (ann)"

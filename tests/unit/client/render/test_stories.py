@@ -129,6 +129,11 @@ def test_a_plan_keeps_to_the_terminal(width: int) -> None:
     assert all(columns_of(line) <= width for line in text.splitlines())
 
 
+def test_a_refusal_names_its_object_once() -> None:
+    text = plan.render({"steps": [], "refusals": [REFUSAL | {"reason": "0000:02:00.0 is in use"}]})
+    assert text.splitlines()[1] == "  0000:02:00.0 is in use"
+
+
 def test_refusals_alone() -> None:
     assert plan.render({"steps": [], "refusals": [REFUSAL]}).startswith("1 refusal:")
 

@@ -127,6 +127,18 @@ def test_a_slice_notes_its_type_and_a_second_one_is_the_same_device() -> None:
     assert "<a:b xmlns:a='u'/>" in gone.text
 
 
+def test_a_prefix_that_is_bound_at_the_root_goes_along() -> None:
+    text = (
+        "<domain type='kvm' xmlns:hostler='urn:hostler:domain:1' xmlns:o='u'><name>x</name><metadata>"
+        f"<hostler:domain><hostler:slice uuid='{UUID}' type='a'/><o:note/></hostler:domain>"
+        "</metadata><devices/></domain>"
+    )
+    document = changed(text, CHANGES["mdev"])
+    assert slices(document) == [MDEV]
+    document.take_back(document.changes)  # each change is XML by itself
+    assert [s.type for s in slices(document)] == ["a"]
+
+
 def test_what_else_is_in_our_element_stays() -> None:
     own = "<h:domain xmlns:h='urn:hostler:domain:1'><h:other a='1'/><h:slice uuid='u' type='t'/></h:domain>"
     text = f"<domain type='kvm'><name>x</name><metadata>{own}</metadata><devices/></domain>"
