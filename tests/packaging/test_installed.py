@@ -16,7 +16,7 @@ from hostler import wire
 from hostler.cli import VERBS
 from hostlerd.model.settings import Settings
 from hostlerd.options import parse
-from hostlerd.settings import load
+from hostlerd.settings import load, places
 
 TREE = Path(__file__).parents[2]
 LIMIT = 60.0
@@ -137,7 +137,7 @@ def test_the_manual_knows_every_option_of_the_daemon(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         parse(["--help"])
     options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-    assert set(re.findall(r"--[a-z-]+", manual("hostlerd.8"))) - {"--root", "--xml"} == options
+    assert set(re.findall(r"--[a-z-]+", manual("hostlerd.8"))) - {"--root", "--xml", "--list"} == options
 
 
 # --- systemd
@@ -282,13 +282,14 @@ def test_every_key_of_the_policy_is_in_it() -> None:
     text = (TREE / "packaging/etc/hostler.toml").read_text()
     written = re.sub(r"^#(?=\S)", "", text, flags=re.MULTILINE)
     tables = tomllib.loads(written)
-    assert set(tables) == {"host", "domains", "domain", "device"}
-    assert set(tables["host"]) == {"libvirt", "housekeeping"}
-    assert set(tables["host"]["housekeeping"]) == {"cpus", "at_least"}
-    assert (
-        set(tables["domains"]) == set(tables["domain"]["win11"]) == {"cpus", "prefer", "profile", "rebalance"}
-    )
-    assert set(tables["device"][0]) == {"name", "match", "when_idle", "group", "holders"}
+    assert set(tables) == {"host", "domains", "domain", "device", "slice", "usb"}
+    assert set(tables["host"]) == {"libvirt", "housekeeping", "suspend"}
+    assert set(tables["host"]["housekeeping"]) == set(places.HOUSEKEEPING)
+    assert set(tables["domains"]) == set(places.DOMAIN)
+    assert set(tables["domain"]["win11"]) <= set(places.DOMAIN)
+    assert set(tables["device"][0]) == set(places.DEVICE)
+    assert {key for section in tables["slice"] for key in section} == set(places.SLICE)
+    assert set(tables["usb"][0]) == set(places.USB)
 
 
 # --- libvirt's hook
