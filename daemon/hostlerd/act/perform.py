@@ -6,7 +6,8 @@ object is untouchable, and nothing of it is read until somebody says `hostler re
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hostler.errors import HostlerError, Wedged
@@ -110,21 +111,28 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
         journal.residue(step.object)
     writer = await host.writer.start() if isinstance(step, WRITTEN_BY_PROCESS) else 0
     number = journal.begin(step, writer)
+    along = step.addresses if isinstance(step, UnloadModule) else ()
+    numbers = [number, *(journal.begin(replace(step, object=address), writer) for address in along)]
     try:
         await HANDLERS[type(step)](host, step)
     except Wedged:
         raise
     except HostlerError:
         _tried(journal, step)
-        journal.end(number)
+        _ended(journal, numbers)
         raise
     except BaseException:
-        journal.end(number)
+        _ended(journal, numbers)
         raise
     _tried(journal, step)
-    journal.end(number)
+    _ended(journal, numbers)
     if isinstance(step, StartAgain) and step.container is not None:
         journal.settle(step.object)  # its engine is not asked what runs; starting it twice harms nobody
+
+
+def _ended(journal: Journal, numbers: Sequence[int]) -> None:
+    for number in numbers:
+        journal.end(number)
 
 
 def _tried(journal: Journal, step: Step) -> None:

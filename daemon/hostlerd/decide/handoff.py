@@ -211,6 +211,7 @@ def _unload(phases: _Phases, observed: Observed, own: Ownership) -> None:
                 why=f"{function.driver} may never return from an unbind, but says at once if it cannot be unloaded",
                 claim=step.claim,
                 modules=modules,
+                addresses=tuple(a for a, f in observed.functions.items() if f.driver == function.driver),
                 record=UnloadedRecord(module=function.module, device=step.object, stack=modules),
             )
     phases.unbind = [*unloads.values(), *unbinds]

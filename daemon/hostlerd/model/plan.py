@@ -74,6 +74,8 @@ class UnloadModule(Step):
 
     kind: ClassVar[str] = "unload-module"
     modules: tuple[str, ...]
+    addresses: tuple[str, ...] = ()
+    """The functions on the driver: while it is under way none of their attributes may be read."""
     record: UnloadedRecord | None = None
 
 

@@ -27,6 +27,7 @@ from hostlerd.model.plan import (
     Stop,
     Terminate,
     Unbind,
+    UnloadModule,
 )
 from hostlerd.observe.awake import answering
 from hostlerd.reconcile.claims import Claims
@@ -197,6 +198,9 @@ class HostLane:
             return
         if isinstance(error, Wedged) or ((step.claim is None or step.optional) and not harmless):
             self._shared.degrade(step.object, error)
+            for address in step.addresses if isinstance(step, UnloadModule) else ():
+                self._shared.degrade(address, error)
+                failed.add(address)
         if step.claim is not None and (not step.optional or isinstance(error, Wedged)):
             failed.add(step.claim)
             self._claims.fail(step.claim, error)

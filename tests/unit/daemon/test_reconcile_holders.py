@@ -397,6 +397,30 @@ async def test_an_nvidia_module_that_is_in_use_refuses_the_start_and_nothing_han
         stays_clean(one)
 
 
+async def test_an_unloading_that_never_returns_takes_its_card_along_and_nothing_is_read(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    """As NVIDIA's can from 595 on although nobody uses it: remove() waits inside delete_module."""
+    host = simulated()
+    await plugged(host)
+    before = state(host)
+    async with stable(host, tmp_path / "journal") as one:
+        host.kernel.faults.cause("hang-unbind", NVIDIA)
+        await host.hypervisor.define(domain("win11", hostdevs=[NVIDIA]))
+        await refused(host)
+        await trio.sleep(60)
+        assert {"nvidia", NVIDIA} <= set(one.journal.ledger.troubles)
+        assert one.plan.owners[NVIDIA].kind == "degraded"
+        assert not host.show()["hung"]
+        host.kernel.lift("hang-unbind", NVIDIA)
+        await trio.sleep(60)
+        await one.settle()
+        assert not host.show()["hung"]
+        assert not one.journal.ledger.troubles
+        assert state(host) == before
+        stays_clean(one)
+
+
 async def test_an_idle_nvidia_card_waits_until_its_module_is_free(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ):

@@ -52,7 +52,12 @@ class SimulatedWriter:
         await trio.lowlevel.checkpoint()
         if command[0].rpartition("/")[2] != "modprobe":
             raise fail(errno.ENOENT, command[0])
-        return self._kernel.modprobe(list(command[1:]))
+        words = list(command[1:])
+        try:
+            return self._kernel.modprobe(words)
+        except Blocked as blocked:  # a driver that goes takes its devices' remove() along
+            await self._wait(blocked.ticket, " ".join(command), limit)
+            return self._kernel.modprobe(words)
 
     async def start(self) -> int:
         """A number that no process has. There is one only when it is left behind."""
