@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hostlerd.decide.ownership import Ownership
 from hostlerd.model.holders import Container
 from hostlerd.model.ledger import StoppedRecord, UnloadedRecord
-from hostlerd.model.observed import RUNS, Observed
+from hostlerd.model.observed import RUNS, UNKNOWN, Observed
 from hostlerd.model.plan import LoadModule, StartAgain, Step
 from hostlerd.model.questions import Question
 
@@ -73,9 +73,12 @@ def _start(found: Running, observed: Observed, record: StoppedRecord) -> None:
         if record.name not in observed.units:
             found.questions.append(Question(kind="unit", object=record.name))
             return
-        if observed.units[record.name] in RUNS or observed.units[record.name] == "":
+        state = observed.units[record.name]
+        if state in RUNS or state == "":
             found.settled.append(record.name)  # it runs, or there is no such unit any more
             return
+        if state == UNKNOWN:
+            return  # when systemd answers again
     found.steps.append(
         StartAgain(
             object=record.name,

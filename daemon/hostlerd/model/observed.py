@@ -19,6 +19,8 @@ from hostlerd.model.usb import UsbDevice
 
 RUNS = ("active", "activating", "reloading")
 """ActiveState of a unit that is there (org.freedesktop.systemd1(5))."""
+UNKNOWN = "unknown"
+"""systemd does not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from hostler.errors import HostlerError
 from hostlerd.host import Files, Host
 from hostlerd.model.devices import Function
 from hostlerd.model.holders import Holder
-from hostlerd.model.observed import Observed
+from hostlerd.model.observed import UNKNOWN, Observed
 from hostlerd.model.questions import Question
 from hostlerd.observe.awake import answering, resizable
 from hostlerd.observe.grip import grips
@@ -46,7 +46,7 @@ async def answered(host: Host, observed: Observed, questions: Iterable[Question]
     try:
         states = await host.units.states(units)
     except HostlerError:
-        states = {}
+        states = dict.fromkeys(units, UNKNOWN)
     return replace(observed, units={**observed.units, **dict.fromkeys(units, ""), **states})
 
 

@@ -16,7 +16,18 @@ from hostler.errors import Degraded, HostlerError, InUse, Wedged
 from hostlerd.act.perform import is_gone, perform
 from hostlerd.decide.ownership import VFIO
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import CheckAlive, LoadModule, Override, Plan, Probe, ResizeBar, Step, Unbind
+from hostlerd.model.plan import (
+    CheckAlive,
+    LoadModule,
+    Override,
+    Plan,
+    Probe,
+    ResizeBar,
+    Step,
+    Stop,
+    Terminate,
+    Unbind,
+)
 from hostlerd.observe.awake import answering
 from hostlerd.reconcile.claims import Claims
 from hostlerd.reconcile.rivals import Rivals
@@ -120,36 +131,61 @@ class HostLane:
         return awake.silent != before
 
     async def _perform(self, steps: tuple[Step, ...]) -> None:
+        """One after the other; but what has to get out of the way goes side by side, as each may take its time."""
         failed: set[str] = set()
-        journal = self._shared.journal
-        for step in steps:
-            if self._shared.awake.still:
-                break
-            if step.claim in failed or step.object in failed or journal.ledger.untouchable(step.object):
-                continue
-            if failed.intersection(step.object.split("/")):
-                continue  # a file of a device that may be stuck by now
-            if isinstance(step, Override | Unbind | Probe) and (VFIO in failed or step.after in failed):
-                continue  # what follows the loading of its driver needs it; the next round decides anew
-            if isinstance(step, ResizeBar) and step.address in failed:
-                continue
-            if step.claim is not None and step.claim not in journal.ledger.claims:
-                continue  # given up meanwhile
+        unwritable: list[HostlerError] = []
+
+        async def clear(step: Step) -> None:
             try:
-                # A step is never cut in the middle; each has limits of its own.
-                with trio.CancelScope(shield=True):
-                    await perform(self._shared.host, journal, step)
+                await self._perform_one(step, failed)
             except HostlerError as error:
-                if journal.is_unwritable(error):
-                    raise  # nothing is wrong with the object; the pass is tried again
-                failed.update({step.object, *([step.driver] if isinstance(step, LoadModule) else [])} - {""})
-                self._failed(step, error, failed)
-            else:
-                self._rivals.placed(step)
-                self._shared.tell_step(step)
-                log.info(
-                    "%s %s: %s", step.kind, step.object, step.after or "none", extra={"device": step.object}
-                )
+                unwritable.append(error)
+
+        async with trio.open_nursery() as together:
+            for step in steps:
+                if isinstance(step, Stop | Terminate):
+                    together.start_soon(clear, step)
+        if unwritable:
+            raise unwritable[0]
+        for step in steps:
+            if not isinstance(step, Stop | Terminate):
+                await self._perform_one(step, failed)
+
+    def _is_off(self, step: Step, failed: set[str]) -> bool:
+        """What went wrong in this round, or meanwhile, leaves nothing to do for this step."""
+        ledger = self._shared.journal.ledger
+        return (
+            self._shared.awake.still
+            or step.claim in failed
+            or step.object in failed
+            or ledger.untouchable(step.object)
+            # A file of a device that may be stuck by now.
+            or bool(failed.intersection(step.object.split("/")))
+            # What follows the loading of its driver needs it; the next round decides anew.
+            or (isinstance(step, Override | Unbind | Probe) and (VFIO in failed or step.after in failed))
+            or (isinstance(step, ResizeBar) and step.address in failed)
+            # Given up meanwhile.
+            or (step.claim is not None and step.claim not in ledger.claims)
+        )
+
+    async def _perform_one(self, step: Step, failed: set[str]) -> None:
+        """Raises only what says that the journal cannot be written."""
+        journal = self._shared.journal
+        if self._is_off(step, failed):
+            return
+        try:
+            # A step is never cut in the middle; each has limits of its own.
+            with trio.CancelScope(shield=True):
+                await perform(self._shared.host, journal, step)
+        except HostlerError as error:
+            if journal.is_unwritable(error):
+                raise  # nothing is wrong with the object; the pass is tried again
+            failed.update({step.object, *([step.driver] if isinstance(step, LoadModule) else [])} - {""})
+            self._failed(step, error, failed)
+        else:
+            self._rivals.placed(step)
+            self._shared.tell_step(step)
+            log.info("%s %s: %s", step.kind, step.object, step.after or "none", extra={"device": step.object})
 
     def _failed(self, step: Step, error: HostlerError, failed: set[str]) -> None:
         log.warning("%s %s: %s", step.kind, step.object, error.sentence, extra={"device": step.object})

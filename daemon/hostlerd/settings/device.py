@@ -12,8 +12,8 @@ from hostlerd.settings.places import DEVICE, MATCH, PLACES
 from hostlerd.settings.slices import read_vfs
 from hostlerd.toml_table import Place, Table
 
-LONGEST = 25
-"""Seconds; as long as a start may be prepared."""
+LONGEST = 12
+"""Seconds: twice of that, for asking and for force, is as long as a start may be prepared; others wait meanwhile."""
 _UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|socket|target|scope|slice|mount|timer|path)")
 _DRIVER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -50,7 +50,7 @@ def _seconds(table: Table, key: str) -> float | None:
     if seconds is not None and not 0 < seconds <= LONGEST:
         table.under(key).fail(
             f"{key} is {seconds:g} seconds",
-            remedy=f"more than 0 and no more than {LONGEST}: a start waits no longer in all",
+            remedy=f"more than 0 and no more than {LONGEST}: a start waits no longer than twice of it",
         )
     return None if seconds is None else float(seconds)
 

@@ -56,7 +56,7 @@ def unplugged_while_running(report: Report) -> None:
     with Domain(name="pulled", hostdevs=(PLUGGED,), managed=False).defined() as domain:
         started = domain.start()
         report.check("a domain has it", started.ok and pci.on_vfio(PLUGGED), started)
-        report.check("is still there", not unplug_for(15.0), pci.describe([PLUGGED]))
+        report.check("is still there", not unplug_for(15.0), pci.functions())  # on 6.1 reading it hangs
         told = holds(lambda: "pulled still has it" in said(PLUGGED), 30.0)
         report.check("status says who has to let go", told and "stop pulled" in said(PLUGGED), said(PLUGGED))
         plan = need("hostler", "plan", "--json", limit=30.0)

@@ -11,7 +11,7 @@ import trio.testing
 from tests.unit.daemon.stable import CARD, GPU, Stable, simulated, stable
 from tests.unit.daemon.test_reconcile import life, memory_path, on_vfio, with_uuid
 
-from hostler.errors import HostFailed, InUse
+from hostler.errors import HostFailed, InUse, Unreachable
 from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.settings import DevicePolicy, Match, Settings
@@ -270,6 +270,49 @@ async def test_a_holder_that_cannot_be_ended_refuses_the_start(
         assert "has not ended after SIGTERM and SIGKILL" in await refused(host)
         await one.settle()
         assert state(host) == before
+        stays_clean(one)
+
+
+async def test_what_is_in_the_way_goes_side_by_side_and_others_are_not_starved(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    """Three that have to be killed take as long as one; another domain is prepared within its own limit."""
+    host = simulated()
+    for pid in (900, 901, 902):
+        hold(host, GPU, pid=pid, command=f"p{pid}")
+        host.kernel.faults.cause("ignores-sigterm", str(pid))
+    async with stable(host, tmp_path / "journal", policy(holders="terminate", holder_limit=8.0)):
+        await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
+        await host.hypervisor.define(domain("other", hostdevs=["0000:0b:00.3"], cores=1, threads=1))
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(host.hypervisor.start, "win11")
+            nursery.start_soon(host.hypervisor.start, "other")
+        assert trio.current_time() - began < 12
+        assert {*CARD, "0000:0b:00.3"} <= set(on_vfio(host))
+
+
+async def test_a_stopped_unit_is_not_forgotten_while_systemd_does_not_answer(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+):
+    host = simulated()
+    host.units.start("ollama.service", SERVICE)
+    hold(host, GPU)
+
+    async def away(_: object) -> dict[str, str]:
+        raise Unreachable("the bus is away")
+
+    async with stable(host, tmp_path / "journal", policy(holders="stop")) as one:
+        await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
+        await host.hypervisor.start("win11")
+        with monkeypatch.context() as patch:
+            patch.setattr(type(host.units), "states", lambda _self, units: away(units))
+            await host.hypervisor.destroy("win11")
+            await one.settle()
+            assert "ollama.service" in one.journal.ledger.stopped
+        one.reconciler.look_at_host.kick()
+        await one.settle()
+        assert "ollama.service" in host.units.paths
         stays_clean(one)
 
 

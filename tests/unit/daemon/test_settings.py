@@ -181,7 +181,7 @@ def test_only_visible_toml_files_are_drop_ins(policy: Policy) -> None:
 
 
 WRONG = [
-    ('[[device]]\nmatch.slot = "1"\nholder_limit = 60', 3, "holder_limit is 60 seconds", "no more than 25"),
+    ('[[device]]\nmatch.slot = "1"\nholder_limit = 60', 3, "holder_limit is 60 seconds", "no more than 12"),
     ('[[device]]\nmatch.slot = "1"\nunits = ["sddm"]', 3, '"sddm" is no unit of systemd', ""),
     ('[[device]]\nmatch.slot = "1"\ndriver = "a/b"', 3, '"a/b" is no driver', ""),
     ('[[device]]\nmatch.slot = "1"\nleave = "rmmod"', 3, "leave", "unload"),
