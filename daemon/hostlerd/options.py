@@ -44,7 +44,7 @@ def parse(argv: Sequence[str]) -> Options:
         nargs="?",
         const="desktop",
         metavar="HOST",
-        help="run on a simulated host (desktop, lab, server)",
+        help="run on a simulated host (desktop, lab, server, slices, screen, no-iommu, cgroup-v1)",
     )
     parser.add_argument("--runtime", metavar="DIR", help=f"journal and socket ({RUNTIME_DIRECTORY})")
     parser.add_argument("--policy", metavar="FILE", help=f"policy file ({POLICY})")

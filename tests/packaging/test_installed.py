@@ -14,6 +14,7 @@ import pytest
 
 from hostler import wire
 from hostler.cli import VERBS
+from hostlerd.host.simulated.hosts import BUILT_IN
 from hostlerd.model.settings import Settings
 from hostlerd.options import parse
 from hostlerd.settings import load, places
@@ -137,7 +138,16 @@ def test_the_manual_knows_every_option_of_the_daemon(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         parse(["--help"])
     options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-    assert set(re.findall(r"--[a-z-]+", manual("hostlerd.8"))) - {"--root", "--xml", "--list"} == options
+    of_others = {"--root", "--xml", "--list"}  # hostler's, and systemd-inhibit's
+    assert set(re.findall(r"--[a-z-]+", manual("hostlerd.8"))) - of_others == options
+
+
+def test_the_daemon_names_every_simulated_host(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    said = re.search(r"simulated host\s+\(([^)]*)\)", capsys.readouterr().out)
+    assert said is not None
+    assert set(re.split(r",\s+", said[1])) == set(BUILT_IN)
 
 
 # --- systemd
@@ -276,6 +286,8 @@ def test_the_policy_uncommented_is_right_and_shows_the_defaults(tmp_path: Path) 
     )
     assert set(settings.overrides) == {"win11"}
     assert [device.name for device in settings.devices] == ["gaming"]
+    assert [slice_.name for slice_ in settings.slices] == ["desk", "vgpu"]
+    assert [usb.name for usb in settings.usb] == ["dongle"]
 
 
 def test_every_key_of_the_policy_is_in_it() -> None:
