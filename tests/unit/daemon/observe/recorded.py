@@ -10,7 +10,7 @@ import pytest
 
 from hostlerd.host.simulated.tree import Tree
 
-BESIDE = Path(__file__).parents[5] / "shared"
+BESIDE = Path(__file__).resolve().parents[5] / "shared"
 
 
 def shared(*parts: str) -> Path:
