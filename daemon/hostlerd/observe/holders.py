@@ -46,7 +46,7 @@ def holders(
     for pid in pids:
         if pid not in unmapped:
             progress(pid)
-            more = list(opened.in_maps(pid, ways.get(pid, ())))
+            more = list(opened.in_maps(pid))
             if more:
                 ways.setdefault(pid, []).extend(more)
     progress("")

@@ -48,6 +48,8 @@ class Opened:
 
     def __init__(self, files: Files, wanted: Wanted) -> None:
         self._files, self._wanted, self._namespaces = files, wanted, Namespaces(files)
+        self._explained = set[str]()
+        """Processes whose open files tell what they have on VFIO, be it asked for or not."""
 
     def in_files(self, pid: str) -> list[Way]:
         """By open files. Never blocks on a process."""
@@ -59,8 +61,8 @@ class Opened:
         folders = [f"/proc/{pid}/task/{task}/fd" for task in tasks] if len(tasks) > 1 else []
         return [way for folder in folders for way in self._of_links(pid, folder, self._links(folder))]
 
-    def in_maps(self, pid: str, known: Iterable[Way] = ()) -> Iterator[Way]:
-        """By memory maps. `known`: what its files told. May block on a process that hangs in a page fault."""
+    def in_maps(self, pid: str) -> Iterator[Way]:
+        """By memory maps, after its files. May block on a process that hangs in a page fault."""
         seen = set[tuple[str, ...]]()
         points: Mapping[str, bool] | None = None
         for span, mode, device, inode, mapped in self._maps(pid):
@@ -68,9 +70,7 @@ class Opened:
             if (path, device, inode) in seen:
                 continue
             seen.add((path, device, inode))
-            if path == VFIO_DEVICE and not any(
-                _is_vfio(way.node) or way.node == VFIO_DEVICE for way in known
-            ):
+            if path == VFIO_DEVICE and pid not in self._explained:
                 yield from (Way(address, path, "map") for address in sorted(self._wanted.vfio))
             if not path.startswith("/dev/") and (mode[3:] != "s" or path.startswith(_PROGRAMS)):
                 continue
@@ -105,6 +105,7 @@ class Opened:
             at = (f"{folder}/{fd}", target)
             if target[:1] != "/":
                 if target == VFIO_DEVICE and self._wanted.vfio:
+                    self._explained.add(pid)
                     address = self._of_vfio(f"{folder}info/{fd}")
                     if address is None:
                         unknown = at
@@ -115,7 +116,9 @@ class Opened:
                 continue
             if points is None:
                 points = self._namespaces.of(pid)
-            through_node = through_node or _is_vfio(target)
+            if _is_vfio(target):
+                through_node = True
+                self._explained.add(pid)
             number = self._number(points, target, at[0])
             yield from self._matching(target.removesuffix(_DELETED), number, "fd", at)
         if unknown is not None and not through_node:

@@ -206,6 +206,15 @@ def test_an_open_vfio_device_that_it_does_not_name_may_be_any_unless_a_node_tell
     ]
 
 
+def test_the_device_of_another_domain_is_not_taken_for_the_one_that_is_asked_about() -> None:
+    """QEMU has its group open, the device behind it, and its BARs mapped: that is one thing, and of its own group."""
+    files, (asked, _) = on_vfio()
+    process(
+        files, 8, "/dev/vfio/vfio", "/dev/vfio/15", ANON, maps=MAP.format(mode="rw-s", inode=1, path=ANON)
+    )
+    assert found(files, asked) == []
+
+
 def test_nvidias_nodes_in_a_container_by_the_modules_major() -> None:
     files = host()
     files.put(
