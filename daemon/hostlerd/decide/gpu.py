@@ -96,6 +96,8 @@ def find_slice(
         vfs = [f.address for f in functions.values() if f.physfn == pf]
         sriov = slices.sriov.get(pf)
         could = sriov.addresses if sriov is not None and not vfs else ()
+        if not vfs and sriov is None:
+            return f"{pf} cannot have virtual functions"
         free = [address for address in (*sorted(vfs), *could) if address not in taken]
         if not free:
             return f"{pf} has {len(vfs) or len(could)} virtual functions, and none is free"

@@ -341,14 +341,18 @@ def _idle(own: Ownership, observed: Observed, settings: Settings) -> None:
         if not function.on_vfio and virtual_functions(observed.functions, function.address):
             continue  # it is not idle
         along = _companions(observed, settings, function.address) if policy.when_idle == "vfio" else ()
-        for address in (function.address, *along):
-            if (
-                address not in own.holder
-                and address not in own.wants
-                and _policy_allows(observed.functions[address], settings, policy.name)
-            ):
-                why = f"policy {policy.name!r} for idle devices"
-                _want(own, observed, settings, Want(address=address, place=policy.when_idle, why=why))
+        card = [
+            address
+            for address in (function.address, *along)
+            if address not in own.holder
+            and address not in own.wants
+            and _policy_allows(observed.functions[address], settings, policy.name)
+        ]
+        for address in card:
+            why = f"policy {policy.name!r} for idle devices"
+            _want(own, observed, settings, Want(address=address, place=policy.when_idle, why=why))
+        if any(own.wants[address].waits for address in card):  # the whole card or nothing of it
+            own.wants |= {address: replace(own.wants[address], waits=True) for address in card}
 
 
 def _policy_allows(function: Function, settings: Settings, name: str) -> bool:

@@ -112,6 +112,7 @@ def test_slices() -> None:
     assert find(NIC, frozenset({"0000:03:10.0"})) == SliceChoice(vf="0000:03:10.1", parent=NIC)
     assert find(NIC, frozenset(vfs)) == f"{NIC} has 2 virtual functions, and none is free"
     assert find("vf:0000:0f:00.0") == "there is no PCI function 0000:0f:00.0 on this host"
+    assert find(f"vf:{GPU}") == f"{GPU} cannot have virtual functions"
     # Of one that has none yet: those that its start will make.
     assert find(f"vf:{SECOND}") == SliceChoice(vf="0000:02:10.0", parent=SECOND)
     both = frozenset({"0000:02:10.0", "0000:02:10.2"})
