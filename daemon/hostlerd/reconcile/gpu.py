@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hostler.errors import BadInput, Refused, Unreachable
 from hostlerd.act.definitions import Outcome, Wish
 from hostlerd.decide.gpu import find_device, find_slice, gpu_addresses, summary, whole_card
 from hostlerd.model.devices import Function, parse_address
-from hostlerd.model.domains import Definition
+from hostlerd.model.domains import Definition, Snapshot
 from hostlerd.model.edits import WAYS, GpuChange, Model, Way, in_force
 from hostlerd.model.slices import Slices
 from hostlerd.observe.names import device_names
@@ -48,7 +48,7 @@ class GpuChanges:
 
         Raises BadInput (no such domain, device or slice), Refused (it runs or starts), HostFailed.
         """
-        definition, runs = self._find(request.domain)
+        definition, runs = await self._find(request.domain)
         if definition.uuid in self._shared.journal.ledger.claims and not runs:
             raise Refused(
                 f"{definition.name} is being started", remedy="wait until it runs, or until it failed"
@@ -75,23 +75,19 @@ class GpuChanges:
             self._shared.look_at_host.kick()  # what is published has the edits, too
         return definition, outcome
 
-    def _find(self, name: str) -> tuple[Definition, bool]:
-        """Its definition, and whether it runs."""
+    async def _find(self, name: str) -> tuple[Definition, bool]:
+        """Its definition, and whether it runs. One that was defined a moment ago is in no snapshot yet: asked again."""
         snapshot = self._shared.snapshot
         if not snapshot.known:
             raise Unreachable("libvirt cannot be reached", remedy="start libvirtd or virtqemud")
-        for domain in snapshot.running:
-            if name in (domain.name, domain.uuid):
-                if domain.definition is None:
-                    raise Refused(
-                        f"{domain.name} has no definition: it is gone when it stops",
-                        remedy="change the XML it is created from",
-                    )
-                return domain.definition, True
-        for definition in snapshot.inactive:
-            if name in (definition.name, definition.uuid):
-                return definition, False
-        raise BadInput(f"libvirt has no domain {name!r}", remedy="`hostler domains` lists them")
+        found = _in(snapshot, name)
+        if found is None:
+            hypervisor = self._shared.host.hypervisor
+            running, inactive = await hypervisor.running(), await hypervisor.inactive()
+            found = _in(replace(snapshot, running=running, inactive=inactive), name)
+        if found is None:
+            raise BadInput(f"libvirt has no domain {name!r}", remedy="`hostler domains` lists them")
+        return found
 
     def _wish(self, request: GpuRequest, definition: Definition) -> Wish:
         functions = self._functions()
@@ -173,3 +169,19 @@ class GpuChanges:
                     remedy=f'stop {definition.name} first, or set when_idle = "vfio" for the device',
                     data={"object": address},
                 )
+
+
+def _in(snapshot: Snapshot, name: str) -> tuple[Definition, bool] | None:
+    """The definition of a domain by name or UUID, and whether it runs. Raises Refused for one that has none."""
+    for domain in snapshot.running:
+        if name in (domain.name, domain.uuid):
+            if domain.definition is None:
+                raise Refused(
+                    f"{domain.name} has no definition: it is gone when it stops",
+                    remedy="change the XML it is created from",
+                )
+            return domain.definition, True
+    for definition in snapshot.inactive:
+        if name in (definition.name, definition.uuid):
+            return definition, False
+    return None
