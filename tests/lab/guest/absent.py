@@ -16,7 +16,8 @@ SLEEPER = "/run/systemd/system/systemd-suspend.service"
 
 
 def status() -> dict[str, object]:
-    found: dict[str, object] = json.loads(need("hostler", "status", "--json", limit=30.0))
+    """Whatever its exit status, which is not 0 where something is degraded."""
+    found: dict[str, object] = json.loads(run("hostler", "status", "--json", limit=30.0).out)
     return found
 
 
@@ -59,8 +60,8 @@ def unplugged_while_running(report: Report) -> None:
         report.check("is still there", not unplug_for(15.0), pci.functions())  # on 6.1 reading it hangs
         told = holds(lambda: "pulled still has it" in said(PLUGGED), 30.0)
         report.check("status says who has to let go", told and "stop pulled" in said(PLUGGED), said(PLUGGED))
-        plan = need("hostler", "plan", "--json", limit=30.0)
-        report.check("plan says so, too", "pulled still has it" in plan, plan)
+        plan = run("hostler", "plan", "--json", limit=30.0)
+        report.check("plan says so, too", plan.status == 4 and "pulled still has it" in plan.out, plan)
         devices = json.loads(need("hostler", "devices", "--json", limit=30.0))
         owner = next(d["owner"] for d in devices if d["address"] == PLUGGED)
         report.equal("the domain has it", owner, {"kind": "domain", "who": "pulled"})
