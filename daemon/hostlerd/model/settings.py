@@ -46,6 +46,7 @@ class Match:
     serial: str | None = None
     slot: str | None = None
     path: str | None = None
+    """The way over the slots (Function.path), or udev's ID_PATH, which is no more than the address."""
 
     def matches(self, function: Function) -> bool:
         subsystem = function.subsystem_vendor << 16 | function.subsystem_device
@@ -56,7 +57,7 @@ class Match:
             and (self.subsystem is None or self.subsystem in (subsystem, function.subsystem_device))
             and (self.slot is None or self.slot == function.slot_label)
             and (self.serial is None or self.serial == function.serial)
-            and (self.path is None or self.path == function.path)
+            and (self.path is None or self.path in (function.path, f"pci-{function.address}"))
         )
 
 

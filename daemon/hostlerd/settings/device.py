@@ -55,6 +55,15 @@ def _seconds(table: Table, key: str) -> float | None:
     return None if seconds is None else float(seconds)
 
 
+def _way(text: str) -> str:
+    """``0000:00/01.0/00.0``; sysfs' own path is brought to that, udev's ID_PATH is left as it is."""
+    filled(text)
+    if not text.startswith(("/sys/devices/", "pci0000", "pci0001")):
+        return text
+    root, *functions = text.removeprefix("/sys/devices/").strip("/").split("/")
+    return "/".join([root.removeprefix("pci"), *(part.rpartition(":")[2] for part in functions)])
+
+
 def _unit(text: str) -> str:
     if not _UNIT.fullmatch(text):
         raise ValueError(f'"{text}" is no unit of systemd (such as display-manager.service)')
@@ -77,7 +86,7 @@ def _match(table: Table) -> Match:
         subsystem=_pci_id(table, "subsystem", bits=32),
         serial=table.text("serial", filled),
         slot=table.text("slot", filled),
-        path=table.text("path", filled),
+        path=table.text("path", _way),
     )
     if match == Match():
         table.fail("match says nothing: it would be about every device", remedy=f"one of: {', '.join(MATCH)}")

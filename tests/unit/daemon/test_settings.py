@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hostler.errors import BadInput
+from hostlerd.model.devices import Function
 from hostlerd.model.settings import (
     DevicePolicy,
     DomainPolicy,
@@ -158,6 +160,22 @@ def test_a_pci_id_is_a_number_or_the_text_that_lspci_shows(policy: Policy, vendo
 def test_a_subsystem_is_one_number_or_two(policy: Policy, subsystem: str) -> None:
     settings = policy.load(f"[[device]]\nmatch = {{ subsystem = {subsystem} }}")
     assert settings.devices[0].match.subsystem in (0x4E5, 0x104304E5)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "0000:00/01.0/00.0",
+        "/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0",
+        "pci0000:00/0000:00:01.0/0000:01:00.0",
+        "pci-0000:01:00.0",
+    ],
+)
+def test_a_path_over_the_slots_or_as_udev_and_sysfs_write_it(policy: Policy, path: str) -> None:
+    match = policy.load(f'[[device]]\nmatch.path = "{path}"').devices[0].match
+    card = Function(address="0000:01:00.0", vendor=1, device=1, class_code=0, path="0000:00/01.0/00.0")
+    assert match.matches(card)
+    assert not match.matches(replace(card, address="0000:02:00.0", path="0000:00/02.0/00.0"))
 
 
 def test_drop_ins_override_key_by_key_in_the_order_of_their_names(policy: Policy) -> None:
