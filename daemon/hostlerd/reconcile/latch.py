@@ -14,6 +14,10 @@ class Latch:
     def kick(self) -> None:
         self._event.set()
 
+    def clear(self) -> None:
+        """What was kicked so far has been seen to."""
+        self._event = trio.Event()
+
     async def wait(self) -> None:
         await self._event.wait()
         self._event = trio.Event()

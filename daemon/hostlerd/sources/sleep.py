@@ -89,6 +89,7 @@ async def _delay(sleep: Sleep, sleeper: Sleeper, heard: Latch) -> None:
                     with trio.move_on_after(RECHECK):
                         await heard.wait()
                 log.info("the host is awake")
+                heard.clear()  # that was it; what comes from now on is asked for at the top
                 sleeper.go_on()
                 continue
             await heard.wait()
