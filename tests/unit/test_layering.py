@@ -159,7 +159,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "dbus_fast": frozenset({"hostlerd.host.bus"}),
     "libvirt": frozenset({"hostlerd.host.libvirt"}),
     "pyudev": frozenset({"hostlerd.host.udev"}),
-    "systemd": frozenset({"hostlerd.host.notify", "hostlerd.host.journal"}),
+    "systemd": frozenset({"hostlerd.host.notify"}),
 }
 """Libraries with traps, each behind the modules that know them."""
 

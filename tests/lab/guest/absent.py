@@ -34,6 +34,15 @@ def hanging() -> list[str]:
     return [line for line in lines if line.startswith("D") and "hostler" in line]
 
 
+def why_not(address: str) -> str:
+    """What keeps a device from coming home, for the reader of a failure."""
+    devices = json.loads(run("hostler", "devices", "--json", limit=30.0).out)
+    (found,) = (one for one in devices if one["address"] == address)
+    plan = run("hostler", "plan", "--json", limit=30.0).out
+    stuck = run("sh", "-c", "ps -eo stat,pid,args | grep ^D").out
+    return f"{found['owner']} {found['holders']}; plan {plan}; stuck {stuck}"
+
+
 @scenario(
     "a domain has it",
     "is still there",
@@ -73,7 +82,7 @@ def unplugged_while_running(report: Report) -> None:
             if started.ok:
                 other.destroy()
             back = holds(lambda: pci.driver(OTHER) == before, 60.0)
-            report.check("another domain stops", back, pci.describe([OTHER]))
+            report.check("another domain stops", back, f"{pci.describe([OTHER])}; {why_not(OTHER)}")
         report.equal("nothing hangs", hanging(), [])
         domain.destroy()
         gone = holds(lambda: PLUGGED not in pci.functions(), 60.0)

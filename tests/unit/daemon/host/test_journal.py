@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hostlerd.host.journal import JournalHandler, goes_to_journal, priority
+from hostlerd.host.journal import LONGEST, JournalHandler, Sender, goes_to_journal, priority
 from hostlerd.log import fields_of
 
 from .private_libvirtd import unshare
@@ -83,24 +86,66 @@ def test_levels_are_syslogs(level: int, number: int) -> None:
 def test_the_journal_is_used_only_where_the_descriptor_is_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    socket = tmp_path / "socket"
+    path = tmp_path / "socket"
     with (tmp_path / "stream").open("w") as stream:
         fd, status = stream.fileno(), os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-        assert not goes_to_journal(fd, socket=str(socket))
-        socket.touch()
-        assert goes_to_journal(fd, socket=str(socket))
+        assert not goes_to_journal(fd, socket=str(path))
+        path.touch()
+        assert goes_to_journal(fd, socket=str(path))
         for other in (f"{status.st_dev}:{status.st_ino + 1}", "x:y", "", ":"):
             monkeypatch.setenv("JOURNAL_STREAM", other)
-            assert not goes_to_journal(fd, socket=str(socket))
+            assert not goes_to_journal(fd, socket=str(path))
         monkeypatch.delenv("JOURNAL_STREAM")
-        assert not goes_to_journal(fd, socket=str(socket))
+        assert not goes_to_journal(fd, socket=str(path))
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")
-    assert not goes_to_journal(9999, socket=str(socket))
+    assert not goes_to_journal(9999, socket=str(path))
 
 
-def test_what_systemd_python_sends_arrives_at_the_journals_socket() -> None:
-    """The socket's place is fixed in libsystemd: a mount namespace has one of its own."""
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        listening.settimeout(5)
+        yield listening
+
+
+@pytest.fixture
+def sender(journald: socket.socket) -> Iterator[Sender]:
+    with contextlib.closing(Sender(journald.getsockname())) as sender:
+        yield sender
+
+
+def test_a_message_of_many_lines_is_one_record(journald: socket.socket, sender: Sender) -> None:
+    sender("first\nsecond", DEVICE="0000:01:00.0")
+    assert (
+        journald.recv(65536)
+        == b"MESSAGE\n" + (12).to_bytes(8, "little") + b"first\nsecond\nDEVICE=0000:01:00.0\n"
+    )
+    sender("x" * 1_000_000)
+    assert len(journald.recv(1 << 20)) == len("MESSAGE=\n") + LONGEST
+
+
+def test_a_journald_that_takes_nothing_is_not_waited_for(journald: socket.socket, sender: Sender) -> None:
+    for number in range(2000):  # far more than a socket's queue holds
+        sender(f"record {number}")
+    journald.setblocking(False)
+    taken = 0
+    with contextlib.suppress(BlockingIOError):
+        while journald.recv(65536):
+            taken += 1
+    sender("again")
+    assert journald.recv(65536).startswith(f"MESSAGE={2000 - taken} messages were lost".encode())
+    assert journald.recv(65536) == b"MESSAGE=again\n"
+
+
+def test_a_journald_that_is_not_there_is_an_error_of_the_handlers(tmp_path: Path) -> None:
+    with contextlib.closing(Sender(str(tmp_path / "none"))) as sender, pytest.raises(FileNotFoundError):
+        sender("words")
+
+
+def test_what_is_sent_arrives_at_the_journals_socket() -> None:
+    """The socket's place is fixed: a mount namespace has one of its own."""
     script = 'mount -t tmpfs none /run && exec "$0" -c "$1"'
     done = subprocess.run(
         [*unshare(), "sh", "-c", script, sys.executable, RECEIVER],
