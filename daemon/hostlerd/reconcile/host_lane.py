@@ -7,7 +7,6 @@ fails for anybody else degrades its object, unless that is gone: going away is n
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 
 import trio
@@ -31,6 +30,7 @@ from hostlerd.model.plan import (
 )
 from hostlerd.observe.awake import answering
 from hostlerd.reconcile.claims import Claims
+from hostlerd.reconcile.looks import Looks
 from hostlerd.reconcile.rivals import Rivals
 from hostlerd.reconcile.shared import Shared
 
@@ -39,8 +39,6 @@ log = logging.getLogger(__name__)
 ROUNDS = 10
 """Of one pass: what is in the way goes first, then devices move, then what was stopped for them comes back. More are
 needed where something else changes the host as fast as we do, or where claim follows claim."""
-AGAIN = (1.0, 3.0, 10.0, 30.0)
-"""Seconds between looks at a device that would be moved and is open; then the next event has to do."""
 DRIVERCTL = "/etc/driverctl.d"
 """A file for each device that driverctl puts on a driver (driverctl(8))."""
 OFTEN = 3
@@ -52,15 +50,15 @@ class HostLane:
         self._shared, self._claims = shared, claims
         self.passes = 0
         self.busy = False
-        self._open_for = 0
+        self._looks = Looks()
         self._wanted_of_libvirt = False
         self._rivals = Rivals()
 
     @property
     def look_again_after(self) -> float:
         """Seconds. Nothing tells when a process lets go of a device, which as a rule it is about to do."""
-        opened = (math.inf, *AGAIN)[self._open_for] if self._open_for <= len(AGAIN) else math.inf
-        return min(opened, self._rivals.next_due(trio.current_time()))
+        now = trio.current_time()
+        return min(self._looks.next_due(now), self._rivals.next_due(now))
 
     async def one_pass(self) -> None:
         self.passes += 1
@@ -107,8 +105,8 @@ class HostLane:
             if rounds == ROUNDS:
                 self._conflict({obj for (obj, _, _), times in again.items() if times >= OFTEN})
                 break
-        waiting = bool(observed.kept) or any(r.in_use and r.claim is None for r in plan.refusals)
-        self._open_for = self._open_for + 1 if waiting else 0
+        waiting = [*observed.kept, *(r.object for r in plan.refusals if r.in_use and r.claim is None)]
+        self._looks.found(waiting, trio.current_time())
         self._rivals.seen(plan, observed.functions, shared.journal.ledger.devices)
         shared.observed = shared.seen(observed)
         shared.plan = plan

@@ -494,3 +494,20 @@ async def test_a_card_goes_back_when_what_has_it_open_lets_go(
         host.kernel.processes.end(77)
         await trio.sleep(5)  # nothing tells
         assert state(host) == before
+
+
+async def test_a_crowd_of_events_does_not_use_up_the_looks_at_an_open_card(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    """A QEMU that was killed needs a moment to close its files, and its end is a dozen events."""
+    host = simulated()
+    before = state(host)
+    async with stable(host, tmp_path / "journal", idle("vfio")) as one:
+        host.kernel.processes.start(pid=77, command="qemu", uid=0, cgroup="/", paths=["/dev/vfio/14"])
+        one.reconciler.apply(Settings())
+        for _ in range(12):
+            one.reconciler.look_at_host.kick()
+            await one.settle()
+        host.kernel.processes.end(77)
+        await trio.sleep(5)
+        assert state(host) == before
