@@ -32,7 +32,7 @@ async def terminate(host: Host, step: Terminate) -> None:
     if not await host.processes.terminate(step.pid, step.start, limit=step.limit):
         raise HostFailed(
             f"{step.before} ({step.object}) has not ended after SIGTERM and SIGKILL, {step.limit:g} s each",
-            remedy="it hangs in the kernel; see what it waits for with `cat /proc/PID/stack`",
+            remedy=f"it hangs in the kernel; see what it waits for with `cat /proc/{step.pid}/stack`",
             data={"object": step.object},
         )
 
