@@ -1,7 +1,7 @@
 """One step: journalled, performed within its limit, read back, its end journalled.
 
 A step that fails with an answer has ended. One that does not return has not: it stays outstanding in the journal, its
-object is untouchable, and nothing of it is read until somebody says `hostler retry`.
+object is untouchable, and nothing of it is read until the write returns after all or somebody says `hostler retry`.
 """
 
 from __future__ import annotations
@@ -110,9 +110,7 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
     if isinstance(step, AllowCpus) and step.residue:
         journal.residue(step.object)
     writer = await host.writer.start() if isinstance(step, WRITTEN_BY_PROCESS) else 0
-    number = journal.begin(step, writer)
-    along = step.addresses if isinstance(step, UnloadModule) else ()
-    numbers = [number, *(journal.begin(replace(step, object=address), writer) for address in along)]
+    numbers = _begun(journal, step, writer)
     try:
         await HANDLERS[type(step)](host, step)
     except Wedged:
@@ -128,6 +126,20 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
     _ended(journal, numbers)
     if isinstance(step, StartAgain) and step.container is not None:
         journal.settle(step.object)  # its engine is not asked what runs; starting it twice harms nobody
+
+
+def _begun(journal: Journal, step: Step, writer: int) -> list[int]:
+    """The lines of a step, one for each device that it may hang: all or none. Raises HostFailed without room."""
+    numbers: list[int] = []
+    objects = [step.object, *(step.addresses if isinstance(step, UnloadModule) else ())]
+    for name in objects:
+        try:
+            number = journal.begin(replace(step, object=name), writer)
+        except HostlerError:
+            _ended(journal, numbers)
+            raise
+        numbers.append(number)
+    return numbers
 
 
 def _ended(journal: Journal, numbers: Sequence[int]) -> None:

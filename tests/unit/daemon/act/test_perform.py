@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio.testing
@@ -13,7 +14,7 @@ from hostlerd.act.journal import Journal
 from hostlerd.act.perform import perform
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.ledger import DeviceRecord, GroupRecord
-from hostlerd.model.plan import AllowCpus, LoadModule, Override, Probe, Step, Unbind, WriteRule
+from hostlerd.model.plan import AllowCpus, LoadModule, Override, Probe, Step, Unbind, UnloadModule, WriteRule
 from hostlerd.observe.domain_xml import parse_domain
 
 pytestmark = pytest.mark.trio
@@ -107,6 +108,36 @@ async def test_an_unbind_is_only_from_the_driver_the_plan_saw(host: SimulatedHos
 async def test_a_module_that_is_not_there(host: SimulatedHost, journal: Journal):
     with pytest.raises(HostFailed, match="cannot be loaded"):
         await do(host, journal, replace(MODULE, object="no-such-module"))
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+async def test_without_room_for_all_its_lines_a_step_is_not_begun(
+    host: SimulatedHost, journal: Journal, monkeypatch: pytest.MonkeyPatch, room: int
+):
+    append, written = journal._append, 0
+
+    def full(line: dict[str, Any]) -> None:
+        nonlocal written
+        if "begin" in line:
+            if written == room:
+                raise HostFailed("no room", data={"object": journal._path})
+            written += 1
+        append(line)
+
+    monkeypatch.setattr(journal, "_append", full)
+    unload = UnloadModule(
+        object="amdgpu",
+        before="loaded",
+        after=None,
+        why="",
+        modules=("amdgpu",),
+        addresses=(GPU, "0000:01:00.1"),
+    )
+    with pytest.raises(HostFailed, match="no room"):
+        await do(host, journal, unload)
+    assert written == room
+    assert not journal.ledger.outstanding
+    assert driver(host) == "amdgpu"
 
 
 def confine(cpus: set[int]) -> AllowCpus:
