@@ -29,6 +29,7 @@ LASTING = frozenset(
     }
 )  # fmt: skip
 """Units that are never stopped for a device; logind lets go of a card when the session that it holds it for ends."""
+_PART_OF_THE_HOST = "make it let go: it is part of the host, and is never ended for a device"
 DISPLAY_MANAGER = "display-manager.service"
 NO_POLICY = DevicePolicy(name="", match=Match())
 
@@ -211,6 +212,8 @@ def _clear(gate: Gate, function: Function, holder: Holder) -> None:
         )
     elif policy.holders == "stop":
         _clear_by_stopping(gate, function, holder, why)
+    elif holder.unit in LASTING:
+        gate.refuse(function, _open(function, holder), _PART_OF_THE_HOST)
     else:
         gate.refuse(
             function,
@@ -232,7 +235,9 @@ def _clear_by_stopping(gate: Gate, function: Function, holder: Holder, why: str)
         gate.refuse(
             function,
             f"{_open(function, holder)}, and that is no unit or container that could be stopped",
-            'end it, or set holders = "terminate" for the device',
+            _PART_OF_THE_HOST
+            if holder.unit in LASTING
+            else 'end it, or set holders = "terminate" for the device',
         )
 
 
@@ -266,12 +271,12 @@ def _kernel_clients(gate: Gate, leaving: list[Function], own: Mapping[str, Devic
     """
     observed = gate.observed
     for function in leaving:
-        policy = own.get(function.address)
+        policy = own[function.address]
         grip = observed.grips.get(function.address, Grip(address=function.address))
         for member in grip.members:
             reason = f"{function.address} is in use: {member.replace(' of ', ' is part of ')}"
             gate.refuse(function, reason, "take it out of there first")
-        if leave(function, own.get(function.address)) == "unload":
+        if leave(function, policy) == "unload":
             gate.refusals += refuse_unload(observed, gate.domain.uuid, function, leaving)
             continue
         module = grip.modules[-1] if grip.modules else None

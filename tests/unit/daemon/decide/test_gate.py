@@ -137,6 +137,7 @@ def test_what_the_host_needs_is_never_stopped_or_ended(unit: str):
         found = gate(replace(held(holder(unit=unit)), units={DISPLAY_MANAGER: ""}), policy(holders=way))
         assert not found.steps
         assert found.refusals
+        assert "part of the host" in found.refusals[0].remedy
 
 
 def test_what_is_mounted_is_nobodys_to_end():
