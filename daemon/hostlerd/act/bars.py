@@ -6,8 +6,9 @@ import errno
 import os
 
 from hostler.errors import HostFailed
-from hostlerd.act.devices import DEVICES, driver
+from hostlerd.act.devices import driver
 from hostlerd.host import Host
+from hostlerd.model.devices import DEVICES
 from hostlerd.model.memory import size_of
 from hostlerd.model.plan import ResizeBar
 

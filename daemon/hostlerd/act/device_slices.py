@@ -12,8 +12,8 @@ import os
 import re
 
 from hostler.errors import HostFailed
-from hostlerd.act.devices import DEVICES
 from hostlerd.host import Host
+from hostlerd.model.devices import DEVICES
 from hostlerd.model.plan import CreateMdev, RemoveMdev, SetVfs, SetVgpuType
 
 PARENTS = "/sys/class/mdev_bus"

@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from hostler.errors import HostFailed, InUse, TimedOut, Wedged
 from hostlerd.host import Host
+from hostlerd.model.devices import DEVICES
 from hostlerd.model.plan import LoadModule, Override, Probe, Unbind, UnloadModule
 from hostlerd.observe.holders import look_for_holders
 from hostlerd.observe.pci import is_on_vfio, observe_links
 
-DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
 
 LIMIT = 10.0

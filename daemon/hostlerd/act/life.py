@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 
 from hostler.errors import HostFailed
-from hostlerd.act.devices import DEVICES, is_gone
+from hostlerd.act.devices import is_gone
 from hostlerd.host import Host
+from hostlerd.model.devices import DEVICES
 from hostlerd.model.plan import CheckAlive, RemoveFunction, Rescan, ResetCard
 from hostlerd.observe.awake import is_alive
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from hostlerd.model.devices import DEVICES
 from hostlerd.model.ledger import AttributeRecord
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import SetAttribute
 from hostlerd.model.questions import Question
-
-DEVICES = "/sys/bus/pci/devices/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,7 @@ def decide_attributes(observed: Observed, wishes: Iterable[Wish]) -> Attributes:
 
 def _device(path: str) -> str:
     """The PCI function whose file it is, or nothing of the kind."""
-    return path.removeprefix(DEVICES).partition("/")[0]
+    return path.removeprefix(f"{DEVICES}/").partition("/")[0]
 
 
 def _set(found: Attributes, observed: Observed, wish: Wish) -> None:

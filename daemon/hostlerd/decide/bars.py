@@ -10,15 +10,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hostlerd.decide.ownership import Want
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import DEVICES, Function
 from hostlerd.model.ledger import BarRecord
 from hostlerd.model.memory import size_of
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import ResizeBar
 from hostlerd.model.questions import Question
 from hostlerd.model.settings import DevicePolicy
-
-DEVICES = "/sys/bus/pci/devices"
 
 
 def bar_path(address: str, index: int) -> str:

@@ -16,7 +16,7 @@ from hostlerd.decide.identity import stranger
 from hostlerd.decide.leaving import Leave, in_use, leave, refuse_unload
 from hostlerd.decide.slice_claims import SliceClaim
 from hostlerd.decide.slice_wants import SliceWants
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import DEVICES, Function
 from hostlerd.model.domains import Definition
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Owner, Refusal, Step
@@ -221,7 +221,7 @@ def _grant(
                 address,
                 f"{address} has {len(children)} virtual functions, which would go with it"
                 + (f"; domain {' and '.join(users)} has some" if users else ""),
-                f"stop what uses them, then write 0 to /sys/bus/pci/devices/{address}/sriov_numvfs",
+                f"stop what uses them, then write 0 to {DEVICES}/{address}/sriov_numvfs",
                 next(iter(users), None),
             )
     if take and not _module_works(observed):

@@ -7,11 +7,10 @@ method that is not offered is left out and said; the domain starts all the same.
 
 from __future__ import annotations
 
+from hostlerd.model.devices import DEVICES
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Refusal
 from hostlerd.model.settings import DevicePolicy
-
-DEVICES = "/sys/bus/pci/devices"
 
 
 def reset_path(address: str) -> str:

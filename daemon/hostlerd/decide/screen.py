@@ -10,15 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hostlerd.decide.ownership import Ownership
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import DEVICES, Function
 from hostlerd.model.holders import BootFramebuffer
 from hostlerd.model.ledger import FramebufferRecord
 from hostlerd.model.memory import memory
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Framebuffer
 from hostlerd.model.questions import Question
-
-DEVICES = "/sys/bus/pci/devices"
 
 
 @dataclass(slots=True, kw_only=True)

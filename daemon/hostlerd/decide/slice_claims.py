@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from hostlerd.decide.capacity import Capacity
 from hostlerd.decide.slice_wants import SliceWants, WantedMdev, WantedVfs, WantedVgpu
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import DEVICES, Function
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import vgpu_key
 from hostlerd.model.observed import Observed
@@ -250,7 +250,7 @@ class SliceClaim:
             self._refuse(
                 address,
                 f"{address} has a vGPU of type {slot.current}, which somebody else gave it, and {word} is wanted",
-                f"write 0 to /sys/bus/pci/devices/{address}/nvidia/current_vgpu_type, or ask for that type",
+                f"write 0 to {DEVICES}/{address}/nvidia/current_vgpu_type, or ask for that type",
             )
         elif word is not None and (number is None or not self._creatable(slot, number)):
             have = self._capacity.who_has_vgpus(address)

@@ -15,6 +15,7 @@ from hostlerd.decide.closure import virtual_functions
 from hostlerd.decide.ownership import Ownership
 from hostlerd.decide.slice_claims import NVIDIA_DRIVER
 from hostlerd.decide.slice_wants import WantedVfs
+from hostlerd.model.devices import DEVICES
 from hostlerd.model.ledger import MdevRecord, VfsRecord, VgpuRecord, vgpu_key
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import CreateMdev, Refusal, RemoveMdev, SetVfs, SetVgpuType, Step
@@ -120,7 +121,7 @@ def _no_driver(steps: SliceSteps, observed: Observed, address: str, claim: str |
     if observed.functions[address].driver != NVIDIA_DRIVER:
         steps.wishes.append(
             Wish(
-                path=f"/sys/bus/pci/devices/{address}/sriov_drivers_autoprobe",
+                path=f"{DEVICES}/{address}/sriov_drivers_autoprobe",
                 value="0",
                 why="no driver of the host is to take the virtual functions",
                 claim=claim,

@@ -13,10 +13,10 @@ from hostlerd.decide.attributes import Wish
 from hostlerd.decide.gate import must_let_go
 from hostlerd.decide.ownership import Ownership
 from hostlerd.decide.reset import reset_path, reset_value
+from hostlerd.model.devices import DEVICES
 from hostlerd.model.observed import Observed
 from hostlerd.model.settings import Settings
 
-DEVICES = "/sys/bus/pci/devices"
 CONSOLES = "/sys/class/vtconsole/"
 SCREENS = "/proc/fb"
 """One line a frame buffer; empty where there is none (fb_proc_show)."""

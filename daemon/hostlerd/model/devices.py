@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 _ADDRESS = re.compile(r"(?:([0-9a-fA-F]{4,8}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])")
 
+DEVICES = "/sys/bus/pci/devices"
+"""Where the kernel has them (Documentation/ABI/testing/sysfs-bus-pci)."""
+
 DISPLAY, BRIDGE = 0x03, 0x06
 AUDIO, USB, SERIAL_BUS_UCSI = 0x0403, 0x0C03, 0x0C80
 COMPANION_CLASSES = frozenset({AUDIO, USB, SERIAL_BUS_UCSI})

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from hostler.errors import Wedged
 from hostlerd.host import Host
+from hostlerd.model.devices import DEVICES
 from hostlerd.model.memory import BARS, Bar, size_of
-from hostlerd.observe.pci import DEVICES
 from hostlerd.observe.reading import text, to_number
 
 LIMIT = 5.0

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from hostlerd.host import Files
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import DEVICES, Function
 from hostlerd.model.holders import Grip, Module, Network, Stream
 from hostlerd.observe import blocks
 from hostlerd.observe.nodes import ADDRESS
-from hostlerd.observe.pci import DEVICES, DRIVERS
+from hostlerd.observe.pci import DRIVERS
 from hostlerd.observe.reading import link_name, names, number, text, to_number
 from hostlerd.observe.screen import boot_framebuffer
 

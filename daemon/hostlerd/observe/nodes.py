@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hostlerd.host import DeviceNumber, Files
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import DEVICES, Function
 from hostlerd.observe import blocks
-from hostlerd.observe.pci import DEVICES
 from hostlerd.observe.reading import link_name, names, text
 from hostlerd.observe.screen import PLATFORM, boot_framebuffer
 

@@ -16,10 +16,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hostlerd.host import Files
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import DEVICES, Function
 from hostlerd.observe.reading import link_name, names, number, text, to_number
 
-DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
 SLOTS = "/sys/bus/pci/slots"
 GROUPS = "/sys/kernel/iommu_groups"

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 
 from hostlerd.host import Files
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import DEVICES, Function
 from hostlerd.model.holders import BootFramebuffer
 from hostlerd.model.memory import memory
 from hostlerd.observe.reading import link_name, names, text
@@ -32,7 +32,7 @@ def boot_framebuffer(files: Files, function: Function) -> BootFramebuffer | None
             return BootFramebuffer(
                 device=device,
                 driver=driver,
-                memory=memory(text(files, f"/sys/bus/pci/devices/{function.address}/resource")),
+                memory=memory(text(files, f"{DEVICES}/{function.address}/resource")),
                 framebuffers=tuple(sorted(names(files, f"{PLATFORM}/{device}/graphics"))),
             )
     return None

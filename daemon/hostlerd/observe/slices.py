@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hostlerd.host import Files
-from hostlerd.model.devices import Function
+from hostlerd.model.devices import DEVICES, Function
 from hostlerd.model.slices import Mdev, MdevDefinition, MdevType, Slices, Sriov, VgpuSlot, VgpuType
-from hostlerd.observe.pci import DEVICES
 from hostlerd.observe.reading import link_name, names, number, text, to_number
 
 PARENTS = "/sys/class/mdev_bus"

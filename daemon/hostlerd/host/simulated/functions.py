@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from hostlerd.host.simulated import bars
 from hostlerd.host.simulated.bars import Bar
 from hostlerd.host.simulated.tree import Tree
+from hostlerd.model.devices import DEVICES
 
-DEVICES = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
 GROUPS = "/sys/kernel/iommu_groups"
 NO_OVERRIDE = "(null)\n"

@@ -21,7 +21,7 @@ from hostlerd.host.files import open_files
 from hostlerd.host.simulated import cpus, guests, hosts, nodes, recorded
 from hostlerd.host.simulated.drivers import KNOWN
 from hostlerd.host.simulated.engines import Known, SimulatedEngines
-from hostlerd.host.simulated.functions import DEVICES, FunctionSpec
+from hostlerd.host.simulated.functions import FunctionSpec
 from hostlerd.host.simulated.hooks import Hook, no_hook
 from hostlerd.host.simulated.hosts import HostSpec
 from hostlerd.host.simulated.kernel import Kernel
@@ -34,6 +34,7 @@ from hostlerd.host.simulated.tree import Tree, WouldHang
 from hostlerd.host.simulated.usb import THINGS
 from hostlerd.host.simulated.writer import SimulatedWriter
 from hostlerd.model.cpuset import format_cpu_list, parse_cpu_list
+from hostlerd.model.devices import DEVICES
 from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE
 from hostlerd.observe import domain_xml
 

@@ -15,6 +15,7 @@ from hostlerd.host.simulated.domain_text import PciHostdev
 from hostlerd.host.simulated.domains import Domain
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.pci import Blocked
+from hostlerd.model.devices import DEVICES
 
 BY_FOLDER = 10_000_000
 OWN_WRITE_LIMIT = 3600.0
@@ -75,14 +76,12 @@ class Hostdevs:
         """virPCIDeviceGetCurrentDriverNameAndType: from 10.0 on by vfio-dev/, until then by vfio-pci's name alone."""
         if self.version < BY_FOLDER:
             return self._kernel.pci.devices[address].driver == "vfio-pci"
-        return self._kernel.tree.exists(f"/sys/bus/pci/devices/{address}/vfio-dev")
+        return self._kernel.tree.exists(f"{DEVICES}/{address}/vfio-dev")
 
     def _check_free(self, domain: Domain, address: str) -> None:
         """virHostdevIsPCINodeDeviceUsed: the device itself by anybody, its group by another domain."""
         if address not in self._kernel.pci.devices:
-            raise HostFailed(
-                f"Device {address} not found: could not access /sys/bus/pci/devices/{address}/config"
-            )
+            raise HostFailed(f"Device {address} not found: could not access {DEVICES}/{address}/config")
         group = self.group(address)
         for other, name in self.active.items():
             shared = group is not None and self.group(other) == group and name != domain.name
@@ -132,7 +131,7 @@ class Hostdevs:
                 raise HostFailed(f"Failed to write {path} of PCI device '{address}': {error}") from error
 
     def _rebinding(self, address: str, override: str) -> list[tuple[str, str]]:
-        folder = f"/sys/bus/pci/devices/{address}"
+        folder = f"{DEVICES}/{address}"
         steps = [(f"{folder}/driver_override", override)]
         if self._kernel.pci.devices[address].driver is not None:
             steps.append((f"{folder}/driver/unbind", address))

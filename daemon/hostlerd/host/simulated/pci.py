@@ -21,10 +21,11 @@ from hostlerd.host.simulated import bars, functions, nodes
 from hostlerd.host.simulated.bars import Bar
 from hostlerd.host.simulated.drivers import Driver, Id, Nodes
 from hostlerd.host.simulated.faults import Faults
-from hostlerd.host.simulated.functions import DEVICES, DRIVERS, FunctionSpec
+from hostlerd.host.simulated.functions import DRIVERS, FunctionSpec
 from hostlerd.host.simulated.modules import EXTRA, NVIDIA, Modules
 from hostlerd.host.simulated.screen import Screen
 from hostlerd.host.simulated.tree import Tree
+from hostlerd.model.devices import DEVICES
 
 VGA = 0x0300
 ROOM = 1 << 20

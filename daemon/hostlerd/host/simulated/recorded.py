@@ -14,11 +14,12 @@ from hostlerd.host.simulated import functions
 from hostlerd.host.simulated import usb as usb_of
 from hostlerd.host.simulated.cpus import CPUS
 from hostlerd.host.simulated.drivers import KNOWN, VFIO_PCI, Driver, Id
-from hostlerd.host.simulated.functions import DEVICES, DRIVERS, GROUPS, FunctionSpec
+from hostlerd.host.simulated.functions import DRIVERS, GROUPS, FunctionSpec
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.pci import Device
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.model.cpuset import CpuSet, parse_cpu_list
+from hostlerd.model.devices import DEVICES
 
 FOLDERS = (
     "/sys/devices",
