@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
 from hostlerd.model.settings import RESETS, DevicePolicy
+from hostlerd.settings.words import driver
 from hostlerd.toml_table import Table, nearest
 
-_DRIVER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SIZE = re.compile(r"(\d+) ?([MGT])(?:iB|B)?", re.IGNORECASE)
 _MIB = {"M": 1, "G": 1 << 10, "T": 1 << 20}
 BARS = ("0", "1", "2", "3", "4", "5")
@@ -30,9 +30,7 @@ def read_card(table: Table) -> dict[str, Any]:
 
 
 def _driver(text: str) -> str:
-    if not _DRIVER.fullmatch(text):
-        raise ValueError(f'"{text}" is no driver (auto, vfio-pci, or such as mlx5_vfio_pci)')
-    return text
+    return driver(text, such_as="auto, vfio-pci, or such as mlx5_vfio_pci")
 
 
 def _reset(table: Table) -> tuple[str, ...] | None:

@@ -10,12 +10,12 @@ from hostlerd.model.settings import DevicePolicy, Match
 from hostlerd.settings.card import read_card
 from hostlerd.settings.places import DEVICE, MATCH, PLACES
 from hostlerd.settings.slices import read_vfs
+from hostlerd.settings.words import driver, filled
 from hostlerd.toml_table import Place, Table
 
 LONGEST = 12
 """Seconds: twice of that, for asking and for force, is as long as a start may be prepared; others wait meanwhile."""
 _UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|socket|target|scope|slice|mount|timer|path)")
-_DRIVER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def read_device(table: Table, *, number: int) -> DevicePolicy:
@@ -33,7 +33,7 @@ def read_device(table: Table, *, number: int) -> DevicePolicy:
         "group": table.texts("group", parse_address),
         "holder_limit": _seconds(table, "holder_limit"),
         "units": table.texts("units", _unit),
-        "driver": table.text("driver", _driver),
+        "driver": table.text("driver", driver),
         **read_vfs(table),
         **read_card(table),
     }
@@ -67,13 +67,6 @@ def _way(text: str) -> str:
 def _unit(text: str) -> str:
     if not _UNIT.fullmatch(text):
         raise ValueError(f'"{text}" is no unit of systemd (such as display-manager.service)')
-    return text
-
-
-def _driver(text: str) -> str:
-    """A driver's name as /sys/bus/pci/drivers has it."""
-    if not _DRIVER.fullmatch(text):
-        raise ValueError(f'"{text}" is no driver (such as amdgpu)')
     return text
 
 
@@ -116,9 +109,3 @@ def _hexadecimal(text: str, *, bits: int) -> int:
         example = '"1043:04e5"' if bits == 32 else '"1002" or 0x1002'
         raise ValueError(f'"{text}" is not a PCI ID (such as {example})')
     return int("".join(piece.zfill(width) for piece in pieces), 16)
-
-
-def filled(text: str) -> str:
-    if not text.strip():
-        raise ValueError("cannot be empty")
-    return text

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
-from uuid import UUID
 
 from hostlerd.model.settings import DomainPolicy
+from hostlerd.settings import words
 from hostlerd.settings.places import DOMAIN, PLACES
 from hostlerd.toml_table import Table
-
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def read_domain(table: Table) -> dict[str, Any]:
@@ -39,7 +36,7 @@ def read_overrides(top: Table) -> Iterator[tuple[str, dict[str, Any]]]:
                 remedy='for all domains write [domains], for one [domain."its name or UUID"]',
                 nearest="domains",
             )
-        known_as = str(UUID(name)) if _UUID.fullmatch(name) else name
+        known_as = words.domain(name)
         if known_as in seen:
             domain.under(name).fail(f"domain {known_as} has two sections")
         seen.add(known_as)

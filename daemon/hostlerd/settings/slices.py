@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from hostlerd.model.devices import parse_address
 from hostlerd.model.settings import SlicePolicy
+from hostlerd.settings import words
 from hostlerd.settings.places import PLACES, SLICE
 from hostlerd.toml_table import Table
 
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 MOST_VFS = 65535
 """NumVFs has 16 bits."""
 
@@ -37,10 +35,10 @@ def read_vfs(table: Table) -> dict[str, Any]:
 
 def read_slice(table: Table, before: Sequence[SlicePolicy]) -> SlicePolicy:
     table.allow(SLICE, PLACES)
-    type_ = table.text("type", _filled)
-    uuid, vf = table.text("uuid", _uuid), table.text("vf", parse_address)
-    domain = table.text("domain", _domain)
-    name = table.text("name", _filled) or f"slice {len(before) + 1}"
+    type_ = table.text("type", words.filled)
+    uuid, vf = table.text("uuid", words.uuid), table.text("vf", parse_address)
+    domain = table.text("domain", words.domain)
+    name = table.text("name", words.filled) or f"slice {len(before) + 1}"
     if type_ is None:
         table.fail(
             f'[[slice]] "{name}" has no type', remedy="`hostler devices` lists the types of each device"
@@ -73,25 +71,8 @@ def read_slice(table: Table, before: Sequence[SlicePolicy]) -> SlicePolicy:
     return found
 
 
-def _filled(text: str) -> str:
-    if not text.strip():
-        raise ValueError("cannot be empty")
-    return text
-
-
-def _uuid(text: str) -> str:
-    if not _UUID.fullmatch(text):
-        raise ValueError(f'"{text}" is not a UUID (such as 4b20d080-1b54-4048-85b3-a6a62d165c01)')
-    return str(UUID(text))
-
-
-def _domain(text: str) -> str:
-    """A name as it is, a UUID as libvirt prints it."""
-    return str(UUID(text)) if _UUID.fullmatch(text) else _filled(text)
-
-
 def _parent(text: str) -> str:
     """A PCI address, or the name of a folder in /sys/class/mdev_bus."""
     if "/" in text:
         raise ValueError(f'"{text}" is neither a PCI address nor a name in /sys/class/mdev_bus')
-    return parse_address(text) if ":" in text else _filled(text)
+    return parse_address(text) if ":" in text else words.filled(text)

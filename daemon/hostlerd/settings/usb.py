@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from uuid import UUID
 
 from hostlerd.model.settings import UsbMatch, UsbPolicy
 from hostlerd.model.usb import PATH, PORT
-from hostlerd.settings.device import filled
 from hostlerd.settings.places import PLACES, USB, USB_MATCH
+from hostlerd.settings.words import domain, filled
 from hostlerd.toml_table import Table
 
 ELSEWHERE = {**PLACES, **dict.fromkeys(USB_MATCH, "the match of this [[usb]]: match = { ... }")}
@@ -16,18 +15,18 @@ ELSEWHERE = {**PLACES, **dict.fromkeys(USB_MATCH, "the match of this [[usb]]: ma
 
 def read_usb(table: Table, *, number: int) -> UsbPolicy:
     table.allow(USB, ELSEWHERE)
-    match, domain = table.table("match"), table.text("domain", _domain)
+    match, receiver = table.table("match"), table.text("domain", domain)
     if match is None:
         table.fail(
             f"[[usb]] number {number} has no match, so it is about no device",
             remedy='add, for instance: match = { vendor = "046d", product = "c52b" }',
         )
-    if domain is None:
+    if receiver is None:
         table.fail(
             f"[[usb]] number {number} has no domain: who gets the device?",
             remedy='add, for instance: domain = "win11"',
         )
-    return UsbPolicy(name=table.text("name", filled) or f"usb {number}", match=_match(match), domain=domain)
+    return UsbPolicy(name=table.text("name", filled) or f"usb {number}", match=_match(match), domain=receiver)
 
 
 def _match(table: Table) -> UsbMatch:
@@ -77,11 +76,3 @@ def _port(text: str) -> str:
             '"pci-0000:00:14.0-usb-0:2.3", which stays where buses are numbered anew)'
         )
     return text
-
-
-def _domain(text: str) -> str:
-    """A name as written, or a UUID as libvirt prints it."""
-    try:
-        return str(UUID(text)) if text.count("-") == 4 else filled(text)
-    except ValueError:
-        return filled(text)
