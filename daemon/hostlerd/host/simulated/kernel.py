@@ -20,6 +20,7 @@ from typing import Any
 
 from hostlerd.host import Kick
 from hostlerd.host.simulated import nodes, udev
+from hostlerd.host.simulated.card import Card
 from hostlerd.host.simulated.cgroups import ROOT, Cgroups
 from hostlerd.host.simulated.drivers import KNOWN, Driver
 from hostlerd.host.simulated.faults import Faults, number
@@ -30,6 +31,7 @@ from hostlerd.host.simulated.processes import Processes
 from hostlerd.host.simulated.screen import ScreenSpec
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.host.simulated.usb import Usb, UsbSpec
+from hostlerd.host.simulated.vfs import VirtualFunctions
 from hostlerd.host.simulated.vgpus import Vgpus
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.holders import SOUND_CONTROL, SOUND_SERVERS
@@ -66,6 +68,8 @@ class Kernel:
     uevents: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     changed: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     pci: Pci = field(init=False)
+    card: Card = field(init=False)
+    vfs: VirtualFunctions = field(init=False)
     cgroups: Cgroups = field(init=False)
     processes: Processes = field(init=False)
     mdevs: Mdevs = field(init=False)
@@ -78,6 +82,7 @@ class Kernel:
 
     def __post_init__(self) -> None:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
+        self.card, self.vfs = Card(self.pci), VirtualFunctions(self.pci)
         self.cgroups = Cgroups(self.tree, self.cpus, unified=self.unified)
         self.processes = Processes(self.tree)
         self.mdevs = Mdevs(self.tree, self.pci, self._emit)
@@ -202,15 +207,15 @@ class Kernel:
             case "remove":
                 self.pci.remove(address)
             case "reset" | "reset_subordinate":
-                self.pci.reset(address, below=name == "reset_subordinate")
+                self.card.reset(address, below=name == "reset_subordinate")
             case "reset_method":
-                self.pci.reset_method(address, text)
+                self.card.reset_method(address, text)
             case "power/control" | "d3cold_allowed":
-                self.pci.power(address, name, text.strip())
+                self.card.power(address, name, text.strip())
             case _ if match := _RESIZE.fullmatch(name):
-                self.pci.resize(address, int(match[1]), text)
+                self.card.resize(address, int(match[1]), text)
             case _:
-                self.pci.virtual_functions(address, text.strip())
+                self.vfs.write(address, text.strip())
 
     def modprobe(self, words: list[str]) -> int:
         self.begin()
@@ -298,7 +303,7 @@ class Kernel:
     def cause(self, fault: str, obj: str, value: str) -> None:
         self.faults.cause(fault, obj, value)
         if fault == "d3cold":
-            self.pci.fall_asleep(obj)
+            self.card.fall_asleep(obj)
         self.pci.count_users()
         self.settle()
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from hostlerd.host.simulated import bars, functions, nodes
+from hostlerd.host.simulated import functions, nodes
 from hostlerd.host.simulated.bars import Bar
 from hostlerd.host.simulated.drivers import Driver, Id, Nodes
 from hostlerd.host.simulated.faults import Faults
@@ -27,9 +27,6 @@ from hostlerd.host.simulated.screen import Screen
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.model.devices import DEVICES
 
-VGA = 0x0300
-ROOM = 1 << 20
-"""MiB of a bridge's window, as the firmware gave it."""
 LOCKED_ATTRIBUTES = ("driver_override", "uevent")
 """Attributes whose reading takes the device lock: driver_override_show, uevent_show (dev_uevent).
 
@@ -284,18 +281,18 @@ class Pci:
         but its driver link, its place on the bus included, stays until that let go (device_del). Lab:
         `unplugged_while_running`.
         """
-        device = self._device(address)
+        device = self.device(address)
         device.going = True
         for below in [d.spec.address for d in self.devices.values() if d.spec.bridge == address]:
             self.vanish(below)
         if device.stuck:
-            self._locked(device, lambda: None)
+            self.locked(device, lambda: None)
         self._detach(device)
         self._gone(device)
 
     def take_out(self, addresses: Iterable[str], *, stays: bool = False) -> None:
         """pciehp_unconfigure_device, backwards; where the card `stays` in its slot, remove_store. Raises Blocked."""
-        found = [self._device(address) for address in addresses]
+        found = [self.device(address) for address in addresses]
 
         def now() -> None:
             for device in found:
@@ -336,8 +333,6 @@ class Pci:
         self.devices.pop(device.spec.address, None)
         self.emit("remove", device.spec.address)
 
-    # --- what a card is like, beside its driver
-
     def remove(self, address: str) -> None:
         """remove_store: off the bus by software; a rescan finds it again."""
         self.take_out([address], stays=True)
@@ -358,88 +353,23 @@ class Pci:
     def is_dead(self, address: str) -> bool:
         return self.faults.get("dead", address) is not None
 
-    def reset(self, address: str, *, below: bool) -> None:
-        """reset_store and reset_subordinate_store (of a bridge, for all that is below). ENOTTY: no method works."""
-        device = self._device(address)
-        hit = [d for d in self.devices.values() if d.spec.bridge == address] if below else [device]
-        methods = self.tree.read(f"{device.folder}/reset_method").split() if not below else ["bus"]
-        if not below and self._alone(device) is False:
-            methods = [method for method in methods if method != "bus"]  # pci_parent_bus_reset
-        if not methods:
-            raise fail(errno.ENOTTY, f"{device.folder}/reset")
-        for one in hit:
-            if "bus" in methods and self.faults.get("dead", one.spec.address) == "reset":
-                self.faults.lift("dead", one.spec.address)
-
-    def _alone(self, device: Device) -> bool:
-        return sum(d.spec.bridge == device.spec.bridge for d in self.devices.values()) == 1
-
-    def reset_method(self, address: str, text: str) -> None:
-        """reset_method_store: EINVAL for a method that is not known or that the function does not have."""
-        device = self._device(address)
-        path = f"{device.folder}/reset_method"
-        methods = text.split()
-        if methods == ["default"]:
-            methods = list(device.spec.resets)
-        if not set(methods) <= set(device.spec.resets):
-            raise fail(errno.EINVAL, path)
-        self.tree.put(path, " ".join(methods) + "\n")
-
-    def power(self, address: str, name: str, text: str) -> None:
-        """control_store: "on" wakes it (pm_runtime_forbid); d3cold_allowed_store wakes it, too (pm_runtime_resume)."""
-        device = self._device(address)
-        if name == "power/control" and text not in ("on", "auto"):
-            raise fail(errno.EINVAL, f"{device.folder}/{name}")
-
-        def now() -> None:
-            self.tree.put(f"{device.folder}/{name}", f"{text}\n")
-            if text in ("on", "0") and self.faults.lift("d3cold", address):
-                self.tree.put(f"{device.folder}/power/runtime_status", "active\n")
-
-        if name == "power/control":
-            self._locked(device, now)  # control_store takes the device lock
-        else:
-            now()
-
-    def fall_asleep(self, address: str) -> None:
-        folder = self._device(address).folder
-        self.tree.put(f"{folder}/power/control", "auto\n")
-        self.tree.put(f"{folder}/power/runtime_status", "suspended\n")
-
     def _moved(self, device: Device) -> None:
         """Taken from or given to a driver: "Unable to change power state from D3cold to D0, device inaccessible"."""
         if self.faults.lift("d3cold", device.spec.address):
             self.faults.cause("dead", device.spec.address)
 
-    def resize(self, address: str, index: int, text: str) -> None:
-        """__resource_resize_store: EBUSY while a driver has it or it has VFs; a boot framebuffer goes first."""
-        device = self._device(address)
-        path = f"{device.folder}/resource{index}_resize"
-
-        def now() -> None:
-            vfs = any(d.spec.physfn == address for d in self.devices.values())
-            if device.driver is not None or vfs:
-                raise fail(errno.EBUSY, path)
-            if device.spec.class_code >> 8 == VGA:
-                self.screen.remove(address)
-            room = int(self.faults.get("no-room", address) or ROOM)
-            device.spec = replace(device.spec, bars=bars.resized(device.spec.bars, index, text, room))
-            bars.show(self.tree, device.folder, address, device.spec.bars)
-
-        self._locked(device, now)
-
     # --- writes to the bus and to drivers
 
     def driver_override(self, address: str, text: str) -> None:
         """driver_override_store: sets an attribute and nothing else; a newline first clears it."""
-        device = self._device(address)
+        device = self.device(address)
         path = f"{device.folder}/driver_override"
         if len(text) >= 4095:
             raise fail(errno.EINVAL, path)
         name = text.split("\n", 1)[0]
         content = f"{name}\n" if name else functions.NO_OVERRIDE
         if self.release < OVERRIDE_HAS_ITS_LOCK:
-            self._locked(device, lambda: self.tree.put(path, content))
+            self.locked(device, lambda: self.tree.put(path, content))
         else:
             self.tree.put(path, content)
 
@@ -448,7 +378,7 @@ class Pci:
         device = self.devices.get(address)
         if device is None or (device.driver != driver and not device.stuck):
             raise fail(errno.ENODEV, f"{DRIVERS}/{driver}/unbind")
-        self._locked(device, lambda: self._detach(device))
+        self.locked(device, lambda: self._detach(device))
 
     def bind(self, driver: str, address: str) -> None:
         """bind_store: ENODEV when it does not match, EBUSY when it is bound already, the probe's own error else."""
@@ -464,7 +394,7 @@ class Pci:
             if code:
                 raise fail(code, path)
 
-        self._locked(device, now)
+        self.locked(device, now)
 
     def drivers_probe(self, address: str) -> None:
         """drivers_probe_store: ENODEV for no such device; success whether or not anything was bound.
@@ -496,80 +426,6 @@ class Pci:
         if row not in self.registered[driver]:
             raise fail(errno.ENODEV, path)
         self.registered[driver].remove(row)
-
-    def virtual_functions(self, address: str, text: str) -> None:
-        """sriov_numvfs_store: EBUSY when there are some and more are asked for, ERANGE above the total."""
-        device = self._device(address)
-        path = f"{device.folder}/sriov_numvfs"
-        if not text.isdecimal():
-            raise fail(errno.EINVAL, path)
-        wanted = int(text)
-        if wanted > device.spec.total_vfs:
-            raise fail(errno.ERANGE, path)
-        self._locked(device, lambda: self._set_vfs(device, wanted, path))
-
-    def _set_vfs(self, device: Device, wanted: int, path: str) -> None:
-        vfs = self._vfs(device)
-        if wanted == len(vfs):
-            return
-        if device.driver is None or self.drivers[device.driver].nodes is Nodes.VFIO:
-            raise fail(errno.ENOENT, path)  # no driver, or one that makes none
-        if wanted and vfs:
-            raise fail(errno.EBUSY, path)
-        if wanted:
-            for index in range(wanted):
-                self._make_vf(device, index)
-        else:
-            self._take_vfs(device, vfs, path)
-        self.tree.put(path, f"{wanted}\n")
-
-    def _vfs(self, device: Device) -> list[str]:
-        return [d.spec.address for d in self.devices.values() if d.spec.physfn == device.spec.address]
-
-    def _make_vf(self, device: Device, index: int) -> None:
-        """pci_iov_add_virtfn; its address is pci_iov_virtfn_bus and pci_iov_virtfn_devfn."""
-        above = device.spec
-        domain, bus, rest = above.address.split(":")
-        slot, function = (int(part, 16) for part in rest.split("."))
-        routing = (int(bus, 16) << 8 | slot << 3 | function) + above.vf_offset + above.vf_stride * index
-        address = f"{domain}:{routing >> 8:02x}:{routing >> 3 & 31:02x}.{routing & 7}"
-        spec = FunctionSpec(
-            address=address,
-            vendor=above.vendor,
-            device=above.device if above.vf_device is None else above.vf_device,
-            class_code=above.class_code,
-            bridge=above.bridge,
-            group=functions.next_group(self.tree),
-            numa_node=above.numa_node,
-            physfn=above.address,
-        )
-        self.appear(spec)
-        self.tree.link(f"{device.folder}/virtfn{index}", self.devices[address].folder)
-        self.initial_probe(address)
-
-    def _take_vfs(self, device: Device, vfs: list[str], path: str) -> None:
-        """sriov_disable, sriov_del_vfs: one after the other. Where a VF's remove() waits, the PF's lock is held."""
-        for index, vf in enumerate(vfs):
-            self.tree.discard(f"{device.folder}/virtfn{index}")
-            try:
-                self.vanish(vf)
-            except Blocked as blocked:
-                device.stuck = True
-                self.tree.locked.add(path)
-                waits = Ticket(device.spec.address)
-                blocked.ticket.then.append(partial(self._go_on_taking, device, path, waits))
-                raise Blocked(waits) from blocked
-
-    def _go_on_taking(self, device: Device, path: str, waits: Ticket) -> None:
-        device.stuck = False
-        self.tree.locked.discard(path)
-        self.tree.put(path, "0\n")
-        left = self._vfs(device)
-        for number in range(device.spec.total_vfs):
-            self.tree.discard(f"{device.folder}/virtfn{number}")
-        for vf in left:
-            self.vanish(vf)
-        waits.end(None)
 
     # --- groups
 
@@ -740,7 +596,7 @@ class Pci:
 
     # --- the device lock
 
-    def _locked(self, device: Device, action: Callable[[], None]) -> None:
+    def locked(self, device: Device, action: Callable[[], None]) -> None:
         """Do it under the device lock. While a remove() holds that for ever, everybody else queues behind it."""
         if not device.stuck:
             action()
@@ -785,7 +641,7 @@ class Pci:
             with contextlib.suppress(Blocked):  # the next function of the card is in use, too
                 self._remove_going()
 
-    def _device(self, address: str) -> Device:
+    def device(self, address: str) -> Device:
         if address not in self.devices:
             raise fail(errno.ENODEV, address)
         return self.devices[address]
