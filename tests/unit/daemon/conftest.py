@@ -63,6 +63,14 @@ class PrivateBus:
 
 
 @pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is such a place, as /run is: the journal is synced at every line."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else str(tmp_path)
+    with tempfile.TemporaryDirectory(dir=memory, prefix="hostler-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def stopped_bus() -> Iterator[PrivateBus]:
     # Not tmp_path: other users must get there.
     with tempfile.TemporaryDirectory(prefix="hostler-bus-") as name:

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from tests.unit.daemon.mortal import make_mortal
 from tests.unit.daemon.stable import Killed, Stable, simulated, stable
-from tests.unit.daemon.test_reconcile import MortalJournal
 
 from hostler.errors import HostFailed, HostlerError
 from hostlerd.host.simulated.guests import domain
@@ -202,10 +202,7 @@ class Chaos:
         async def daemon(task_status: trio.TaskStatus[Stable]) -> None:
             try:
                 async with stable(self.host, self.path, self.settings) as one:
-                    mortal = MortalJournal.__new__(MortalJournal)
-                    mortal.__dict__.update(one.journal.__dict__)
-                    mortal.lines_left = 10**9
-                    one.journal = one.reconciler._shared.journal = mortal
+                    make_mortal(one, 10**9)
                     task_status.started(one)
                     await dead.wait()
             except* Killed:

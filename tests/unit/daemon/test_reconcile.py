@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from tests.unit.daemon.stable import CARD, GPU, NIC, SATA, Killed, simulated, stable
+from tests.unit.daemon.mortal import at_every_line, does, life
+from tests.unit.daemon.stable import CARD, GPU, NIC, SATA, simulated, stable
 
 from hostler.errors import Claimed, HostFailed, TimedOut
-from hostlerd.act.journal import Journal
 from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.settings import DevicePolicy, Match, Settings
@@ -330,88 +326,36 @@ async def test_a_card_our_rule_aimed_in_time_can_go_back(
         assert not one.journal.ledger.devices
 
 
-class MortalJournal(Journal):
-    """Dies after a number of lines, at the line (before what it announces)."""
-
-    lines_left = -1
-
-    def _append(self, line: dict[str, Any]) -> None:
-        super()._append(line)
-        self.lines_left -= 1
-        if self.lines_left == 0:
-            raise Killed
-
-
-@pytest.fixture
-def memory_path(tmp_path: Path) -> Iterator[Path]:
-    """In memory where there is such a place, as /run is: the journal is synced at every line."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else str(tmp_path)
-    with tempfile.TemporaryDirectory(dir=memory, prefix="hostler-") as folder:
-        yield Path(folder)
-
-
-async def life(
-    host: SimulatedHost, path: Path, lines: int, action: str, settings: Settings | None = None
-) -> bool:
-    """One life of the daemon during `action`; True if it died at the given line."""
-    ready, done, died = trio.Event(), trio.Event(), False
-
-    async def daemon() -> None:
-        nonlocal died
-        try:
-            async with stable(host, path, settings) as one:
-                mortal = MortalJournal.__new__(MortalJournal)
-                mortal.__dict__.update(one.journal.__dict__)
-                mortal.lines_left = lines
-                one.journal = one.reconciler._shared.journal = mortal
-                ready.set()
-                await done.wait()
-        except* Killed:
-            died = True
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(daemon)
-        await ready.wait()
-        with contextlib.suppress(HostFailed):
-            await getattr(host.hypervisor, action)("win11")
-        await trio.testing.wait_all_tasks_blocked(0.005)
-        done.set()
-    return died
-
-
 @pytest.mark.parametrize("action", ["start", "destroy"])
 async def test_killed_at_any_line_it_ends_there_or_as_before(
     memory_path: Path, action: str, autojump_clock: trio.testing.MockClock
 ):
     """At every line of the journal, on the way there and on the way back."""
-    deaths = 0
-    for lines in range(1, 200):
+
+    async def once(line: int) -> bool:
         host = simulated()
         before = state(host)
-        path = memory_path / f"journal-{lines}"
+        path = memory_path / f"journal-{line}"
         await host.hypervisor.define(domain("win11", hostdevs=[GPU]))
         if action == "destroy":
             async with stable(host, path) as one:
                 await host.hypervisor.start("win11")
                 await one.settle()
-        died = await life(host, path, lines, action)
-        deaths += died
+        died = await life(host, path, line, does(host, action))
         async with stable(host, path) as one:
             await trio.sleep(40)
             await one.settle()
             active = [d.name for d in await host.hypervisor.running()]
             if active:
-                assert on_vfio(host) == list(CARD), f"line {lines}"
+                assert on_vfio(host) == list(CARD)
                 await host.hypervisor.destroy("win11")
                 await one.settle()
-            assert state(host) == before, f"line {lines}"
-            assert not one.journal.ledger.devices, f"line {lines}"
+            assert state(host) == before
+            assert not one.journal.ledger.devices
             # And it still works.
             await host.hypervisor.start("win11")
             await one.settle()
-            assert on_vfio(host) == list(CARD), f"line {lines}"
-        if not died:
-            break
-    else:
-        pytest.fail("the journal never ends")
-    assert deaths > 20
+            assert on_vfio(host) == list(CARD)
+        return died
+
+    await at_every_line(once, more_than=20, below=200)

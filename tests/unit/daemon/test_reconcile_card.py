@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from tests.unit.daemon.mortal import at_every_line, does, life
 from tests.unit.daemon.stable import CARD as GPU_CARD
 from tests.unit.daemon.stable import GPU, Stable, simulated, stable
-from tests.unit.daemon.test_reconcile import life, memory_path
 
 from hostler.errors import HostFailed
 from hostlerd.host.simulated.guests import domain
@@ -22,7 +22,6 @@ from hostlerd.model.settings import DevicePolicy, Match, Settings
 from hostlerd.observe.domain_xml import parse_domain
 
 pytestmark = pytest.mark.trio
-__all__ = ["memory_path"]
 
 CARD = "0000:01:00.0"
 
@@ -458,11 +457,11 @@ async def test_killed_at_any_line(
     memory_path: Path, kind: str, action: str, autojump_clock: trio.testing.MockClock
 ):
     """Afterwards the domain has its card, or everything is as before."""
-    deaths = 0
-    for lines in range(1, 300):
+
+    async def once(line: int) -> bool:
         host, settings, card = await arranged(kind)
         before = shown(host)
-        path = memory_path / f"{lines}.journal"
+        path = memory_path / f"{line}.journal"
         await host.hypervisor.define(domain("win11", hostdevs=[card]))
         if action == "destroy":
             async with stable(host, path, settings) as one:
@@ -471,22 +470,19 @@ async def test_killed_at_any_line(
             if kind in ("reset", "rescan"):
                 for address in GPU_CARD:
                     host.kernel.cause("dead", address, kind)
-        died = await life(host, path, lines, action, settings)
-        deaths += died
+        died = await life(host, path, line, does(host, action), settings)
         async with stable(host, path, settings) as one:
             await trio.sleep(40)
             await one.settle()
             if await host.hypervisor.running():
-                assert host.show()["devices"][card]["on_vfio"], f"line {lines}"
-                assert not host.kernel.pci.screen.messages, f"line {lines}"
+                assert host.show()["devices"][card]["on_vfio"]
+                assert not host.kernel.pci.screen.messages
                 await host.hypervisor.destroy("win11")
                 await one.settle()
             after = shown(host)
             different = {p for p in before | after if before.get(p) != after.get(p)}
-            assert {p for p in different if not p.endswith("/runtime_status")} == set(), f"line {lines}"
+            assert {p for p in different if not p.endswith("/runtime_status")} == set()
             nothing_left(one)
-        if not died:
-            break
-    else:
-        pytest.fail("the journal never ends")
-    assert deaths > 10
+        return died
+
+    await at_every_line(once, more_than=10, below=300)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from tests.unit.daemon.mortal import at_every_line, does, life
 from tests.unit.daemon.stable import CARD, GPU, Stable, simulated, stable
-from tests.unit.daemon.test_reconcile import life, memory_path, on_vfio, with_uuid
+from tests.unit.daemon.test_reconcile import on_vfio, with_uuid
 
 from hostler.errors import HostFailed, InUse, Unreachable
 from hostlerd.host.simulated.guests import domain
@@ -18,7 +19,6 @@ from hostlerd.model.settings import DevicePolicy, Match, Settings
 from hostlerd.observe.domain_xml import parse_domain
 
 pytestmark = pytest.mark.trio
-__all__ = ["memory_path"]
 
 AUDIO = "0000:01:00.1"
 HOST_SCREEN = "0000:0b:00.0"
@@ -567,29 +567,26 @@ async def test_killed_at_any_line(
     memory_path: Path, kind: str, action: str, autojump_clock: trio.testing.MockClock
 ):
     """Afterwards the domain has its card, or everything is as before: also what was stopped and unloaded."""
-    deaths = 0
-    for lines in range(1, 200):
+
+    async def once(line: int) -> bool:
         host, settings, card = await arranged(kind)
         before = state(host)
-        path = memory_path / f"{lines}.journal"
+        path = memory_path / f"{line}.journal"
         await host.hypervisor.define(domain("win11", hostdevs=[card]))
         if action == "destroy":
             async with stable(host, path, settings) as one:
                 await host.hypervisor.start("win11")
                 await one.settle()
-        died = await life(host, path, lines, action, settings)
-        deaths += died
+        died = await life(host, path, line, does(host, action), settings)
         async with stable(host, path, settings) as one:
             await trio.sleep(40)
             await one.settle()
             if await host.hypervisor.running():
-                assert card in on_vfio(host), f"line {lines}"
+                assert card in on_vfio(host)
                 await host.hypervisor.destroy("win11")
                 await one.settle()
-            assert state(host) == before, f"line {lines}"
+            assert state(host) == before
             stays_clean(one)
-        if not died:
-            break
-    else:
-        pytest.fail("the journal never ends")
-    assert deaths > 10
+        return died
+
+    await at_every_line(once, more_than=10, below=200)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.daemon.stable import CARD, GPU, Killed, Stable, simulated, stable
+from tests.unit.daemon.mortal import at_every_line, life
+from tests.unit.daemon.stable import CARD, GPU, Stable, simulated, stable
 
 from hostler.errors import HostFailed
-from hostlerd.act.journal import Journal
 from hostlerd.host.simulated.guests import domain, usb_hostdev
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.host.simulated.usb import THINGS
@@ -375,63 +374,22 @@ async def test_a_storm_is_a_few_passes(tmp_path: Path, autojump_clock: trio.test
 # --- killed
 
 
-class MortalJournal(Journal):
-    """Dies after a number of lines, at the line (before what it announces)."""
-
-    lines_left = -1
-
-    def _append(self, line: dict[str, Any]) -> None:
-        super()._append(line)
-        self.lines_left -= 1
-        if self.lines_left == 0:
-            raise Killed
-
-
-async def life(host: SimulatedHost, path: Path, lines: int, happens: Callable[[], None]) -> bool:
-    """One life of the daemon while something happens; True if it died at the given line."""
-    ready, done, died = trio.Event(), trio.Event(), False
-
-    async def daemon() -> None:
-        nonlocal died
-        try:
-            async with stable(host, path, rule()) as one:
-                mortal = MortalJournal.__new__(MortalJournal)
-                mortal.__dict__.update(one.journal.__dict__)
-                mortal.lines_left = lines
-                one.journal = one.reconciler._shared.journal = mortal
-                ready.set()
-                await done.wait()
-        except* Killed:
-            died = True
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(daemon)
-        await ready.wait()
-        happens()
-        await trio.testing.wait_all_tasks_blocked(0.005)
-        done.set()
-    host.kernel.kicks.clear()
-    host.kernel.usb_kicks.clear()
-    host.hypervisor.kicks.clear()
-    return died
-
-
 @pytest.mark.parametrize("meanwhile", ["nothing", "pulled out", "plugged again", "domain stopped", "by hand"])
 @pytest.mark.parametrize("event", ["plug", "unplug", "again"])
 async def test_killed_at_any_line_it_ends_right(
     tmp_path: Path, event: str, meanwhile: str, autojump_clock: trio.testing.MockClock
 ):
     """At every line of the journal, with more happening before the next start."""
-    deaths = 0
-    for lines in range(1, 50):
-        host, path = simulated(), tmp_path / f"journal-{lines}"
+
+    async def once(line: int) -> bool:
+        host, path = simulated(), tmp_path / f"journal-{line}"
         await started(host, "win11")
         if event != "plug":
             host.kernel.plug_usb(STICK, PORT)
             async with stable(host, path, rule()) as one:
                 await one.settle()
 
-        def happens(host: SimulatedHost = host) -> None:
+        async def happens() -> None:
             match event:
                 case "plug":
                     host.kernel.plug_usb(STICK, PORT)
@@ -440,8 +398,7 @@ async def test_killed_at_any_line_it_ends_right(
                 case _:
                     host.kernel.storm_usb(PORT, 1)
 
-        died = await life(host, path, lines, happens)
-        deaths += died
+        died = await life(host, path, line, happens, rule())
         there = PORT in users(host)
         by_hand = False
         match meanwhile:
@@ -463,18 +420,16 @@ async def test_killed_at_any_line_it_ends_right(
             assert users(host) == ({PORT: "win11" if running else None} if PORT in users(host) else {})
             if running:
                 expected = [f"0951:1666 bus 1 device {device(host).number}"] if PORT in users(host) else []
-                assert listed(host, "win11") == expected, f"line {lines}"
+                assert listed(host, "win11") == expected
             assert one.plan.converged
             assert not one.journal.ledger.outstanding
             one.reconciler.apply(Settings())
             await one.settle()
             if running:  # what was attached by hand is not ours to take
-                assert bool(listed(host, "win11")) == by_hand, f"line {lines}"
-        if not died:
-            break
-    else:
-        pytest.fail("the journal never ends")
-    assert deaths >= 2
+                assert bool(listed(host, "win11")) == by_hand
+        return died
+
+    await at_every_line(once, more_than=1, below=50)
 
 
 ACTIONS = st.lists(

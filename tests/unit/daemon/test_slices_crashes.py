@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from tests.unit.daemon.mortal import at_every_line, does, life
 from tests.unit.daemon.stable import simulated, stable
-from tests.unit.daemon.test_reconcile import life, memory_path
 from tests.unit.daemon.test_slices import PF, VF1, VF2, VGPU1, A, B, drive, gone, spec, state, vgpu
 
 from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
 
 pytestmark = pytest.mark.trio
-__all__ = ["memory_path"]
 
 KINDS: dict[str, dict[str, Any]] = {
     "virtual functions": {"hostdevs": [VF1, VF2]},
@@ -41,32 +40,29 @@ def given(host: SimulatedHost, kind: str) -> bool:
 async def test_killed_at_any_line(
     memory_path: Path, kind: str, action: str, autojump_clock: trio.testing.MockClock
 ):
-    deaths = 0
-    for lines in range(1, 100):
+
+    async def once(line: int) -> bool:
         host = simulated("slices")
         before = state(host)
-        path = memory_path / f"journal-{lines}"
+        path = memory_path / f"journal-{line}"
         xml = domain("win11", cores=1, threads=1, managed=False, **KINDS[kind])
         await host.hypervisor.define(xml)
         if action == "destroy":
             async with stable(host, path, drive()) as one:
                 await host.hypervisor.start("win11")
                 await one.settle()
-        died = await life(host, path, lines, action, drive())
-        deaths += died
+        died = await life(host, path, line, does(host, action), drive())
         async with stable(host, path, drive()) as one:
             await trio.sleep(40)
             await one.settle()
             if await host.hypervisor.running():
-                assert given(host, kind), f"line {lines}"
+                assert given(host, kind)
                 await host.hypervisor.destroy("win11")
                 await one.settle()
-            assert state(host) == before, f"line {lines}"
+            assert state(host) == before
             gone(one)
             await host.hypervisor.start("win11")
-            assert given(host, kind), f"line {lines}"
-        if not died:
-            break
-    else:
-        raise AssertionError("a start and a stop have fewer lines than that")
-    assert deaths > 5
+            assert given(host, kind)
+        return died
+
+    await at_every_line(once, more_than=5, below=100)
