@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import trio
+
 from hostler.errors import Wedged
 from hostlerd.host import Host
 from hostlerd.model.devices import DEVICES
@@ -25,7 +27,16 @@ Not of the first four bytes: a virtual function has ones in place of vendor and 
 
 
 async def answering(host: Host, addresses: Iterable[str]) -> Mapping[str, bool]:
-    return {address: await is_alive(host, address) for address in addresses}
+    """Side by side: of several cards that do not come back, one limit is waited for."""
+    found: dict[str, bool] = {}
+
+    async def ask(address: str) -> None:
+        found[address] = await is_alive(host, address)
+
+    async with trio.open_nursery() as together:
+        for address in addresses:
+            together.start_soon(ask, address)
+    return found
 
 
 async def is_alive(host: Host, address: str) -> bool:
