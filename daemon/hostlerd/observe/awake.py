@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import trio
-
 from hostler.errors import Wedged
 from hostlerd.host import Host
 from hostlerd.model.devices import DEVICES
@@ -27,16 +25,7 @@ Not of the first four bytes: a virtual function has ones in place of vendor and 
 
 
 async def answering(host: Host, addresses: Iterable[str]) -> Mapping[str, bool]:
-    """Side by side: of several cards that do not come back, one limit is waited for."""
-    found: dict[str, bool] = {}
-
-    async def ask(address: str) -> None:
-        found[address] = await is_alive(host, address)
-
-    async with trio.open_nursery() as together:
-        for address in addresses:
-            together.start_soon(ask, address)
-    return found
+    return {address: await is_alive(host, address) for address in addresses}
 
 
 async def is_alive(host: Host, address: str) -> bool:
