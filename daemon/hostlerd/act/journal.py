@@ -28,6 +28,7 @@ from hostler.errors import BadInput, HostFailed, HostlerError
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import (
     AttributeRecord,
+    BalancerRecord,
     BarRecord,
     Claim,
     DeviceRecord,
@@ -42,6 +43,7 @@ from hostlerd.model.ledger import (
     RecoveryRecord,
     RemovedRecord,
     StoppedRecord,
+    ThreadRecord,
     Trouble,
     UnloadedRecord,
     VfsRecord,
@@ -73,7 +75,9 @@ def _group(value: Json) -> GroupRecord:
 
 
 def _attribute(value: Json) -> AttributeRecord:
-    return AttributeRecord(path=value["path"], before=value["before"], ours=tuple(value["ours"]))
+    return AttributeRecord(
+        path=value["path"], before=value["before"], ours=tuple(value["ours"]), identity=value["identity"]
+    )
 
 
 def _bar(value: Json) -> BarRecord:
@@ -99,6 +103,8 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "mdev": lambda value: MdevRecord(**value),
     "vgpu": lambda value: VgpuRecord(**value),
     "attribute": _attribute,
+    "thread": lambda value: ThreadRecord(**{**value, "ours": tuple(value["ours"])}),
+    "balancer": lambda value: BalancerRecord(**value),
     "stopped": lambda value: StoppedRecord(**value),
     "framebuffer": lambda value: FramebufferRecord(**value),
     "bar": _bar,
@@ -117,6 +123,8 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     MdevRecord: ("mdev", "mdevs", "uuid"),
     VgpuRecord: ("vgpu", "vgpus", "key"),
     AttributeRecord: ("attribute", "attributes", "path"),
+    ThreadRecord: ("thread", "threads", "thread"),
+    BalancerRecord: ("balancer", "balancers", "balancer"),
     StoppedRecord: ("stopped", "stopped", "name"),
     UnloadedRecord: ("unloaded", "unloaded", "module"),
     FramebufferRecord: ("framebuffer", "framebuffers", "device"),

@@ -14,7 +14,7 @@ from hostlerd.decide.departing import departing
 from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
-from hostlerd.decide.isolation import decide_isolation
+from hostlerd.decide.isolation import Isolated, decide_masks, decide_tuning
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
 from hostlerd.decide.reset import refuse_resets
@@ -37,7 +37,6 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     refused = {refusal.claim for refusal in (*own.refusals, *usb_refusals) if refusal.claim is not None}
     handoff = decide_handoff(observed, settings, own, decide_vfio(observed, settings, own))
     slices = decide_slices(observed, settings, own, handoff.settled)
-    attributes = decide_attributes(observed, (*slices.wishes, *wishes(observed, settings, own)))
     screens = decide_screens(observed, own)
     running = decide_running(observed, own)
     waiting, whom = departing(observed, own)
@@ -47,15 +46,21 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     placements = decide_placement(observed, settings, domains)
     dedicated, crowding = _dedicated(observed, settings, domains, placements)
     housekeeping = observed.topology.online - dedicated
-    isolated = _isolated(domains, placements, dedicated)
-    masks, units, impossible = decide_isolation(observed, isolated, observed.topology.online - isolated)
+    isolated = _isolated(settings, domains, placements, dedicated)
+    masks, units, impossible = decide_masks(observed, isolated, observed.topology.online - isolated)
+    taken = {uuid: placement.taken & dedicated for uuid, placement in placements.items()}
+    tunings = decide_tuning(observed, _tuned(observed, settings, own, domains, taken))
+    attributes = decide_attributes(
+        observed, (*slices.wishes, *wishes(observed, settings, own), *tunings.wishes), tunings.identities
+    )
+    tuned = {wish.path for wish in tunings.wishes}
     pins, unpinned = decide_pins(observed, domains, placements, housekeeping)
     rules, files = decide_rule(observed, settings)
     return Plan(
         steps=(
             *rules,
             *own.clearing,
-            *attributes.steps,
+            *(step for step in attributes.steps if step.object not in tuned),
             *slices.make,
             *handoff.steps,
             *slices.unmake,
@@ -63,6 +68,8 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *attributes.returns,
             *running.steps,
             *masks,
+            *tunings.steps,
+            *(step for step in attributes.steps if step.object in tuned),
             *pins,
             *decide_fallback(observed, settings, own),
             *usb,
@@ -86,6 +93,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                     *handoff.questions,
                     *slices.questions,
                     *attributes.questions,
+                    *tunings.questions,
                     *screens.questions,
                     *running.questions,
                 )
@@ -95,6 +103,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *handoff.settled,
             *slices.settled,
             *attributes.settled,
+            *tunings.settled,
             *screens.settled,
             *running.settled,
             *units,
@@ -108,6 +117,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         housekeeping=housekeeping,
         dedicated=dedicated,
         isolated=isolated,
+        tuned=tunings.tuned,
     )
 
 
@@ -177,7 +187,41 @@ def _no_room(tenant: Tenant, online: int, least: int) -> Refusal:
     )
 
 
-def _isolated(domains: list[Tenant], placements: dict[str, Placement], dedicated: CpuSet) -> CpuSet:
-    """Of the dedicated CPUs, those of domains whose profile asks for isolation."""
-    ours = (placements.get(t.definition.uuid) for t in domains if t.profile != "none")
+def _isolated(
+    settings: Settings, domains: list[Tenant], placements: dict[str, Placement], dedicated: CpuSet
+) -> CpuSet:
+    """Of the dedicated CPUs, those of domains whose profile keeps the host's units off."""
+    ours = (
+        placements.get(t.definition.uuid)
+        for t in domains
+        if settings.domain(t.definition.name, t.definition.uuid).isolates.slices
+    )
     return dedicated & frozenset().union(*(p.taken for p in ours if p is not None))
+
+
+def _tuned(
+    observed: Observed,
+    settings: Settings,
+    own: Ownership,
+    domains: list[Tenant],
+    taken: dict[str, CpuSet],
+) -> list[Isolated]:
+    """Domains with CPUs of their own whose start has been answered, for what is beside the masks of units."""
+    found: list[Isolated] = []
+    by_id = observed.topology.by_id
+    for tenant in domains:
+        uuid, name = tenant.definition.uuid, tenant.definition.name
+        claim, cpus = observed.ledger.claims.get(uuid), taken.get(uuid)
+        if tenant.running is None and (claim is None or not claim.prepared):
+            continue
+        if cpus:
+            found.append(
+                Isolated(
+                    name=name,
+                    cpus=cpus,
+                    how=settings.domain(name, uuid).isolates,
+                    nodes=frozenset(by_id[cpu].node for cpu in cpus if cpu in by_id),
+                    functions=frozenset(a for a, holder in own.holder.items() if holder.uuid == uuid),
+                )
+            )
+    return found

@@ -15,6 +15,7 @@ from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
 from hostlerd.model.memory import Bar
 from hostlerd.model.slices import Slices
+from hostlerd.model.tuning import Tuning
 from hostlerd.model.usb import UsbDevice
 
 RUNS = ("active", "activating", "reloading")
@@ -33,7 +34,9 @@ class Observed:
     What only questions bring (model/questions), each absent where it was not asked: `holders` by address (of a mediated
     device by UUID), `grips` by address, `attributes` by path (None: there is no such file), `units` by name
     (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is the best), `platform` by device
-    (its driver; empty for none, None: there is no such device), `bars` and `alive` by address.
+    (its driver; empty for none, None: there is no such device), `bars` and `alive` by address, `tuning`.
+
+    `immovable`: files and threads that the kernel did not let us change.
     """
 
     topology: Topology
@@ -54,6 +57,8 @@ class Observed:
     platform: Mapping[str, str | None] = field(default_factory=dict)
     bars: Mapping[str, tuple[Bar, ...]] = field(default_factory=dict)
     alive: Mapping[str, bool] = field(default_factory=dict)
+    tuning: Tuning | None = None
+    immovable: frozenset[str] = frozenset()
     known: Mapping[str, Known] = field(default_factory=dict)
     edits: Edits = field(default_factory=lambda: NO_EDITS)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
 from hostlerd.model.edits import Model
+from hostlerd.model.profile import PROFILES, Isolation
 from hostlerd.model.usb import UsbDevice
 
 RESETS = ("device_specific", "acpi", "flr", "af_flr", "pm", "bus", "cxl_bus")
@@ -28,10 +30,16 @@ class DomainPolicy:
     cpus: Literal["auto", "dedicated", "shared", "off"] = "auto"
     prefer: Literal["vcache", "frequency", "none"] = "none"
     profile: Literal["balanced", "latency", "realtime", "none"] = "balanced"
+    isolation: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """What is otherwise than the profile has it."""
     rebalance: bool = True
     fallback: Literal["emulated", "none"] = "none"
     """What its definition becomes while its GPU is missing or another domain's."""
     fallback_model: Model = "virtio"
+
+    @property
+    def isolates(self) -> Isolation:
+        return replace(PROFILES[self.profile], **self.isolation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

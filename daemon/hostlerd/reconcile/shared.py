@@ -28,6 +28,7 @@ from hostlerd.model.settings import Settings
 from hostlerd.observe.answers import answered
 from hostlerd.reconcile.awake import Awake
 from hostlerd.reconcile.latch import Latch
+from hostlerd.reconcile.late import Late
 
 Tell = Callable[[str, str, str], None]
 """(kind, object, text): one line of `hostler watch`."""
@@ -59,6 +60,9 @@ class Shared:
     asked: trio.Event = field(default_factory=trio.Event)
     snapshot: Snapshot = field(default_factory=Snapshot)
     released: dict[str, int] = field(default_factory=dict)
+    immovable: set[str] = field(default_factory=set[str])
+    """Files and threads that the kernel did not let us change: not tried again while they are wished otherwise."""
+    late: Late = field(default_factory=Late)
     observed: Observed | None = None
     plan: Plan = field(default_factory=Plan)
     count: int = 0
@@ -91,6 +95,7 @@ class Shared:
             known=self.memory.known,
             functions=functions,
             edits=self.definitions.edits,
+            immovable=frozenset(self.immovable),
             alive=dict.fromkeys(self.awake.silent, False),
         )
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 from hostlerd.model.settings import DomainPolicy
 from hostlerd.settings import words
+from hostlerd.settings.isolation import read_isolation
 from hostlerd.settings.places import DOMAIN, PLACES
 from hostlerd.toml_table import Table
+
+_OTHERS = ("rebalance", "isolation")
+
+
+def over(before: DomainPolicy, changes: Mapping[str, Any]) -> DomainPolicy:
+    """A policy with the keys that are set on top of it; of `isolation`, too, key by key."""
+    isolation = {**before.isolation, **changes.get("isolation", {})}
+    return replace(before, **{**changes, "isolation": isolation})
 
 
 def read_domain(table: Table) -> dict[str, Any]:
     """The keys of DomainPolicy that are set here."""
     table.allow(DOMAIN, PLACES)
     hints = get_type_hints(DomainPolicy)
-    found = {key: table.choice(key, get_args(hints[key])) for key in DOMAIN if key != "rebalance"} | {
-        "rebalance": table.get("rebalance", bool)
+    found = {key: table.choice(key, get_args(hints[key])) for key in DOMAIN if key not in _OTHERS} | {
+        "rebalance": table.get("rebalance", bool),
+        "isolation": read_isolation(table.table("isolation")),
     }
     return {key: value for key, value in found.items() if value is not None}
 
