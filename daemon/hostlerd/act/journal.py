@@ -80,6 +80,12 @@ def _attribute(value: Json) -> AttributeRecord:
     )
 
 
+def _thread(value: Json) -> ThreadRecord:
+    return ThreadRecord(
+        thread=value["thread"], start=value["start"], before=value["before"], ours=tuple(value["ours"])
+    )
+
+
 def _bar(value: Json) -> BarRecord:
     row = dict(value)
     row["ours"] = tuple(value["ours"])
@@ -103,7 +109,7 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "mdev": lambda value: MdevRecord(**value),
     "vgpu": lambda value: VgpuRecord(**value),
     "attribute": _attribute,
-    "thread": lambda value: ThreadRecord(**{**value, "ours": tuple(value["ours"])}),
+    "thread": _thread,
     "balancer": lambda value: BalancerRecord(**value),
     "stopped": lambda value: StoppedRecord(**value),
     "framebuffer": lambda value: FramebufferRecord(**value),
