@@ -180,7 +180,11 @@ def _notes(domains: list[Tenant], loans: Sequence[Lent]) -> dict[str, tuple[str,
     found = {
         t.definition.uuid: (
             *([t.hand.told()] if t.hand.sets else []),
-            *(f"shared domains starve and use its CPUs for now, {l.why}" for l in loans if l.owner == t.uuid),
+            *(
+                f"shared domains starve and use its CPUs for now, {loan.why}"
+                for loan in loans
+                if loan.owner == t.uuid
+            ),
         )
         for t in domains
     }

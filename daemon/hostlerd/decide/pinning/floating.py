@@ -1,7 +1,8 @@
 """Where threads go that have no CPUs of their own: the host's CPUs, and while they starve what nobody uses.
 
 The scheduler does not balance CPUs that were isolated at boot (isolcpus=): threads that float there pile up on one. So
-they are floated on only where nothing else is left; libvirt, too, starts domains off them (qemuProcessGetAllCpuAffinity).
+they are floated on only where nothing else is left; libvirt, too, starts domains off them
+(qemuProcessGetAllCpuAffinity).
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def lent(
         if placement is None or placement.vcpus is None or tenant.running is None:
             continue
         if tenant.paused:
-            cpus, why = (placement.used - used - placement.emulator) | placement.idle, f"{tenant.name} is {tenant.running.state}"
+            cpus, why = (
+                (placement.used - used - placement.emulator) | placement.idle,
+                f"{tenant.name} is {tenant.running.state}",
+            )
         elif tenant.policy.smt != "isolate":
             cpus, why = placement.idle, f"siblings that {tenant.name} leaves empty"
         else:

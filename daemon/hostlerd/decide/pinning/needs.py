@@ -54,9 +54,7 @@ def memory_nodes(
 def _cells(tenant: Tenant) -> Cells:
     """Its NUMA cells by index into its free vCPUs; () where it is one, or where they do not hold every vCPU."""
     index = {vcpu: i for i, vcpu in enumerate(tenant.free_vcpus)}
-    found = (
-        tuple(index[v] for v in sorted(cell.cpus) if v in index) for cell in tenant.definition.cells
-    )
+    found = (tuple(index[v] for v in sorted(cell.cpus) if v in index) for cell in tenant.definition.cells)
     cells = tuple(cell for cell in found if cell)
     return cells if len(cells) > 1 and sum(map(len, cells)) == len(index) else ()
 
