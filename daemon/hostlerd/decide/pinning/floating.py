@@ -2,7 +2,7 @@
 
 The scheduler does not balance CPUs that were isolated at boot (isolcpus=): threads that float there pile up on one. So
 they are floated on only where nothing else is left; libvirt, too, starts domains off them
-(qemuProcessGetAllCpuAffinity).
+(virHostCPUGetIsolated).
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE
 from hostlerd.observe import domain_xml
 
 ACTIONS = (
-    "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug",
+    "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "wish",
+    "set-vcpus", "suspend", "continue", "offline", "online", "starve", "plug", "unplug",
     "plug-usb", "unplug-usb", "storm-usb",
     "hold", "contain", "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload",
     "inhibitors", "sleep", "resume",
@@ -49,7 +50,7 @@ ACTIONS = (
 
 T = TypeVar("T")
 
-SIMULATION = 2
+SIMULATION = 3
 """Form of the state file. One of another form is refused: the host starts anew only when it is removed."""
 
 
@@ -128,6 +129,10 @@ class SimulatedHost:
         """Called on every event of libvirt, and when the connection is lost or there again."""
         self.hypervisor.kicks.append(kick)
 
+    def subscribe_threads(self, kick: Kick) -> None:
+        """Called when a vCPU or an iothread of a running domain comes or goes."""
+        self.kernel.thread_kicks.append(kick)
+
     def _boot(self) -> None:
         known = {driver.name: driver for driver in KNOWN}
         cpus.show(self.kernel.tree, self.spec.processors)
@@ -205,7 +210,12 @@ class SimulatedHost:
         | create | as define | virsh create: a transient domain |
         | power-off | name | the guest ends by itself, whether libvirtd is there or not |
         | attach, detach | name, address, managed? | virsh attach-device, detach-device |
-        | pin | name, vcpu, cpus, config? | virsh vcpupin |
+        | pin | name, vcpu or iothread or neither, cpus, config? | virsh vcpupin, iothreadpin, emulatorpin |
+        | wish | name, cpus: attributes of hostler:cpus | virsh metadata --set |
+        | set-vcpus | name, count | virsh setvcpus --live |
+        | suspend, continue | name | virsh suspend, resume |
+        | offline, online | cpu | a CPU goes or comes |
+        | starve | | tasks in machine.slice have waited for a CPU too much |
         | plug | card | a card of the host's description goes into its slot |
         | unplug | address | it is pulled out |
         | plug-usb | device, port | a USB device (see usb.THINGS) goes into a port such as 1-2 |
@@ -265,9 +275,21 @@ class SimulatedHost:
                 await libvirt.detach_device(params["name"], params["address"])
             case "pin":
                 cpuset, config = parse_cpu_list(params["cpus"]), _flag(params, "config")
-                await libvirt.pin_by_hand(
-                    params["name"], "vcpupin", int(params["vcpu"]), cpuset, config=config
-                )
+                kind = next((kind for kind in ("vcpu", "iothread") if kind in params), "emulator")
+                number = int(params.get(kind, 0))
+                await libvirt.pin_by_hand(params["name"], f"{kind}pin", number, cpuset, config=config)
+            case "wish":
+                await libvirt.set_wishes(params["name"], params["cpus"])
+            case "set-vcpus":
+                await libvirt.set_vcpus(params["name"], int(params["count"]))
+            case "suspend":
+                await libvirt.suspend(params["name"])
+            case "continue":
+                await libvirt.resume(params["name"])
+            case "offline" | "online":
+                kernel.switch_cpu(int(params["cpu"]), online=action == "online")
+            case "starve":
+                kernel.starve()
             case "plug":
                 kernel.plug(self._card(params["card"]))
             case "unplug":
