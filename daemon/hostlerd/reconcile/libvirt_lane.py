@@ -16,6 +16,7 @@ from hostler.errors import HostFailed, HostlerError
 from hostlerd.act.perform import is_gone, perform
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.plan import AttachUsb, DetachUsb, EditDefinition, Pin, Step
+from hostlerd.observe.everything import look_at_affinity
 from hostlerd.reconcile.claims import Claims
 from hostlerd.reconcile.lasting_edits import LastingEdits
 from hostlerd.reconcile.shared import Shared
@@ -59,7 +60,11 @@ class LibvirtLane:
             await self._edits.settle(shared.snapshot)
             if shared.observed is None:
                 return  # the host lane kicks this one when it has looked
-            plan = shared.decide(shared.seen(shared.observed))
+            seen = shared.seen(shared.observed)
+            # What was read before the last pins would have them set once more.
+            plan = shared.decide(replace(seen, affinity=await look_at_affinity(shared.host, seen)))
+            for record in plan.confirmed:
+                shared.journal.record(record)
             steps = tuple(step for step in plan.of("libvirt") if not isinstance(step, EditDefinition))
             keys = {_key(step) for step in steps}
             self._failed = Counter({key: times for key, times in self._failed.items() if key in keys})

@@ -109,6 +109,7 @@ def _notes(definition: Definition) -> Iterator[str]:
         yield (
             f"managed='yes': libvirt rebinds {', '.join(managed)}, too; managed='no' leaves that to hostler alone"
         )
+    yield from definition.problems
 
 
 def _pins(pins: Mapping[int, CpuSet]) -> dict[str, list[int]]:

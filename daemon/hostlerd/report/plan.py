@@ -41,7 +41,12 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
         "pass": passes,
         "devices": [d for d in devices if d["owner"]["kind"] != "host"],
         "domains": [
-            {"name": name, "uuid": uuid, "state": _state(uuid, observed)}
+            {
+                "name": name,
+                "uuid": uuid,
+                "state": _state(uuid, observed),
+                "notes": list(plan.notes.get(uuid, ())),
+            }
             for uuid, name in sorted(names.items())
         ],
         "isolation": {

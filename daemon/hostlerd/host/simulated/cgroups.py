@@ -31,8 +31,8 @@ def _fail(code: int, path: str) -> OSError:
 class Cgroups:
     """`unified`: version 2. On version 1 the cpuset hierarchy exists, and systemd's AllowedCPUs does nothing to it.
 
-    `populated`: groups that have a task in them or below. `changed`: told of each group whose effective mask is another.
-    `offline`: of `cpus`, those that are off line now.
+    `populated`: groups that have a task in them or below. `changed`: told of each group whose effective mask
+    is another. `offline`: of `cpus`, those that are off line now.
     """
 
     tree: Tree

@@ -57,9 +57,9 @@ class Kernel:
     """`log`: every change tried through the seam, in order. `uevents`: (action, address or USB port) of every event.
 
     `kicks`: for events of PCI devices; `usb_kicks`: for those of USB devices and their interfaces. `thread_kicks`: for
-    folders of vCPUs and iothreads that come and go (inotify). `pressure_kicks`: for the trigger of machine.slice. `left_behind`:
-    writer processes to the device (or what else has the fault) whose write has not returned; `returned` is called,
-    once, when one has.
+    folders of vCPUs and iothreads that come and go (inotify). `pressure_kicks`: for the trigger of machine.slice.
+    `left_behind`: writer processes to the device (or what else has the fault) whose write has not returned; `returned`
+    is called, once, when one has.
     """
 
     cpus: CpuSet

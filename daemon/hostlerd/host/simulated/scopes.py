@@ -53,7 +53,7 @@ class Scopes:
         self._tell()
 
     def unplug(self, domain: Domain, vcpu: int) -> None:
-        """Its pin stays in the live XML (virDomainVcpuDef.cpumask)."""
+        """Its pin stays in the live XML, and is there again when it comes back."""
         self._kernel.threads.end(domain.pid, f"vcpu{vcpu}")
         self._kernel.cgroups.remove(f"/machine.slice/{domain.unit}/libvirt/vcpu{vcpu}")
         self._tell()
