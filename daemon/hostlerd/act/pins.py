@@ -12,6 +12,8 @@ from hostlerd.model.cpuset import format_cpu_list
 from hostlerd.model.plan import Pin
 from hostlerd.observe.threads import affinities
 
+WITHOUT_EFFECT = "without_effect"
+"""In an error's data: libvirt did it, and the kernel did not."""
 LIMIT = 5.0
 """Seconds that looking at the threads of one process may take."""
 
@@ -35,5 +37,5 @@ async def pin(host: Host, step: Pin) -> None:
         raise HostFailed(
             f"{step.object} may run on CPUs {format_cpu_list(allowed)} after being pinned to {step.after}",
             remedy="see whether another program sets its affinity (taskset -p), or its control group's cpuset",
-            data={"object": step.object},
+            data={"object": step.object, WITHOUT_EFFECT: True},
         )

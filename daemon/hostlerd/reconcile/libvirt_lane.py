@@ -14,6 +14,7 @@ import trio
 
 from hostler.errors import HostFailed, HostlerError
 from hostlerd.act.perform import is_gone, perform
+from hostlerd.act.pins import WITHOUT_EFFECT
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.plan import AttachUsb, DetachUsb, EditDefinition, Pin, Step
 from hostlerd.observe.everything import look_at_affinity
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 ROUNDS = 4
 TRIES = 3
 """Of giving or taking one USB device. A try that fails has QEMU open the device and let go, and these are events, too:
-without an end each would be the reason for the next."""
+without an end each would be the reason for the next. The same with pins that have no effect."""
 OFTEN, WHILE = 10, 60.0
 """Times that what is in one USB port is given to a domain within so many seconds. There are devices that start anew,
 with another number, whenever they are opened."""
@@ -62,7 +63,10 @@ class LibvirtLane:
                 return  # the host lane kicks this one when it has looked
             seen = shared.seen(shared.observed)
             # What was read before the last pins would have them set once more.
-            plan = shared.decide(replace(seen, affinity=await look_at_affinity(shared.host, seen)))
+            affinity = await look_at_affinity(shared.host, seen)
+            if affinity != shared.observed.affinity:
+                shared.look_at_host.kick()
+            plan = shared.decide(replace(seen, affinity=affinity))
             for record in plan.confirmed:
                 shared.journal.record(record)
             steps = tuple(step for step in plan.of("libvirt") if not isinstance(step, EditDefinition))
@@ -140,10 +144,12 @@ class LibvirtLane:
             log.info("%s: %s", step.object, error.sentence, extra={"device": step.object})
             return
         text = error.sentence
-        if isinstance(step, AttachUsb | DetachUsb):
+        usb = isinstance(step, AttachUsb | DetachUsb)
+        if usb or WITHOUT_EFFECT in error.data:
             self._failed[_key(step)] += 1
             if self._failed[_key(step)] == TRIES:
-                text += "; not tried again until it is plugged in again, or the policy is reloaded"
+                again = "it is plugged in again, or " if usb else ""
+                text += f"; not tried again until {again}the policy is reloaded"
         log.warning("%s: %s", step.object, text, extra={"domain": step.object})
         self._shared.tell("failed", step.object, text)
 

@@ -27,6 +27,7 @@ from hostlerd.host.simulated.hosts import HostSpec
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.libvirt import Parse, SimulatedLibvirt
 from hostlerd.host.simulated.pci import Blocked
+from hostlerd.host.simulated.pressure import SimulatedPressure
 from hostlerd.host.simulated.signals import SimulatedSignals
 from hostlerd.host.simulated.sleep import SimulatedSleep
 from hostlerd.host.simulated.systemd import SimulatedUnits
@@ -84,6 +85,7 @@ class SimulatedHost:
         self.engines = SimulatedEngines(self.kernel)
         self.processes = SimulatedSignals(self.kernel)
         self.sleep = SimulatedSleep()
+        self.pressure = SimulatedPressure(self.kernel)
         self.hypervisor = SimulatedLibvirt(
             self.kernel,
             self.units,
