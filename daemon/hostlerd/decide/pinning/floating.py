@@ -38,8 +38,8 @@ def lent(
     if not observed.starving:
         return ()
     domains = tuple(domains)
-    used = frozenset[int]().union(
-        *(p.used for t in domains if not t.paused and (p := placements.get(t.uuid)) is not None)
+    others = frozenset[int]().union(
+        *(p.taken for t in domains if not t.paused and (p := placements.get(t.uuid)) is not None)
     )
     found: list[Lent] = []
     for tenant in domains:
@@ -48,7 +48,7 @@ def lent(
             continue
         if tenant.paused:
             cpus, why = (
-                (placement.used - used - placement.emulator) | placement.idle,
+                placement.taken - placement.emulator - others,
                 f"{tenant.name} is {tenant.running.state}",
             )
         elif tenant.policy.smt != "isolate":

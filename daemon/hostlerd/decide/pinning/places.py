@@ -8,6 +8,7 @@ from hostlerd.decide.pinning.needs import need_of
 from hostlerd.decide.pinning.running import assignment_of
 from hostlerd.decide.pinning.tenant import Tenant
 from hostlerd.decide.placement import Assignment, Host, Need, place
+from hostlerd.model.cpus import Topology
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Placement
@@ -39,13 +40,20 @@ def host_of(observed: Observed, settings: Settings, domains: Iterable[Tenant]) -
     taken = frozenset[int]().union(*(_taken(tenant, online) for tenant in domains))
     return Host(
         topology=observed.topology,
-        must=settings.housekeeping.cpus & online,
+        must=(settings.housekeeping.cpus & online) | _kept(observed.topology, settings.housekeeping.at_least),
         min_cpus=settings.housekeeping.at_least,
         taken=taken & online,
         gpu_nodes=frozenset(
             f.numa_node for f in observed.functions.values() if f.is_display and f.numa_node is not None
         ),
     )
+
+
+def _kept(topology: Topology, at_least: int) -> CpuSet:
+    """Where CPUs were isolated at boot, those the host keeps are none of them: nothing can float there."""
+    if not topology.isolated & topology.online:
+        return frozenset()
+    return frozenset(sorted(topology.online - topology.isolated)[:at_least])
 
 
 def _taken(tenant: Tenant, online: CpuSet) -> CpuSet:

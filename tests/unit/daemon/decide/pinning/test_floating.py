@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from tests.unit.daemon.decide.cards import GPU, WIN11, WORK, domain, observed
-from tests.unit.daemon.decide.pinning.virt import live, on, pins, run, settled, whys, with_running
+from tests.unit.daemon.decide.pinning.virt import by_hand, live, on, pins, run, settled, whys, with_running
 
 from hostlerd.decide import decide
 from hostlerd.model.cpuset import format_cpu_list
@@ -33,6 +33,15 @@ def test_they_keep_off_cpus_that_were_isolated_at_boot() -> None:
     assert live(state, "win11").emulator_pins == floats
     alone = settled(with_running(state, *(d for d in state.snapshot.running if d.name == "work")), DEFAULTS)
     assert on(alone, "work")[0] == {0, 1, 4, 5}
+
+
+def test_the_host_keeps_cpus_that_were_not_isolated_at_boot() -> None:
+    """Whatever is placed: there is something to float on."""
+    state = observed(running=(SHARED, run(domain(WIN11, GPU, vcpus=6))))
+    state = replace(state, topology=replace(state.topology, isolated=frozenset({1, 2, 3, 5, 6, 7})))
+    plan = decide(state, DEFAULTS)
+    assert plan.housekeeping == {0, 4}
+    assert len(plan.dedicated) == 6
 
 
 def test_they_float_there_where_nothing_else_is_left() -> None:
@@ -76,6 +85,19 @@ def test_empty_siblings_are_lent_unless_they_are_wished_empty() -> None:
         assert place.idle or not many
         plan = decide(replace(state, starving=True), settings)
         assert plan.lent == (frozenset() if many else place.idle)
+
+
+def test_a_sibling_that_is_wished_empty_is_not_lent_with_anothers_pins() -> None:
+    """win11 is pinned by hand to all CPUs and paused; beside it somebody keeps siblings empty."""
+    beside = "11111111-0000-4000-8000-000000000001"
+    isolate = replace(domain(beside, vcpus=1, wishes={"cpus": "dedicated", "smt": "isolate"}), topology=None)
+    state = settled(observed(running=(SHARED, run(domain(WIN11, GPU, vcpus=2)), run(isolate))), DEFAULTS)
+    state = settled(by_hand(state, "win11", "vcpu", 0, set(range(8))), DEFAULTS)
+    plan = decide(replace(paused(state), starving=True), DEFAULTS)
+    [place] = (p for p in plan.placements if p.uuid == beside)
+    assert place.idle
+    assert plan.lent
+    assert not plan.lent & place.taken
 
 
 def test_cpus_that_somebody_who_runs_is_pinned_to_are_not_lent() -> None:
