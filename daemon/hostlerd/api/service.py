@@ -112,7 +112,14 @@ class HostlerService:
                 version=__version__, passes=passes, observed=observed, plan=plan, devices=devices
             ),
             devices=tuple(devices),
-            domains=tuple({**d, "edit": edit_json(observed.edits, d["uuid"])} for d in running + idle),
+            domains=tuple(
+                {
+                    **d,
+                    "edit": edit_json(observed.edits, d["uuid"]),
+                    "notes": [*d["notes"], *plan.notes.get(d["uuid"], ())],
+                }
+                for d in running + idle
+            ),
             cpus=cpus_json(observed.topology),
             plan=plan_json(plan),
         )

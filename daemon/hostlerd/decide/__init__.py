@@ -7,6 +7,8 @@ step and every refusal says why.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hostlerd.decide import life
 from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.awake import keeps_awake
@@ -16,7 +18,7 @@ from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import Isolated, decide_masks, decide_tuning
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
-from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
+from hostlerd.decide.pinning import Lent, Tenant, decide_pins, decide_placement, lent, tenants
 from hostlerd.decide.reset import refuse_resets
 from hostlerd.decide.rule import decide_rule
 from hostlerd.decide.running import decide_running
@@ -46,15 +48,16 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     placements = decide_placement(observed, settings, domains)
     dedicated, crowding = _dedicated(observed, settings, domains, placements)
     housekeeping = observed.topology.online - dedicated
-    isolated = _isolated(settings, domains, placements, dedicated)
+    isolated = _isolated(domains, placements, dedicated)
     masks, units, impossible = decide_masks(observed, isolated, observed.topology.online - isolated)
     taken = {uuid: placement.taken & dedicated for uuid, placement in placements.items()}
-    tunings = decide_tuning(observed, _tuned(observed, settings, own, domains, taken))
+    tunings = decide_tuning(observed, _tuned(observed, own, domains, taken))
     attributes = decide_attributes(
         observed, (*slices.wishes, *wishes(observed, settings, own), *tunings.wishes), tunings.identities
     )
     tuned = {wish.path for wish in tunings.wishes}
-    pins, unpinned = decide_pins(observed, domains, placements, housekeeping)
+    loans = lent(observed, domains, placements)
+    pins = decide_pins(observed, domains, placements, housekeeping, loans)
     rules, files = decide_rule(observed, settings)
     return Plan(
         steps=(
@@ -70,7 +73,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *masks,
             *tunings.steps,
             *(step for step in attributes.steps if step.object in tuned),
-            *pins,
+            *pins.steps,
             *decide_fallback(observed, settings, own),
             *usb,
         ),
@@ -107,7 +110,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *screens.settled,
             *running.settled,
             *units,
-            *unpinned,
+            *pins.gone,
             *files,
         ),
         learned=learned(observed, settings),
@@ -118,6 +121,9 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         dedicated=dedicated,
         isolated=isolated,
         tuned=tunings.tuned,
+        lent=frozenset[int]().union(*(loan.cpus for loan in loans)),
+        confirmed=tuple(pins.confirmed),
+        notes=_notes(domains, loans),
     )
 
 
@@ -161,7 +167,9 @@ def _dedicated(
             if tenant.mode == "dedicated":
                 refusals.append(_no_room(tenant, len(online), least))
             continue
-        more = (placement.taken & online) - settings.housekeeping.cpus
+        # A pin to all CPUs says "anywhere".
+        narrow = frozenset[int]().union(*(cpus for cpus in placement.vcpus if not cpus >= online))
+        more = ((narrow | placement.emulator | placement.idle) & online) - settings.housekeeping.cpus
         if len(online - dedicated - more) >= least:
             dedicated |= more
             continue
@@ -169,7 +177,7 @@ def _dedicated(
         refusals.append(
             Refusal(
                 object=tenant.definition.name,
-                reason=f"the <vcpupin> elements of {tenant.definition.name} would leave the host "
+                reason=f"the pins of {tenant.definition.name} (<vcpupin>, or by hand) would leave the host "
                 f"{len(online - dedicated - more)} CPUs of the {least} it must keep, so they are not isolated",
                 remedy="pin it to fewer CPUs, or lower housekeeping.at_least",
             )
@@ -187,21 +195,14 @@ def _no_room(tenant: Tenant, online: int, least: int) -> Refusal:
     )
 
 
-def _isolated(
-    settings: Settings, domains: list[Tenant], placements: dict[str, Placement], dedicated: CpuSet
-) -> CpuSet:
+def _isolated(domains: list[Tenant], placements: dict[str, Placement], dedicated: CpuSet) -> CpuSet:
     """Of the dedicated CPUs, those of domains whose profile keeps the host's units off."""
-    ours = (
-        placements.get(t.definition.uuid)
-        for t in domains
-        if settings.domain(t.definition.name, t.definition.uuid).isolates.slices
-    )
+    ours = (placements.get(t.definition.uuid) for t in domains if t.policy.isolates.slices)
     return dedicated & frozenset().union(*(p.taken for p in ours if p is not None))
 
 
 def _tuned(
     observed: Observed,
-    settings: Settings,
     own: Ownership,
     domains: list[Tenant],
     taken: dict[str, CpuSet],
@@ -219,9 +220,25 @@ def _tuned(
                 Isolated(
                     name=name,
                     cpus=cpus,
-                    how=settings.domain(name, uuid).isolates,
+                    how=tenant.policy.isolates,
                     nodes=frozenset(by_id[cpu].node for cpu in cpus if cpu in by_id),
                     functions=frozenset(a for a, holder in own.holder.items() if holder.uuid == uuid),
                 )
             )
     return found
+
+
+def _notes(domains: list[Tenant], loans: Sequence[Lent]) -> dict[str, tuple[str, ...]]:
+    """What is to be known of each domain's CPUs, beside where they are."""
+    found = {
+        t.definition.uuid: (
+            *([t.hand.told()] if t.hand.sets else []),
+            *(
+                f"shared domains starve and use its CPUs for now, {loan.why}"
+                for loan in loans
+                if loan.owner == t.uuid
+            ),
+        )
+        for t in domains
+    }
+    return {uuid: notes for uuid, notes in found.items() if notes}

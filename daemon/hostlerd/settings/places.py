@@ -5,7 +5,21 @@ writes first.
 from __future__ import annotations
 
 HOUSEKEEPING = ("cpus", "at_least")
-DOMAIN = ("cpus", "prefer", "profile", "isolation", "rebalance", "fallback", "fallback_model")
+DOMAIN = (
+    *(
+        "cpus",
+        "prefer",
+        "class",
+        "smt",
+        "priority",
+        "emulator",
+        "profile",
+        "isolation",
+        "rebalance",
+        "write_config",
+    ),
+    *("fallback", "fallback_model"),
+)
 ISOLATION = (
     *("slices", "partition", "interrupts", "vfio_interrupts", "workqueues", "kthreads", "rps", "watchdog"),
     *("stat_interval", "timer_migration", "governor", "epp", "resume_latency", "x3d_mode", "halt_poll_ns"),
