@@ -18,6 +18,7 @@ from hostlerd.act import (
     device_slices,
     devices,
     life,
+    partitions,
     pins,
     quiet,
     rules,
@@ -46,6 +47,7 @@ from hostlerd.model.plan import (
     ResetCard,
     ResizeBar,
     SetAttribute,
+    SetPartition,
     SetVfs,
     SetVgpuType,
     StartAgain,
@@ -67,6 +69,7 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     Terminate: clearing.terminate,
     CheckFree: clearing.check_free,
     SetAttribute: attributes.set_attribute,
+    SetPartition: partitions.set_partition,
     MoveThread: quiet.move_thread,
     TellBalancer: quiet.tell_balancer,
     Framebuffer: screens.move_framebuffer,
@@ -95,6 +98,7 @@ WRITTEN_BY_PROCESS = (
     Unbind,
     Probe,
     SetAttribute,
+    SetPartition,
     SetVfs,
     CreateMdev,
     RemoveMdev,
@@ -171,6 +175,6 @@ def is_gone(host: Host, step: Step) -> bool:
         return usb.is_gone(host, step.device)
     if isinstance(step, ResizeBar):
         return devices.is_gone(host, step.address)
-    if isinstance(step, SetAttribute):
+    if isinstance(step, SetAttribute | SetPartition):
         return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

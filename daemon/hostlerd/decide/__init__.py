@@ -8,6 +8,7 @@ step and every refusal says why.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hostlerd.decide import life
 from hostlerd.decide.attributes import decide_attributes
@@ -16,7 +17,15 @@ from hostlerd.decide.departing import departing
 from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
-from hostlerd.decide.isolation import Isolated, decide_masks, decide_tuning
+from hostlerd.decide.isolation import (
+    Isolated,
+    decide_masks,
+    decide_partitions,
+    decide_tuning,
+    made,
+    partition_wishes,
+    strangers,
+)
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
 from hostlerd.decide.pinning import Lent, Tenant, decide_pins, decide_placement, lent, tenants
 from hostlerd.decide.reset import refuse_resets
@@ -49,13 +58,18 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     dedicated, crowding = _dedicated(observed, settings, domains, placements)
     housekeeping = observed.topology.online - dedicated
     isolated = _isolated(domains, placements, dedicated)
-    masks, units, impossible = decide_masks(observed, isolated, observed.topology.online - isolated)
+    partitions = decide_partitions(observed, domains, placements)
+    house = observed.topology.online - isolated
+    masks, units, impossible = decide_masks(observed, isolated, house, partitions.masks)
+    partitioned, unpartitioned = partition_wishes(observed, partitions, masked=not masks)
     taken = {uuid: placement.taken & dedicated for uuid, placement in placements.items()}
     tunings = decide_tuning(observed, _tuned(observed, own, domains, taken))
     attributes = decide_attributes(
-        observed, (*slices.wishes, *wishes(observed, settings, own), *tunings.wishes), tunings.identities
+        observed,
+        (*partitioned, *slices.wishes, *wishes(observed, settings, own), *tunings.wishes),
+        tunings.identities,
     )
-    tuned = {wish.path for wish in tunings.wishes}
+    tuned = {wish.path for wish in (*partitioned, *tunings.wishes)}
     loans = lent(observed, domains, placements)
     pins = decide_pins(observed, domains, placements, housekeeping, loans)
     rules, files = decide_rule(observed, settings)
@@ -87,6 +101,8 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *_absent(observed, settings),
             *crowding,
             *impossible,
+            *partitions.refusals,
+            *unpartitioned,
         ),
         questions=tuple(
             dict.fromkeys(
@@ -97,6 +113,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                     *slices.questions,
                     *attributes.questions,
                     *tunings.questions,
+                    *partitions.questions,
                     *screens.questions,
                     *running.questions,
                 )
@@ -120,7 +137,9 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         housekeeping=housekeeping,
         dedicated=dedicated,
         isolated=isolated,
-        tuned=tunings.tuned,
+        tuned=replace(tunings.tuned, notes=(*tunings.tuned.notes, *strangers(observed, isolated))),
+        partitions=tuple(partitions.wanted),
+        made=made(observed, partitions),
         lent=frozenset[int]().union(*(loan.cpus for loan in loans)),
         confirmed=tuple(pins.confirmed),
         notes=_notes(domains, loans),

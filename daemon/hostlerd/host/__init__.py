@@ -111,6 +111,10 @@ class Units(Protocol):
         """SetUnitProperties(runtime). Raises hostler.errors.HostFailed with systemd's words."""
         ...
 
+    async def set_partition(self, unit: str, kind: str) -> bool:
+        """CPUSetPartition= (runtime). False where systemd knows no such thing, or does not do it; never raises."""
+        ...
+
     async def states(self, units: Sequence[str]) -> Mapping[str, str]:
         """ActiveState of each; one that there is not is left out. Raises HostFailed, Unreachable."""
         ...

@@ -33,6 +33,8 @@ START_LIMIT = 20.0
 MOVE_PAUSE = 0.005
 
 _GONE = frozenset({NO_SUCH_UNIT, STANDARD_ERROR + "UnknownObject"})
+_NO_PROPERTY = frozenset(STANDARD_ERROR + name for name in ("PropertyReadOnly", "UnknownProperty"))
+"""How a property that systemd does not know is refused (bus_unit_set_properties)."""
 _KINDS = frozenset({"slice", "scope", "service", "socket", "mount", "swap"})
 """Units that have a control group, and with it AllowedCPUs."""
 
@@ -42,6 +44,7 @@ class SystemdUnits:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self._knows_partitions = True
 
     async def allowed_cpus(self, units: Sequence[str]) -> Mapping[str, CpuSet]:
         """AllowedCPUs of each unit that is loaded; empty where it is not set.
@@ -91,6 +94,35 @@ class SystemdUnits:
                 f"systemd did not set AllowedCPUs={format_cpu_list(cpus)} on {unit}: {error.message}",
                 data={"object": unit},
             ) from error
+
+    async def set_partition(self, unit: str, kind: str) -> bool:
+        """SetUnitProperties(CPUSetPartition), since systemd 261; an older one says that there is no such property.
+
+        So a daemon-reload leaves it on. What the kernel makes of it is not told here, and is read from its file.
+        """
+        if not self._knows_partitions:
+            return False
+        change = [("CPUSetPartition", Variant("s", kind))]
+        try:
+            await self._bus.call(
+                SYSTEMD,
+                PATH,
+                MANAGER,
+                "SetUnitProperties",
+                "sba(sv)",
+                unit,
+                RUNTIME,
+                change,
+                limit=WRITE_LIMIT,
+            )
+        except CallFailed as failed:
+            self._knows_partitions = failed.name not in _NO_PROPERTY
+            log.debug("CPUSetPartition=%s on %s: %s", kind, unit, failed.message)
+            return False
+        except (TimedOut, Unreachable) as error:
+            log.info("CPUSetPartition=%s on %s: %s", kind, unit, error.message)
+            return False
+        return True
 
     async def states(self, units: Sequence[str]) -> Mapping[str, str]:
         """ActiveState of each unit that there is, in memory or not. Raises Unreachable, HostFailed."""

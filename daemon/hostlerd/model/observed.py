@@ -59,6 +59,8 @@ class Observed:
     bars: Mapping[str, tuple[Bar, ...]] = field(default_factory=dict)
     alive: Mapping[str, bool] = field(default_factory=dict)
     tuning: Tuning | None = None
+    scopes: Mapping[str, str | None] = field(default_factory=dict)
+    """By name of a running domain, its control group's folder; None: there is none. Brought by questions, too."""
     immovable: frozenset[str] = frozenset()
     affinity: Mapping[str, Mapping[int, CpuSet]] = field(default_factory=dict)
     """By UUID of a running domain and vCPU, where the kernel lets its thread run. Read where it may differ from the pin

@@ -7,19 +7,21 @@ A recording without control groups is taken for a host with the usual units and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from hostlerd.host import Files
 from hostlerd.model.cpus import Topology
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE, Group, Groups
-from hostlerd.observe.reading import cpu_list, names
+from hostlerd.observe.reading import cpu_list, names, text
 
 ROOT = "/sys/fs/cgroup"
 DOMAIN = "machine-qemu\\x2d"
 """How machined's scope of a libvirt domain begins: systemd escapes the name qemu-1-win11."""
 
 _UNITS = (".slice", ".scope", ".service")
+_ANY_UNIT = (*_UNITS, ".mount", ".swap", ".socket")
 
 
 def observe_groups(files: Files, topology: Topology) -> Groups:
@@ -46,7 +48,18 @@ def observe_groups(files: Files, topology: Topology) -> Groups:
         units.append(group)
         if unit == MACHINE_SLICE or group.is_domain:
             units.extend(below)
-    return Groups(units=tuple(units))
+    return Groups(units=tuple(units), strangers=_strangers(files, top, everything))
+
+
+def _strangers(files: Files, top: Iterable[str], inherited: CpuSet) -> tuple[Group, ...]:
+    """What a program made at the top without systemd, as long as something runs in it (cgroup.events)."""
+    found = [
+        name
+        for name in sorted(top)
+        if not name.endswith(_ANY_UNIT)
+        and "populated 1" in (text(files, f"{ROOT}/{name}/cgroup.events") or "").splitlines()
+    ]
+    return tuple(_group(files, name, f"{ROOT}/{name}", inherited) for name in found)
 
 
 def _with_below(files: Files, unit: str, path: str, inherited: CpuSet) -> tuple[Group, list[Group]]:

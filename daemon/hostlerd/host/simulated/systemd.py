@@ -37,6 +37,8 @@ class SimulatedUnits:
     allowed: dict[str, CpuSet] = field(default_factory=dict[str, CpuSet])
     delegated: set[str] = field(default_factory=set[str])
     down: dict[str, str] = field(default_factory=dict[str, str])
+    partitions: dict[str, str] | None = None
+    """CPUSetPartition= of units, where this is systemd 261 or newer."""
 
     def boot(self) -> None:
         for unit in AT_BOOT:
@@ -59,6 +61,22 @@ class SimulatedUnits:
             raise HostFailed(f"Unit {unit} not found.", data={"object": unit})
         self.set_by_hand(unit, cpus)
         self.kernel.done(f"AllowedCPUs of {unit}", format_cpu_list(cpus))
+
+    async def set_partition(self, unit: str, kind: str) -> bool:
+        """A refusal of the kernel's is only logged (systemd#42013)."""
+        await trio.lowlevel.checkpoint()
+        if self.partitions is None or unit not in self.paths:
+            return False
+        self.partitions[unit] = kind
+        self._apply_partition(unit)
+        return True
+
+    def _apply_partition(self, unit: str) -> None:
+        path = self.paths.get(unit)
+        if path is None or self.partitions is None or unit not in self.partitions:
+            return
+        if self.kernel.cgroups.unified and self.kernel.cgroups.controlled(path.rpartition("/")[0]):
+            self.kernel.cgroups.write(path, "cpuset.cpus.partition", self.partitions[unit])
 
     async def states(self, units: Sequence[str]) -> Mapping[str, str]:
         """A unit that was stopped is inactive as long as something may start it again."""
@@ -136,6 +154,7 @@ class SimulatedUnits:
         self._realize()
         for unit in list(self.paths):
             self._apply(unit)
+            self._apply_partition(unit)
         self.kernel.settle()
 
     def _realize(self) -> None:
