@@ -60,6 +60,10 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
                 names[p.uuid] for p in plan.placements if p.taken & plan.isolated and p.uuid in names
             ),
             "interrupts": {"moved": plan.tuned.moved, "immovable": plan.tuned.immovable},
+            "partitions": [
+                {"unit": p.unit, "kind": p.kind, "cpus": sorted(p.cpus), "for": list(p.names)}
+                for p in plan.made
+            ],
             "notes": list(plan.tuned.notes),
         },
         "degraded": degraded_json(ledger),

@@ -1,4 +1,4 @@
-"""Partitions of domains' CPUs on the simulated kernel, by its release: made, invalid, mended, killed anywhere, undone."""
+"""Partitions of domains' CPUs on the simulated kernel, by its release: made, invalid, mended, killed, undone."""
 
 from __future__ import annotations
 
@@ -305,9 +305,7 @@ async def test_killed_at_any_line(
                 await one.settle()
             assert clean(host)
             assert not one.journal.ledger.attributes
-            assert (
-                parse_cpu_list(read(host, f"{ROOT}/system.slice/cpuset.cpus.effective")) == host.kernel.cpus
-            )
+            assert host.kernel.cgroups.effective("/system.slice") == host.kernel.cpus
         return died
 
     await at_every_line(once, more_than=20, below=250)
