@@ -1,6 +1,9 @@
 """A control group becomes a partition, or a member again: told to systemd where it knows of such things, written to the
 kernel's file, and read back.
 
+One that is not directly below the root asks for CAP_SYS_ADMIN (remote_partition_enable). The daemon has not got that,
+and systemd writes it.
+
 A write that cannot be had succeeds (update_prstate). On Linux 6.1 one that is invalid stays so when the same is written
 again, until it was a member in between.
 """
@@ -11,7 +14,7 @@ import os
 
 from hostler.errors import HostFailed, Unsupported
 from hostlerd.host import Host
-from hostlerd.model.partition import MEMBER, asked, is_invalid, reason
+from hostlerd.model.partition import CGROUPS, MEMBER, asked, is_invalid, reason
 from hostlerd.model.plan import SetPartition
 from hostlerd.observe.tuning import shown
 
@@ -27,7 +30,9 @@ async def set_partition(host: Host, step: SetPartition) -> None:
         if is_invalid(now) and asked(now) == wanted:
             await host.writer.write(path, f"{MEMBER}\n", limit=LIMIT)
             now = MEMBER
-        if now != wanted:
+        if wanted not in (now, MEMBER) and _is_remote(path):
+            await host.units.write(path, wanted, limit=LIMIT)
+        elif now != wanted:
             await host.writer.write(path, f"{wanted}\n", limit=LIMIT)
     except OSError as error:
         raise Unsupported(
@@ -39,6 +44,10 @@ async def set_partition(host: Host, step: SetPartition) -> None:
         raise Unsupported(f"{step.unit} is no partition ({wanted}): {reason(now)}", data={"object": path})
     if now != wanted:
         raise HostFailed(f"{path} is {now}, although {wanted} was written", data={"object": path})
+
+
+def _is_remote(path: str) -> bool:
+    return path.removeprefix(f"{CGROUPS}/").count("/") > 1
 
 
 async def _read(host: Host, path: str) -> str:

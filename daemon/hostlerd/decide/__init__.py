@@ -58,7 +58,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     dedicated, crowding = _dedicated(observed, settings, domains, placements)
     housekeeping = observed.topology.online - dedicated
     isolated = _isolated(domains, placements, dedicated)
-    partitions = decide_partitions(observed, domains, placements)
+    partitions = decide_partitions(observed, domains, placements, dedicated)
     house = observed.topology.online - isolated
     masks, units, impossible = decide_masks(observed, isolated, house, partitions.masks)
     partitioned, unpartitioned = partition_wishes(observed, partitions, masked=not masks)

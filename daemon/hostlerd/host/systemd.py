@@ -8,6 +8,7 @@ org.freedesktop.systemd1(5).
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ class SystemdUnits:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._knows_partitions = True
+        self._written = 0
 
     async def allowed_cpus(self, units: Sequence[str]) -> Mapping[str, CpuSet]:
         """AllowedCPUs of each unit that is loaded; empty where it is not set.
@@ -123,6 +125,37 @@ class SystemdUnits:
             log.info("CPUSetPartition=%s on %s: %s", kind, unit, error.message)
             return False
         return True
+
+    async def write(self, path: str, text: str, *, limit: float) -> None:
+        """A transient service writes it, and is gone when this returns. Raises HostFailed."""
+        self._written += 1
+        name = f"hostler-write-{os.getpid()}-{self._written}.service"
+        shell = ["/bin/sh", "-c", 'printf "%s\\n" "$2" > "$1"', "write", path, text]
+        properties = [
+            ("Description", Variant("s", f"A write of hostler to {path.rpartition('/')[2]}")),
+            ("Type", Variant("s", "oneshot")),
+            ("ExecStart", Variant("a(sasb)", [("/bin/sh", shell, False)])),
+            ("TimeoutStartUSec", Variant("t", int(limit * 1_000_000))),
+            ("CollectMode", Variant("s", "inactive-or-failed")),
+        ]
+        try:
+            await self._bus.call(
+                SYSTEMD,
+                PATH,
+                MANAGER,
+                "StartTransientUnit",
+                "ssa(sv)a(sa(sv))",
+                name,
+                "fail",
+                properties,
+                [],
+                limit=READ_LIMIT,
+            )
+        except (CallFailed, TimedOut, Unreachable) as error:
+            raise HostFailed(
+                f"systemd does not write {text} to {path}: {error.message}", data={"object": path}
+            ) from error
+        await self._wait_state(name, ("inactive", "failed", ""), limit=limit, what="has not ended")
 
     async def states(self, units: Sequence[str]) -> Mapping[str, str]:
         """ActiveState of each unit that there is, in memory or not. Raises Unreachable, HostFailed."""

@@ -16,6 +16,7 @@ up before anything else is changed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from hostlerd.decide.attributes import Wish
@@ -46,7 +47,7 @@ class Partitions:
 
 
 def decide_partitions(
-    observed: Observed, domains: Sequence[Tenant], placements: Mapping[str, Placement]
+    observed: Observed, domains: Sequence[Tenant], placements: Mapping[str, Placement], dedicated: CpuSet
 ) -> Partitions:
     found = Partitions()
     if not observed.snapshot.known and all(claim.prepared for claim in observed.ledger.claims.values()):
@@ -56,7 +57,7 @@ def decide_partitions(
         wanting = []  # said where masks are decided
     ready: dict[str, CpuSet] = {}
     for tenant in wanting:
-        cpus, why, remedy = _cpus_of(tenant, placements.get(tenant.uuid))
+        cpus, why, remedy = _cpus_of(tenant, placements.get(tenant.uuid), dedicated)
         if why:
             found.refusals.append(_refusal(tenant.name, why, remedy))
         else:
@@ -110,7 +111,7 @@ def _above(scope: str) -> tuple[str, ...]:
     return tuple(f"{CGROUPS}/{'/'.join(parts[: depth + 1])}" for depth in range(len(parts)))
 
 
-def _cpus_of(tenant: Tenant, placement: Placement | None) -> tuple[CpuSet, str, str]:
+def _cpus_of(tenant: Tenant, placement: Placement | None, dedicated: CpuSet) -> tuple[CpuSet, str, str]:
     """The CPUs of its partition; or why it can have none, and what to do."""
     if placement is None or placement.vcpus is None:
         return (
@@ -124,6 +125,9 @@ def _cpus_of(tenant: Tenant, placement: Placement | None) -> tuple[CpuSet, str, 
         why = "its vCPUs are not pinned one to one, and in an isolated partition nothing spreads them over its CPUs"
         return frozenset(), why, 'mend its <vcpupin> elements, or set isolation = { partition = "root" }'
     cpus = vcpus | placement.idle | placement.emulator
+    if not cpus <= dedicated:
+        why = f"CPUs {format_cpu_list(cpus - dedicated)}, to which it is pinned, are not its own"
+        return frozenset(), why, "pin it to CPUs that the host does not keep"
     outside = {what: there for what, there in _helpers(tenant, placement) if not there or not (there <= cpus)}
     if outside:
         which = "; ".join(
@@ -245,19 +249,17 @@ def partition_wishes(
         )
         for path in sorted(handed)
     ]
-    given = all(observed.attributes.get(wish.path) == wish.value for wish in wishes)
-    untried = not any(wish.path in observed.immovable for wish in wishes)
+    given = {wish.path for wish in wishes if observed.attributes.get(wish.path) == wish.value}
     for partition in partitions.wanted:
-        ready = masked and given
+        lists = {f"{path}/{EXCLUSIVE}" for path in (*partition.above, partition.path) if path in handed}
         wishes.append(
             Wish(
                 path=partition.file,
-                value=partition.kind if ready else None,
+                value=partition.kind if masked and lists <= given else None,
                 why=f"the CPUs of {', '.join(partition.names)} are nobody else's",
-                tolerated=(EINVAL,),
             )
         )
-        why = _why_not(observed, partition, untried=untried)
+        why = _why_not(observed, partition, refused=lists & observed.immovable)
         remedy = "mend that; it is tried again when masks or CPUs change"
         refusals += [_refusal(name, why, remedy) for name in partition.names if why]
     if partitions.questions or partitions.kept:
@@ -266,10 +268,10 @@ def partition_wishes(
     return wishes, refusals
 
 
-def _why_not(observed: Observed, partition: Partition, *, untried: bool) -> str:
+def _why_not(observed: Observed, partition: Partition, *, refused: AbstractSet[str]) -> str:
     text = observed.attributes.get(partition.file)
     cpus = format_cpu_list(partition.cpus)
-    if not untried:
+    if refused:
         return f"the kernel does not give it CPUs {cpus} alone: another control group has them in {EXCLUSIVE}"
     if text is None or partition.file not in observed.immovable:
         return ""

@@ -47,6 +47,8 @@ class Cgroups:
     release: Callable[[], tuple[int, int]] = lambda: (6, 1)
     notified: Callable[[], None] = lambda: None
     """Told when a partition became valid or invalid by itself (cgroup_file_notify)."""
+    privileged: bool = True
+    """Whether who writes has CAP_SYS_ADMIN, which the daemon has not."""
     partitions: Partitions = field(init=False)
 
     def __post_init__(self) -> None:
@@ -163,7 +165,8 @@ class Cgroups:
         elif name == "cpuset.cpus.partition":
             if text.strip() not in ("member", "root", "isolated"):
                 raise _fail(errno.EINVAL, file)
-            self.partitions.become(path, text.strip(), self.cpus - self.offline, self.release())
+            kind, online = text.strip(), self.cpus - self.offline
+            self.partitions.become(path, kind, online, self.release(), privileged=self.privileged)
             self._settle_all()
         elif name == "cgroup.subtree_control" and "+cpuset" in text.split():
             self.control(path)

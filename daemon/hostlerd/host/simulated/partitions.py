@@ -30,6 +30,7 @@ NOT_EXCLUSIVE = "Cpu list in cpuset.cpus not exclusive"
 NO_ROOT = "Parent is not a partition root"
 BAD_LIST = "Invalid cpu list in cpuset.cpus"
 NOTHING_LEFT = "Parent unable to distribute cpu downstream"
+NOT_PERMITTED = "Enable partition not permitted"
 HOTPLUG = "No cpu available due to hotplug"
 EMPTY, BOTH_EMPTY = "cpuset.cpus is empty", "cpuset.cpus and cpuset.cpus.exclusive are empty"
 
@@ -51,8 +52,10 @@ class Partitions:
         """The tree is another."""
         self._known = None
 
-    def become(self, path: str, kind: str, online: CpuSet, release: tuple[int, int]) -> None:
-        """A write of member, root or isolated."""
+    def become(
+        self, path: str, kind: str, online: CpuSet, release: tuple[int, int], *, privileged: bool = True
+    ) -> None:
+        """A write of member, root or isolated. A remote one asks for CAP_SYS_ADMIN (remote_partition_enable)."""
         base, _, why = self.text(path).partition(" invalid ")
         if kind == base and not (why and release >= AGAIN):
             return
@@ -61,7 +64,9 @@ class Partitions:
         elif why and release < AGAIN:  # once invalid it stays so, whatever it is to be
             self._put(path, f"{kind} invalid {why}")
         elif base == "member" or why:
-            self._put(path, self._judged(path, kind, online, release))
+            permitted = privileged or release < EXCLUSIVE or not _is_remote(path)
+            judged = self._judged(path, kind, online, release)
+            self._put(path, judged if permitted else f"{kind} invalid ({NOT_PERMITTED})")
         else:
             self._put(path, kind)
         self._show_exclusive()

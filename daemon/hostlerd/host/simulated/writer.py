@@ -27,10 +27,13 @@ class SimulatedWriter:
         """Raises OSError and, after `limit` seconds, Wedged: the write goes on without us and may yet succeed."""
         await self._slow(path, limit)
         await trio.lowlevel.checkpoint()
+        self._kernel.cgroups.privileged = False
         try:
             self._kernel.write(path, text)
         except Blocked as blocked:
             await self._wait(blocked.ticket, path, limit)
+        finally:
+            self._kernel.cgroups.privileged = True
 
     async def read(self, path: str, *, size: int, limit: float) -> bytes:
         """Raises OSError, and Wedged where the kernel does not return from the read."""

@@ -283,3 +283,22 @@ async def test_an_older_systemd_is_asked_once(private_bus: Any, codec: Codec) ->
         fake.partitions = {}
         assert not await units.set_partition("system.slice", "isolated")
         assert not fake.partitions
+
+
+async def test_a_service_writes_what_we_may_not(private_bus: Any, codec: Codec) -> None:
+    fake = FakeSystemd()
+    async with systemd_on(private_bus.address, codec, fake) as units:
+        await units.write("/sys/fs/cgroup/a/cpuset.cpus.partition", "isolated", limit=5.0)
+        ((name, mode, properties, _),) = fake.scopes
+        assert (name.endswith(".service"), mode) == (True, "fail")
+        values = dict(properties)
+        assert values["Type"] == "oneshot"
+        ((program, words, ignored),) = values["ExecStart"]
+        assert (program, words[-2:], ignored) == (
+            "/bin/sh",
+            ["/sys/fs/cgroup/a/cpuset.cpus.partition", "isolated"],
+            False,
+        )
+        fake.refuse = CallFailed("org.freedesktop.DBus.Error.AccessDenied", "no")
+        with pytest.raises(HostFailed, match="does not write isolated"):
+            await units.write("/sys/fs/cgroup/a/cpuset.cpus.partition", "isolated", limit=5.0)
