@@ -238,6 +238,58 @@ async def test_from_6_7_on_each_domain_has_its_own(tmp_path: Path, autojump_cloc
         assert clean(host)
 
 
+async def test_before_6_7_a_container_in_machine_slice_is_in_the_way(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = machine(OLD)
+    host.units.start("libpod-1.scope", "/machine.slice/libpod-1.scope")
+    async with stable(host, tmp_path / "journal", wants()) as one:
+        await run(one, host)
+        (why,) = reasons(one)
+        assert "libpod-1.scope cannot be in it" in why
+        assert clean(host)
+        host.units.stop("libpod-1.scope")
+        one.reconciler.look_at_host.kick()
+        await one.settle()
+        assert read(host, f"{MACHINES}/cpuset.cpus.partition") == "isolated"
+
+
+async def test_a_list_that_another_group_has_alone_is_told(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = machine(NEW)
+    async with stable(host, tmp_path / "journal", wants()) as one:
+        await host.units.set_allowed_cpus("system.slice", host.kernel.cpus)
+        host.kernel.cgroups.make("/lab")
+        host.kernel.write(f"{ROOT}/lab/cpuset.cpus.exclusive", "1-15")
+        await run(one, host)
+        (why,) = reasons(one)
+        assert "another control group has them in cpuset.cpus.exclusive" in why
+        assert not one.journal.ledger.troubles
+        host.kernel.write(f"{ROOT}/lab/cpuset.cpus.exclusive", "")
+        host.units.set_by_hand("user.slice", frozenset({0}))  # an event, and others' masks
+        await one.settle()
+        assert read(host, f"{scope(host)}/cpuset.cpus.partition") == "isolated"
+        assert not reasons(one)
+
+
+async def test_nothing_is_given_up_while_libvirt_is_away(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    for release in (OLD, NEW):
+        host = machine(release)
+        async with stable(host, tmp_path / f"journal-{release[1]}", wants()) as one:
+            await run(one, host)
+            before = files(host)
+            await host.simulate("stop-libvirtd", {})
+            one.reconciler.look_at_host.kick()
+            await one.settle()
+            assert files(host) == before
+            await host.simulate("start-libvirtd", {})
+            await one.settle()
+            assert files(host) == before
+
+
 @pytest.mark.parametrize(
     ("more", "why"),
     [
