@@ -266,8 +266,9 @@ async def test_a_list_that_another_group_has_alone_is_told(
         (why,) = reasons(one)
         assert "another control group has them in cpuset.cpus.exclusive" in why
         assert not one.journal.ledger.troubles
-        host.kernel.write(f"{ROOT}/lab/cpuset.cpus.exclusive", "")
-        host.units.set_by_hand("user.slice", frozenset({0}))  # an event, and others' masks
+        host.kernel.write(f"{ROOT}/lab/cpuset.cpus.exclusive", "\n")
+        host.units.set_by_hand("user.slice", frozenset({0}))  # masks are others
+        one.reconciler.look_at_host.kick()
         await one.settle()
         assert read(host, f"{scope(host)}/cpuset.cpus.partition") == "isolated"
         assert not reasons(one)
