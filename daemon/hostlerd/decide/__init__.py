@@ -12,9 +12,11 @@ from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.awake import keeps_awake
 from hostlerd.decide.departing import departing
 from hostlerd.decide.fallback import decide_fallback
+from hostlerd.decide.guest_memory import ask_for_memory, far_from_memory
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import decide_isolation
+from hostlerd.decide.lasting_pins import decide_lasting_pins
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
 from hostlerd.decide.reset import refuse_resets
@@ -65,6 +67,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *masks,
             *pins,
             *decide_fallback(observed, settings, own),
+            *decide_lasting_pins(observed, settings),
             *usb,
         ),
         refusals=(
@@ -77,6 +80,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *crowding,
             *impossible,
         ),
+        cautions=tuple(far_from_memory(observed, settings)),
         questions=tuple(
             dict.fromkeys(
                 (
@@ -87,6 +91,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                     *attributes.questions,
                     *screens.questions,
                     *running.questions,
+                    *ask_for_memory(observed),
                 )
             )
         ),
