@@ -28,7 +28,19 @@ from hostlerd.definition.gpu import diff, set_gpu
 from hostlerd.definition.pins import pins_of, set_pins
 from hostlerd.definition.splice import Document, as_written, others
 from hostlerd.host import Files, Host
-from hostlerd.model.edits import GPU, PINS, By, Change, Edit, Edits, GpuChange, Kind, PinsChange, in_force
+from hostlerd.model.edits import (
+    GPU,
+    NO_PINS,
+    PINS,
+    By,
+    Change,
+    Edit,
+    Edits,
+    GpuChange,
+    Kind,
+    PinsChange,
+    in_force,
+)
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +156,8 @@ class Definitions:
             set_gpu(document, wish.change)
         else:
             set_pins(document, wish.change)
+            if newest is not None and pins_of(document.changes) == newest.pins:
+                return Outcome(before=wish.before, after=wish.after, xml=found)
         outcome = Outcome(
             before=wish.before,
             after=wish.after,
@@ -159,7 +173,7 @@ class Definitions:
             name=wish.name,
             kind=wish.kind,
             by=wish.by,
-            before=wish.before,
+            before=NO_PINS if wish.kind == PINS else wish.before,
             after=wish.after,
             changes=tuple(document.changes),
             known=others(document) if wish.kind == GPU else (),

@@ -26,10 +26,15 @@ LASTING = 3.0
 """Seconds a definition must have been wanted otherwise before it is edited."""
 
 
+Key = tuple[str, str, str | None]
+"""Of a wish: domain, what it is about, what it is to be."""
+
+
 class LastingEdits:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._since: dict[tuple[str, str, str | None], float] = {}
+        self._since: dict[Key, float] = {}
+        self._futile: set[Key] = set()
         self._unseen: frozenset[str] = frozenset()
 
     @property
@@ -75,6 +80,8 @@ class LastingEdits:
         """Make the edits that have been wanted for long enough. True if any was made."""
         steps = [step for step in plan.steps if isinstance(step, EditDefinition)]
         now, done = trio.current_time(), False
+        self._futile &= {_key(step) for step in steps}
+        steps = [step for step in steps if _key(step) not in self._futile]
         self._since = {key: self._since.get(key, now) for step in steps for key in [_key(step)]}
         for step in steps:
             key = _key(step)
@@ -84,7 +91,8 @@ class LastingEdits:
             try:
                 await self._make(step)
             except Refused as error:
-                log.info("%s: %s", step.object, error.sentence)  # somebody was faster
+                self._futile.add(key)  # somebody was faster; not again before something else is wanted
+                log.info("%s: %s", step.object, error.sentence)
             except (HostFailed, BadInput) as error:
                 log.warning("%s: %s", step.object, error.sentence, extra={"domain": step.object})
                 self._shared.degrade(step.object, error)
@@ -117,5 +125,5 @@ class LastingEdits:
             raise HostFailed(f"nothing in the definition of {step.object} is its GPU")
 
 
-def _key(step: EditDefinition) -> tuple[str, str, str | None]:
+def _key(step: EditDefinition) -> Key:
     return step.uuid, step.about, step.after
