@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+from tests.unit.daemon.mortal import at_every_line, does, life
 from tests.unit.daemon.stable import Stable, simulated, stable
 
 from hostler.errors import Refused
+from hostlerd.act.definitions import FOLDER
 from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.domains import Definition
@@ -234,7 +237,6 @@ async def test_edits_of_both_kinds_come_and_go_alone(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     host = simulated("server")
-    card = host.spec.functions[1].address
     card = next(f.address for f in host.spec.functions if f.class_code >> 16 == 3)
     async with stable(host, tmp_path / "journal", PLAIN) as one:
         await host.hypervisor.define(domain("win11", hostdevs=[card]))
@@ -256,3 +258,60 @@ async def test_edits_of_both_kinds_come_and_go_alone(
         assert text(host) == with_pins
         await one.reconciler.change_pins(PinsRequest(domain="win11", undo=True))
         assert text(host) == before
+
+
+async def test_killed_at_any_line_it_begins_and_ends_as_ever(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Defined, written, started, stopped, and at some line of the journal the daemon dies and comes back."""
+
+    async def once(line: int) -> bool:
+        host, path = simulated("server"), tmp_path / f"journal-{line}"
+        await host.hypervisor.define(domain("win11"))
+        original = text(host)
+
+        async def happens() -> None:
+            await trio.sleep(LONG)
+            for action in ("start", "destroy"):
+                await does(host, action)()
+                await trio.testing.wait_all_tasks_blocked(0.005)
+                await trio.sleep(LONG)
+
+        died = await life(host, path, line, happens, WRITE)
+        async with stable(host, path, WRITE) as one:
+            await trio.sleep(LONG)
+            assert len(defined(host).vcpu_pins) == 4
+            await does(host, "start")()
+            await one.settle()
+            (placement,) = one.plan.placements
+            assert not placement.explicit
+            assert live(host).vcpu_pins == defined(host).vcpu_pins
+            await does(host, "destroy")()
+            one.reconciler.apply(PLAIN)
+            await trio.sleep(LONG)
+            assert text(host) == original
+            assert one.plan.converged
+        return died
+
+    await at_every_line(once, more_than=4, below=80)
+
+
+async def test_a_file_of_an_older_daemon_is_read(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Edits had no pins then."""
+    host = simulated("server")
+    async with stable(host, tmp_path / "journal", PLAIN) as one:
+        await host.hypervisor.define(domain("win11"))
+        await one.settle()
+        await one.reconciler.change_gpu(GpuRequest(domain="win11", way="emulated"))
+        await one.settle()
+    path = f"{FOLDER}/{defined(host).uuid}.json"
+    kept = json.loads(host.files.read(path))
+    del kept["edits"][0]["pins"]
+    host.kernel.tree.put(path, json.dumps(kept))
+    host.kernel.kicks.clear()
+    host.hypervisor.kicks.clear()
+    async with stable(host, tmp_path / "journal", PLAIN) as one:
+        await one.reconciler.change_gpu(GpuRequest(domain="win11", way="undo"))
+        assert defined(host).gpu == "none"
