@@ -53,21 +53,25 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     masks, units, impossible = decide_isolation(observed, isolated, observed.topology.online - isolated)
     pins, unpinned = decide_pins(observed, domains, placements, housekeeping)
     rules, files = decide_rule(observed, settings)
+    steps = (
+        *rules,
+        *own.clearing,
+        *attributes.steps,
+        *slices.make,
+        *handoff.steps,
+        *slices.unmake,
+        *screens.steps,
+        *attributes.returns,
+        *running.steps,
+        *masks,
+        *pins,
+    )
+    changing = bool(steps) or not all(claim.prepared for claim in observed.ledger.claims.values())
     return Plan(
         steps=(
-            *rules,
-            *own.clearing,
-            *attributes.steps,
-            *slices.make,
-            *handoff.steps,
-            *slices.unmake,
-            *screens.steps,
-            *attributes.returns,
-            *running.steps,
-            *masks,
-            *pins,
+            *steps,
             *decide_fallback(observed, settings, own),
-            *decide_lasting_pins(observed, settings),
+            *decide_lasting_pins(observed, settings, changing=changing),
             *usb,
         ),
         refusals=(

@@ -4,8 +4,9 @@ VFIO pins all of a guest's memory before any event reaches us, and a hook cannot
 can put memory beside the vCPUs. It is planned as if the domain started now beside what runs.
 
 What triggers an edit: that this plan differs from what is written. It changes when a domain is defined, starts or
-stops, when policy changes, and when CPUs come or go; the edit is made once it has stayed the same for a while
-(reconcile/lasting_edits), so a burst is one edit. A domain that starts or runs is left alone until it stops.
+stops, when policy changes, and when CPUs come or go. While anything is still being moved nothing is planned, so no hook
+waits for it; and the edit is made once the wish has been there for a while (reconcile/lasting_edits), so a burst is one
+edit. A domain that starts or runs is left alone until it stops.
 
 Never written: what the definition says itself (pins, a `<numatune>`, `placement='auto'`), anything for a domain that
 floats, numatune where the host has one node. `strict` memory is reclaimed for and never elsewhere, but a guest for
@@ -40,8 +41,11 @@ MOST = 256
 """Answers that are remembered."""
 
 
-def decide_lasting_pins(observed: Observed, settings: Settings) -> list[EditDefinition]:
-    if not observed.snapshot.known or not observed.topology.cpus:
+def decide_lasting_pins(
+    observed: Observed, settings: Settings, *, changing: bool = False
+) -> list[EditDefinition]:
+    """`changing`: devices, slices or pins are still to be moved, or somebody waits for a preparation."""
+    if changing or not observed.snapshot.known or not observed.topology.cpus:
         return []
     steps: list[EditDefinition] = []
     for domain in observed.snapshot.inactive:
