@@ -25,9 +25,9 @@ from typing import Any
 
 from hostlerd.decide.guest_memory import near_memory, several
 from hostlerd.decide.pinning import decide_placement, tenants
-from hostlerd.model.cpuset import CpuSet, format_cpu_list
+from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 from hostlerd.model.domains import Definition, Running
-from hostlerd.model.edits import NO_PINS, PINS, PinsChange, in_force, users_own
+from hostlerd.model.edits import NO_PINS, PINS, PinsChange, in_force, users_own, written_pins
 from hostlerd.model.ledger import Claim
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import EditDefinition, Placement
@@ -83,6 +83,7 @@ def planned_pins(observed: Observed, settings: Settings, definition: Definition)
         observed.topology,
         settings,
         observed.snapshot.running,
+        observed.snapshot.inactive,
         observed.ledger.pins,
         observed.ledger.claims,
         observed.edits,
@@ -105,9 +106,16 @@ def _planned(observed: Observed, settings: Settings, definition: Definition) -> 
     if definition.auto_placement:
         return f"the definition of {name} leaves its placement to numad (placement='auto')"
     claims = {**observed.ledger.claims, definition.uuid: Claim(definition=definition)}
-    # What hostler wrote is taken off the definition here, and would be taken for where it runs.
+    # What hostler wrote is taken off the definition here, and would be taken for where it runs; where it runs (somebody
+    # asks what would be written) says nothing about the next start.
     edits = {uuid: edits for uuid, edits in observed.edits.items() if uuid != definition.uuid}
-    asked = replace(observed, ledger=replace(observed.ledger, claims=claims), edits=edits)
+    others = tuple(running for running in observed.snapshot.running if running.uuid != definition.uuid)
+    asked = replace(
+        observed,
+        ledger=replace(observed.ledger, claims=claims),
+        snapshot=replace(observed.snapshot, running=others),
+        edits=edits,
+    )
     placements = decide_placement(asked, settings, tenants(asked, settings))
     placement = placements.get(definition.uuid)
     if placement is None:
@@ -164,16 +172,39 @@ def _memory(
 def _fit(
     observed: Observed, definition: Definition, places: dict[int, CpuSet], sizes: dict[int, int]
 ) -> bool:
-    """Whether the memory of others leaves room for all of it on these nodes."""
+    """Whether the memory of others leaves room for all of it on these nodes: also that of others that are off and were
+    bound here by us, as all may be started at once. Of two the one with the lower UUID was here first, else each would
+    give way to the other for ever.
+    """
     free = {n.id: float(n.memory_kib - n.memory_kib // RESERVE) for n in observed.topology.nodes}
     for running in observed.snapshot.running:
         if running.uuid != definition.uuid:
             for node, kib in _shares(observed, running).items():
                 free[node] = free.get(node, 0.0) - kib
+    for other in observed.snapshot.inactive:
+        if other.uuid < definition.uuid:
+            for node, kib in _bound_shares(other, written_pins(observed.edits, other.uuid)).items():
+                free[node] = free.get(node, 0.0) - kib
     for number, nodes in places.items():
         for node in nodes:
             free[node] -= sizes[number] / len(nodes)
     return all(free[node] >= 0 for nodes in places.values() for node in nodes)
+
+
+def _bound_shares(definition: Definition, written: PinsChange) -> dict[int, float]:
+    """KiB by node that a domain which is off will have there in any case."""
+    if written.mode != "strict":
+        return {}
+    parts = [(definition.memory_kib, written.memory)] if written.memory else []
+    parts += [
+        (definition.cells[n].memory_kib, nodes) for n, nodes in written.cells if n < len(definition.cells)
+    ]
+    found: dict[int, float] = {}
+    for kib, nodes in parts:
+        members = parse_cpu_list(nodes)
+        for node in members:
+            found[node] = found.get(node, 0.0) + kib / len(members)
+    return found
 
 
 def _shares(observed: Observed, running: Running) -> dict[int, float]:

@@ -133,13 +133,9 @@ def decide_placement(
     gpu_nodes = frozenset(
         f.numa_node for f in observed.functions.values() if f.is_display and f.numa_node is not None
     )
-    needs: list[Need] = []
-    current: dict[str, Assignment | None] = {}
-    for tenant in everyone:
-        if tenant.mode == "dedicated" and tenant.free_vcpus:
-            assignment = _current(tenant, observed)
-            needs.append(_need(tenant, observed, assignment))
-            current[tenant.definition.uuid] = assignment
+    movable = [tenant for tenant in everyone if tenant.mode == "dedicated" and tenant.free_vcpus]
+    current = _whereabouts(movable, observed)
+    needs = [_need(tenant, observed, current[tenant.definition.uuid]) for tenant in movable]
     assignments: Mapping[str, Assignment | None] = {}
     if needs:
         host = Host(
@@ -198,6 +194,20 @@ def _need(tenant: Tenant, observed: Observed, current: Assignment | None) -> Nee
         memory=memory,
         movable=tenant.rebalance,
     )
+
+
+def _whereabouts(domains: Iterable[Tenant], observed: Observed) -> dict[str, Assignment | None]:
+    """Where each is, no two on one CPU: two that were off may have been given the same to begin on."""
+    found: dict[str, Assignment | None] = {}
+    taken = set[int]()
+    for tenant in sorted(domains, key=lambda t: t.definition.uuid not in observed.ledger.pins):
+        assignment = _current(tenant, observed)
+        if assignment is not None and taken.isdisjoint(assignment.cpus):
+            taken.update(assignment.cpus)
+        else:
+            assignment = None
+        found[tenant.definition.uuid] = assignment
+    return found
 
 
 def _current(tenant: Tenant, observed: Observed) -> Assignment | None:

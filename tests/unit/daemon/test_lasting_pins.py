@@ -155,6 +155,36 @@ async def test_memory_that_no_node_has_room_for_is_not_bound(
         assert found.mode == "preferred"
 
 
+async def test_all_that_are_off_may_be_started_at_once(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Each was planned without the others: the same CPUs, and more memory on one node than it has."""
+    host = simulated("server")
+    async with stable(host, tmp_path / "journal", WRITE) as one:
+        names = ("a", "b", "c")
+        for name in names:
+            await host.hypervisor.define(domain(name, memory_mib=50 * 1024))
+        await trio.sleep(5 * LONG)
+        modes = {name: tuning.mode for name in names if (tuning := defined(host, name).numatune) is not None}
+        assert sorted(modes.values()) == ["preferred", "strict", "strict"]
+        assert len({str(defined(host, name).vcpu_pins) for name in names}) == 1
+        assert one.plan.converged
+        edits = sum(edits_told(one, name) for name in names)
+        assert edits <= 4
+        for name in names:
+            await host.hypervisor.start(name)
+        await one.settle()
+        taken = [cpu for p in one.plan.placements for cpus in p.vcpus or () for cpu in cpus]
+        assert len(taken) == len(set(taken)) == 12
+        for placement in one.plan.placements:
+            name = next(n for n in names if defined(host, n).uuid == placement.uuid)
+            assert live(host, name).vcpu_pins == dict(enumerate(placement.vcpus or ()))
+        moved = {obj.split("/")[0] for kind, obj, _ in one.told if kind == "pin" and "vcpu" in obj}
+        assert len(moved) == 2  # one stayed where it began
+        _, dry = await one.reconciler.change_pins(PinsRequest(domain="a", dry_run=True))
+        assert dry.xml  # of one that runs, too
+
+
 async def test_what_is_explicit_stays(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     host = simulated("server")
     async with stable(host, tmp_path / "journal", WRITE) as one:
