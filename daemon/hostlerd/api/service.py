@@ -127,6 +127,7 @@ class HostlerService:
                     **d,
                     "notes": [
                         *d["notes"],
+                        *plan.notes.get(d["uuid"], ()),
                         *(f"{c.reason}; {c.remedy}" for c in plan.cautions if c.object == d["name"]),
                     ],
                     "memory": memory_json(observed.guest_memory, d["uuid"]),

@@ -85,7 +85,7 @@ def far_from_memory(observed: Observed, settings: Settings) -> list[Caution]:
 def _vcpu_nodes(topology: Topology, running: Running) -> list[CpuSet]:
     live = running.live
     anywhere = live.cpuset or topology.online
-    return [near_memory(topology, live.vcpu_pins.get(i, anywhere)) for i in range(live.vcpus)]
+    return [near_memory(topology, live.vcpu_pins.get(i, anywhere)) for i in live.present]
 
 
 def _how_far(topology: Topology, running: Running, placed: Placed) -> str:
@@ -110,7 +110,7 @@ def _how_far(topology: Topology, running: Running, placed: Placed) -> str:
 
 
 def _remedy(observed: Observed, settings: Settings, running: Running) -> str:
-    name, policy = running.name, settings.domain(running.name, running.uuid)
+    name, policy = running.name, settings.domain(running.name, running.uuid, running.live.wishes)
     if policy.write_config:
         again = f"stop {name} and start it again: then its definition puts its memory where its vCPUs are"
     else:

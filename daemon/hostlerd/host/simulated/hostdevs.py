@@ -198,6 +198,7 @@ class Hostdevs:
             numa_maps=numa_maps(domain.memory),
         )
         self._kernel.tree.put(f"{PIDS}/{domain.name}.pid", f"{domain.pid}\n")
+        self._kernel.threads.show(domain.pid)
 
     def group(self, address: str) -> int | None:
         device = self._kernel.pci.devices.get(address)
