@@ -273,20 +273,27 @@ async def test_edits_of_both_kinds_come_and_go_alone(
         await one.settle()
         before = text(host)
         await one.reconciler.change_pins(PinsRequest(domain="win11"))
+        await one.settle()
         with_pins = text(host)
         await one.reconciler.change_gpu(GpuRequest(domain="win11", way="emulated"))
         await one.settle()
         with_both = text(host)
         await one.reconciler.change_pins(PinsRequest(domain="win11", undo=True))
+        await one.settle()
         assert (defined(host).gpu, defined(host).vcpu_pins) == ("emulated", {})
         await one.reconciler.change_gpu(GpuRequest(domain="win11", way="undo"))
+        await one.settle()
         assert text(host) == before
         await one.reconciler.change_pins(PinsRequest(domain="win11"))
+        await one.settle()
         await one.reconciler.change_gpu(GpuRequest(domain="win11", way="emulated"))
+        await one.settle()
         assert text(host) == with_both
         await one.reconciler.change_gpu(GpuRequest(domain="win11", way="undo"))
+        await one.settle()
         assert text(host) == with_pins
         await one.reconciler.change_pins(PinsRequest(domain="win11", undo=True))
+        await one.settle()
         assert text(host) == before
 
 
