@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from hostlerd.model.caution import Caution
 from hostlerd.model.cpus import Topology
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.domains import Definition, Running
 from hostlerd.model.guest_memory import Placed
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import Caution
 from hostlerd.model.questions import Question
 from hostlerd.model.settings import Settings
 

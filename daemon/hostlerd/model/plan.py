@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from hostlerd.model.caution import Caution
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
 from hostlerd.model.edits import GPU, By, GpuChange, Kind, PinsChange
@@ -322,15 +323,6 @@ class Refusal:
     claimed_by: str | None = None
     in_use: bool = False
     """It is a matter of who has it open."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caution:
-    """Something that works, and could be better than it is."""
-
-    object: str
-    reason: str
-    remedy: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
