@@ -10,7 +10,7 @@ from hostler.errors import HostFailed, TimedOut
 from hostlerd.host import Host
 from hostlerd.model.cpuset import format_cpu_list
 from hostlerd.model.plan import Pin
-from hostlerd.observe.threads import affinities
+from hostlerd.observe.threads import affinity_of
 
 WITHOUT_EFFECT = "without_effect"
 """In an error's data: libvirt did it, and the kernel did not."""
@@ -29,10 +29,11 @@ async def pin(host: Host, step: Pin) -> None:
             await host.hypervisor.pin_iothread(step.uuid, step.index, step.cpus)
     domain = step.object.partition("/")[0]
     try:
-        found = await host.look(lambda: affinities(host.files, domain), limit=LIMIT)
+        allowed = await host.look(
+            lambda: affinity_of(host.files, domain, (step.thread, step.index)), limit=LIMIT
+        )
     except TimedOut:
         return  # the pin is libvirt's word then
-    allowed = found.get((step.thread, step.index))
     if allowed is not None and not allowed <= step.cpus:
         raise HostFailed(
             f"{step.object} may run on CPUs {format_cpu_list(allowed)} after being pinned to {step.after}",

@@ -8,7 +8,7 @@ Cpus_allowed_list: proc(5). A thread that is not found is not known, which is no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from hostlerd.host import Files
 from hostlerd.model.cpuset import CpuSet, parse_cpu_list
@@ -30,19 +30,27 @@ Thread = tuple[str, int]
 
 def affinities(files: Files, domain: str) -> Mapping[Thread, CpuSet]:
     """Of each thread of this running domain that libvirt can pin."""
+    found = {thread: _allowed(files, folder) for thread, folder in _threads(files, domain)}
+    return {thread: allowed for thread, allowed in found.items() if allowed is not None}
+
+
+def affinity_of(files: Files, domain: str, thread: Thread) -> CpuSet | None:
+    """Of one of them; no more is read than it takes to find it."""
+    folder = next((folder for found, folder in _threads(files, domain) if found == thread), None)
+    return None if folder is None else _allowed(files, folder)
+
+
+def _threads(files: Files, domain: str) -> Iterator[tuple[Thread, str]]:
+    """With the folder of each."""
     pid = number(files, f"{PIDS}/{domain}.pid")
-    found: dict[Thread, CpuSet] = {}
     for tid in names(files, f"/proc/{pid}/task") if pid else ():
-        thread = _thread(text(files, f"/proc/{pid}/task/{tid}/comm") or "", own=tid == str(pid))
-        allowed = None if thread is None else _allowed(text(files, f"/proc/{pid}/task/{tid}/status") or "")
-        if thread is not None and allowed is not None:
-            found[thread] = allowed
-    return found
+        folder = f"/proc/{pid}/task/{tid}"
+        thread = ("emulator", 0) if tid == str(pid) else _thread(text(files, f"{folder}/comm") or "")
+        if thread is not None:
+            yield thread, folder
 
 
-def _thread(comm: str, *, own: bool) -> Thread | None:
-    if own:
-        return "emulator", 0
+def _thread(comm: str) -> Thread | None:
     if match := _VCPU.fullmatch(comm):
         return "vcpu", int(match[1])
     if match := _IOTHREAD.fullmatch(comm):
@@ -50,8 +58,8 @@ def _thread(comm: str, *, own: bool) -> Thread | None:
     return None
 
 
-def _allowed(status: str) -> CpuSet | None:
-    match = _ALLOWED.search(status)
+def _allowed(files: Files, folder: str) -> CpuSet | None:
+    match = _ALLOWED.search(text(files, f"{folder}/status") or "")
     try:
         return parse_cpu_list(match[1]) if match else None
     except ValueError:

@@ -56,17 +56,16 @@ class LibvirtLane:
         shared = self._shared
         self._held_back = False
         refused: set[str] = set()
+        performed = False
         for _ in range(ROUNDS):
-            await self._take_snapshot()
+            if not await self._take_snapshot() and performed:
+                shared.look_at_host.kick()  # libvirt shows what it showed before; the kernel does not
             await self._edits.settle(shared.snapshot)
             if shared.observed is None:
                 return  # the host lane kicks this one when it has looked
             seen = shared.seen(shared.observed)
             # What was read before the last pins would have them set once more.
-            affinity = await look_at_affinity(shared.host, seen)
-            if affinity != shared.observed.affinity:
-                shared.look_at_host.kick()
-            plan = shared.decide(replace(seen, affinity=affinity))
+            plan = shared.decide(replace(seen, affinity=await look_at_affinity(shared.host, seen)))
             for record in plan.confirmed:
                 shared.journal.record(record)
             steps = tuple(step for step in plan.of("libvirt") if not isinstance(step, EditDefinition))
@@ -76,7 +75,8 @@ class LibvirtLane:
             if not (await self._edits.make(plan) or performed):
                 break
 
-    async def _take_snapshot(self) -> None:
+    async def _take_snapshot(self) -> bool:
+        """True if something is another than before: then the host lane is told."""
         shared, before = self._shared, self._shared.snapshot
         taken = shared.next_count()
         try:
@@ -93,8 +93,10 @@ class LibvirtLane:
         shared.released = {uuid: when for uuid, when in shared.released.items() if when >= taken}
         shared.guests.keep(running)
         self._end_claims(taken, frozenset(domain.uuid for domain in running))
-        if (before.known, before.running, before.inactive) != (True, running, inactive):
+        changed = (before.known, before.running, before.inactive) != (True, running, inactive)
+        if changed:
             shared.look_at_host.kick()
+        return changed
 
     def _end_claims(self, taken: int, active: frozenset[str]) -> None:
         """Those libvirt does not know as active, if it was asked after they were made."""

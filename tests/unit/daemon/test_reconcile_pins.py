@@ -77,6 +77,12 @@ async def test_wishes_in_the_metadata_are_heeded_when_they_change(
         await host.hypervisor.set_wishes("win11", "cpus='off'")
         await one.settle()
         assert not one.plan.dedicated
+        assert not one.plan.notes
+        await host.hypervisor.set_wishes("win11", "cpus='dedicated'")
+        await one.settle()
+        assert one_each(await on(host, "win11"), 4)
+        await host.hypervisor.destroy("win11")
+        await one.settle()
         assert not one.journal.ledger.pins
 
 

@@ -21,7 +21,9 @@ Thread = Literal["vcpu", "iothread", "emulator"]
 
 @dataclass(slots=True)
 class Pins:
-    """`gone`: UUIDs whose record can be closed. `confirmed`: records of which more is known now, without a step."""
+    """`gone`: UUIDs whose record can be closed: not before the domain has stopped, or the pins that we leave behind
+    would be taken for somebody's. `confirmed`: records of which more is known now, without a step.
+    """
 
     steps: list[Pin] = field(default_factory=list[Pin])
     gone: list[str] = field(default_factory=list[str])
@@ -50,9 +52,7 @@ def decide_pins(
         targets = _targets(tenant, placement, host, () if hands_off else loans)
         steps, record = _differences(tenant, placement, targets, observed)
         pins.steps += steps
-        if hands_off and not steps:
-            pins.gone.append(tenant.uuid)
-        elif not steps and tenant.record is not None and record != tenant.record:
+        if not steps and tenant.record is not None and record != tenant.record:
             pins.confirmed.append(record)
     pins.gone += [uuid for uuid in observed.ledger.pins if observed.snapshot.known and uuid not in present]
     return pins

@@ -10,7 +10,7 @@ from tests.unit.daemon.decide.pinning.virt import run
 
 from hostlerd.host.files import RootFiles
 from hostlerd.model.ledger import Ledger, PinRecord
-from hostlerd.observe.threads import affinities, observe_affinity
+from hostlerd.observe.threads import affinities, affinity_of, observe_affinity
 
 THREADS = {
     100: ("qemu-system-x86", "0-1"),
@@ -45,6 +45,15 @@ def test_threads_are_known_by_their_names(root: Path) -> None:
         ("vcpu", 11): {3, 7},
         ("iothread", 2): {0},
     }
+
+
+def test_one_of_them(root: Path) -> None:
+    files = RootFiles(str(root))
+    assert affinity_of(files, "win11", ("vcpu", 11)) == {3, 7}
+    assert affinity_of(files, "win11", ("emulator", 0)) == {0, 1}
+    assert affinity_of(files, "win11", ("vcpu", 1)) is None
+    assert affinity_of(files, "win11", ("vcpu", 2)) is None
+    assert affinity_of(files, "other", ("emulator", 0)) is None
 
 
 def test_what_is_not_there_is_not_known(root: Path) -> None:

@@ -200,7 +200,10 @@ def test_hands_off_gives_the_cpus_back():
     state = performed(state, plan)
     plan = decide(state, off)
     assert not plan.steps
-    assert plan.settled == (WIN11,)
+    state = performed(state, plan)
+    assert not decide(state, off).confirmed
+    again = pins(decide(state, Settings(domains=dedicated)))
+    assert {f"win11/vcpu{i}" for i in range(4)} <= again.keys()
 
 
 def test_nobody_is_put_where_a_domain_that_is_left_alone_is_pinned():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.daemon.decide.cards import GPU, WIN11, WORK, domain, observed
 from tests.unit.daemon.decide.pinning.virt import (
@@ -58,6 +58,7 @@ def cut(state: Observed, steps: int) -> Observed:
     return replace(done, ledger=journalled.ledger)
 
 
+@settings(deadline=None)
 @given(st.lists(acts, max_size=12))
 def test_by_hand_stays_by_hand(history: list[tuple[str, str, int, int]]) -> None:
     state = settled(started(started(observed(), "win11"), "work"), SETTINGS)
