@@ -86,6 +86,29 @@ async def test_a_domain_begins_where_it_belongs_and_all_is_taken_back(
         assert not one.reconciler._shared.definitions.edits
 
 
+async def test_what_is_pinned_by_hand_wins_over_what_it_began_with(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    host = simulated("server")
+    async with stable(host, tmp_path / "journal", WRITE) as one:
+        await host.hypervisor.define(domain("win11"))
+        await trio.sleep(LONG)
+        await host.hypervisor.start("win11")
+        await one.settle()
+        began = live(host).vcpu_pins
+        await host.hypervisor.pin_by_hand("win11", "vcpupin", 1, frozenset({9}))
+        await one.settle()
+        assert live(host).vcpu_pins == {**began, 1: {9}}
+        (notes,) = one.plan.notes.values()
+        assert any("by hand" in note and "vCPU 1 to 9" in note for note in notes)
+        await host.hypervisor.destroy("win11")
+        await trio.sleep(LONG)
+        assert defined(host).vcpu_pins == began  # and is forgotten when it stops
+        await host.hypervisor.start("win11")
+        await one.settle()
+        assert live(host).vcpu_pins == began
+
+
 async def test_a_burst_is_one_edit(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     host = simulated("server")
     settings = Settings(

@@ -28,12 +28,14 @@ def entry(now: CpuSet | None, before: str | None, wanted: CpuSet) -> str:
 
 
 def begun_pins(observed: Observed, uuid: str) -> PinRecord | None:
-    """The record, with what the domain began with if hostler wrote that into its definition: both are ours."""
+    """The record; of a thread that is in none, what hostler wrote into the definition for the domain to begin with.
+
+    Once a thread is recorded the definition says nothing more of it: a user may choose what it began with.
+    """
     record, written = observed.ledger.pins.get(uuid), written_pins(observed.edits, uuid)
     if not written:
         return record
     record = record or PinRecord(uuid=uuid)
-    vcpus = {i: f"{record.vcpus.get(i, '')} {cpus}".strip() for i, cpus in written.vcpus}
     return replace(
-        record, vcpus={**record.vcpus, **vcpus}, emulator=f"{record.emulator} {written.emulator}".strip()
+        record, vcpus={**dict(written.vcpus), **record.vcpus}, emulator=record.emulator or written.emulator
     )

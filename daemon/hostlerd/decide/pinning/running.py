@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostlerd.decide.pinning.ours import begun_pins, is_ours
+from hostlerd.decide.pinning.ours import is_ours
 from hostlerd.decide.pinning.tenant import Tenant
 from hostlerd.decide.placement import Assignment
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
@@ -15,7 +15,7 @@ others stay."""
 
 def assignment_of(tenant: Tenant, observed: Observed) -> Assignment | None:
     """By the tenant's free vCPUs. None if none of them is on a CPU of its own."""
-    record, online = begun_pins(observed, tenant.uuid), observed.topology.online
+    record, online = tenant.begun, observed.topology.online
     if record is None:
         return None
     live = tenant.definition

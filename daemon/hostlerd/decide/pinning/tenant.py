@@ -24,6 +24,7 @@ class Tenant:
     """`definition`: as it is now, or is about to start; `running` is None until its guest runs.
 
     `pins`: of vCPUs, by the definition or by hand. `emulator_pinned`, `iothreads_pinned`: the same of the others.
+    `begun`: the record, with what hostler wrote into its definition where there is none (ours.begun_pins).
     """
 
     definition: Definition
@@ -34,6 +35,7 @@ class Tenant:
     iothreads_pinned: frozenset[int]
     hand: ByHand
     record: PinRecord | None
+    begun: PinRecord | None
     running: Running | None
 
     @property
@@ -75,12 +77,13 @@ def tenants(observed: Observed, settings: Settings) -> list[Tenant]:
         if source is None:
             source = _without_ours(running.live, record)
         source, begun = users_own(source, observed.edits), begun_pins(observed, running.uuid)
-        hand = by_hand(running.live, source, begun)
-        found[running.uuid] = _tenant(running.live, source, settings, running, record, hand=hand)
+        tenant = _tenant(running.live, source, settings, by_hand(running.live, source, begun))
+        found[running.uuid] = replace(tenant, running=running, record=record, begun=begun)
     for claim in claims.values():
         if claim.uuid not in found:
             source = users_own(claim.definition, observed.edits)
-            found[claim.uuid] = _tenant(claim.definition, source, settings, None, None)
+            tenant = _tenant(claim.definition, source, settings, NOTHING)
+            found[claim.uuid] = replace(tenant, begun=begun_pins(observed, claim.uuid))
     return [found[uuid] for uuid in sorted(found)]
 
 
@@ -95,15 +98,8 @@ def _without_ours(live: Definition, record: PinRecord | None) -> Definition:
     )
 
 
-def _tenant(
-    definition: Definition,
-    source: Definition,
-    settings: Settings,
-    running: Running | None,
-    record: PinRecord | None,
-    *,
-    hand: ByHand = NOTHING,
-) -> Tenant:
+def _tenant(definition: Definition, source: Definition, settings: Settings, hand: ByHand) -> Tenant:
+    """One that does not run, and of whose threads nothing is recorded."""
     policy = settings.domain(definition.name, definition.uuid, definition.wishes)
     mode: Mode = (
         policy.cpus if policy.cpus != "auto" else ("dedicated" if definition.pci_addresses else "shared")
@@ -117,6 +113,7 @@ def _tenant(
         emulator_pinned=source.emulator_pins is not None or bool(source.cpuset) or hand.emulator is not None,
         iothreads_pinned=frozenset(source.iothread_pins) | frozenset(hand.iothreads),
         hand=hand,
-        record=record,
-        running=running,
+        record=None,
+        begun=None,
+        running=None,
     )

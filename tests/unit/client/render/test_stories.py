@@ -211,12 +211,6 @@ def test_status_tells_what_there_is_to_know_of_a_domains_cpus() -> None:
     assert lines[at + 1].strip() == "win11: pinned by hand: vCPU 0 to 15"
 
 
-def test_status_names_a_domain_that_has_a_slice_alone() -> None:
-    mdev = {"uuid": "u", "type": "nvidia-63", "parent": "0000:04:00.0", "domain": "cad"}
-    said = status.render({"state": "converged", "devices": [], "mdevs": [mdev]})
-    assert "cad has a slice of 0000:04:00.0 (nvidia-63)" in said
-
-
 def test_status_of_an_answer_with_little_in_it() -> None:
     assert status.render({}).splitlines()[0] == "-"
 
