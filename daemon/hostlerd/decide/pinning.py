@@ -115,10 +115,27 @@ def _tenant(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the planner is asked. A need's name is its domain's UUID, its vCPUs are those nobody has pinned."""
+
+    host: Host
+    needs: tuple[Need, ...]
+    current: Mapping[str, Assignment | None]
+
+
 def decide_placement(
     observed: Observed, settings: Settings, domains: Iterable[Tenant]
 ) -> dict[str, Placement]:
     """By UUID; domains with `cpus = "off"` have none, but nobody is put where they are pinned."""
+    domains = tuple(domains)
+    everyone = [tenant for tenant in domains if tenant.mode != "off"]
+    asked = ask(observed, settings, domains)
+    assignments = place(asked.host, asked.needs, asked.current).assignments if asked.needs else {}
+    return {t.definition.uuid: _placement(t, assignments.get(t.definition.uuid)) for t in everyone}
+
+
+def ask(observed: Observed, settings: Settings, domains: Iterable[Tenant]) -> Asked:
     domains = tuple(domains)
     everyone = [tenant for tenant in domains if tenant.mode != "off"]
     topology = observed.topology
@@ -136,17 +153,14 @@ def decide_placement(
             assignment = _current(tenant, observed)
             needs.append(_need(tenant, observed, assignment))
             current[tenant.definition.uuid] = assignment
-    assignments: Mapping[str, Assignment | None] = {}
-    if needs:
-        host = Host(
-            topology=topology,
-            must=settings.housekeeping.cpus & topology.online,
-            min_cpus=settings.housekeeping.at_least,
-            taken=taken & topology.online,
-            gpu_nodes=gpu_nodes,
-        )
-        assignments = place(host, needs, current).assignments
-    return {t.definition.uuid: _placement(t, assignments.get(t.definition.uuid)) for t in everyone}
+    host = Host(
+        topology=topology,
+        must=settings.housekeeping.cpus & topology.online,
+        min_cpus=settings.housekeeping.at_least,
+        taken=taken & topology.online,
+        gpu_nodes=gpu_nodes,
+    )
+    return Asked(host=host, needs=tuple(needs), current=current)
 
 
 def _is_narrow(tenant: Tenant, observed: Observed) -> bool:
@@ -227,6 +241,7 @@ def _placement(tenant: Tenant, assignment: Assignment | None) -> Placement:
             tenant.pins[i] if i in tenant.pins else frozenset({spots[i]})
             for i in range(tenant.definition.vcpus)
         ),
+        emulator=frozenset(assignment.emulator) if assignment else frozenset(),
         idle=frozenset(assignment.idle) if assignment else frozenset(),
         explicit=tenant.explicit,
     )

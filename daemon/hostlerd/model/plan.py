@@ -325,18 +325,19 @@ class Refusal:
 class Placement:
     """Where a domain's threads belong. `vcpus` is None for a shared domain, which floats on the host's CPUs.
 
-    `idle`: siblings kept empty for it. `explicit`: the CPUs its own definition names.
+    `emulator`: CPUs of its own for its emulator and iothreads. `idle`: siblings kept empty for it. `explicit`: the CPUs
+    its own definition names.
     """
 
     uuid: str
     vcpus: tuple[CpuSet, ...] | None
+    emulator: CpuSet = frozenset()
     idle: CpuSet = frozenset()
     explicit: CpuSet = frozenset()
-    why: str = ""
 
     @property
     def taken(self) -> CpuSet:
-        return frozenset().union(*(self.vcpus or ())) | self.idle
+        return frozenset().union(*(self.vcpus or ())) | self.emulator | self.idle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

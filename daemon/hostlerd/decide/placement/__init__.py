@@ -17,11 +17,22 @@ Read in this order:
 
 from __future__ import annotations
 
-from hostlerd.decide.placement.explanation import explain
+from hostlerd.decide.placement.explanation import better_by, explain
 from hostlerd.decide.placement.need import Assignment, Need
 from hostlerd.decide.placement.objective import Terms
 from hostlerd.decide.placement.planner import BUDGET, Result, place
 from hostlerd.decide.placement.scene import Scene
 from hostlerd.decide.placement.topology import Host
 
-__all__ = ["BUDGET", "Assignment", "Host", "Need", "Result", "Scene", "Terms", "explain", "place"]
+__all__ = [
+    "BUDGET",
+    "Assignment",
+    "Host",
+    "Need",
+    "Result",
+    "Scene",
+    "Terms",
+    "better_by",
+    "explain",
+    "place",
+]

@@ -60,8 +60,8 @@ class _Explainer:
         self.need = next(need for need in scene.needs if need.name == domain)
         self.given = scene.assignments.get(domain)
         self.runs = scene.current.get(domain) is not None
-        self.owner = owners_of(scene.needs, scene.assignments)
-        self.others = {cpu: name for cpu, name in self.owner.items() if name != domain}
+        owner = owners_of(scene.needs, scene.assignments)
+        self.others = {cpu: name for cpu, name in owner.items() if name != domain}
         self.now = scene.standing(domain)
         self.alone = scene.alone(domain).standing(domain)
         self._tried: dict[tuple[str | None, bool], Scene] = {}
@@ -80,7 +80,7 @@ class _Explainer:
             floats = f"none: its {count(self.need.vcpus, 'vCPU')} float on the host's CPUs"
             yield self._term("undedicated", floats, text)
             return
-        reached = Reached(self.scene, self.need, self.owner, self.now, self.alone)
+        reached = Reached(self.scene, self.need.name, fewest=self.alone.l3_span)
         for name in CORE:
             missed = getattr(self.now, name) > getattr(self.alone, name)
             yield self._term(name, reached.text(name, self.given), self._why(name) if missed else "")
@@ -252,3 +252,20 @@ class _Explainer:
         if self.need.isolated:
             return 1
         return width // threads * threads if 1 < threads <= width else width
+
+
+def better_by(scene: Scene, mover: str) -> str:
+    """What is gained where `mover` leaves the CPUs it runs on: the first term that would be worse if it stayed."""
+    stay = scene.staying(mover)
+    everybody = sorted((need.name for need in scene.needs), key=lambda name: (name == mover, name))
+    for index, name in enumerate(CORE):
+        for domain in everybody:
+            now, then = scene.standing(domain), stay.standing(domain)
+            given, instead = scene.assignments.get(domain), stay.assignments.get(domain)
+            if now[index] >= then[index] or given is None:
+                continue
+            if instead is None:
+                return f"{scene.name(domain)} has CPUs of its own by it"
+            texts = (Reached(at, domain).text(name, cpus) for at, cpus in ((scene, given), (stay, instead)))
+            return f"for {scene.name(domain)}, {TITLES[name]}: {' instead of '.join(texts)}"
+    return "the domains together are better placed"

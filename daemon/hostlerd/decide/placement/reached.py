@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from hostlerd.decide.placement import objective as o
-from hostlerd.decide.placement.need import Assignment, Need
+from hostlerd.decide.placement.need import Assignment
 from hostlerd.decide.placement.scene import Scene
-from hostlerd.decide.placement.standing import crowded_cores
+from hostlerd.decide.placement.standing import crowded_cores, owners_of
 from hostlerd.model.cpuset import format_cpu_list
 
 
 class Reached:
-    """`now`, `alone`: its terms as it is, and as they would be without any other domain."""
+    """`fewest`: L3 domains it could be on, where that is known."""
 
-    def __init__(
-        self, scene: Scene, need: Need, owner: Mapping[int, str], now: o.Terms, alone: o.Terms
-    ) -> None:
-        self.scene, self.host, self.need, self.owner = scene, scene.host, need, owner
-        self.now, self.alone = now, alone
+    def __init__(self, scene: Scene, domain: str, *, fewest: int | None = None) -> None:
+        self.scene, self.host, self.fewest = scene, scene.host, fewest
+        self.need = next(need for need in scene.needs if need.name == domain)
+        self.owner = owners_of(scene.needs, scene.assignments)
+        self.now = scene.standing(domain)
 
     def text(self, name: str, given: Assignment) -> str:
         value = getattr(self.now, name)
@@ -107,8 +106,8 @@ class Reached:
         return f"on {numbered('node', sorted(nodes))}, farther from memory than on another"
 
     def _l3s(self, ids: list[int]) -> str:
-        if len(self.need.units()) == 1 and len(ids) > self.alone.l3_span:
-            return f"{len(ids)} L3 domains instead of {self.alone.l3_span} ({_listing(ids)})"
+        if self.fewest is not None and len(self.need.units()) == 1 and len(ids) > self.fewest:
+            return f"{len(ids)} L3 domains instead of {self.fewest} ({_listing(ids)})"
         return numbered("L3", ids)
 
 

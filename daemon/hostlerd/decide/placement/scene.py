@@ -69,6 +69,11 @@ class Scene:
         answer = place(host, needs, {}).assignments
         return replace(self, host=host, needs=needs, current={}, assignments=answer)
 
+    def staying(self, domain: str) -> Scene:
+        """Planned anew with `domain` left where it runs."""
+        needs = tuple(replace(n, movable=False) if n.name == domain else n for n in self.needs)
+        return replace(self, needs=needs, assignments=place(self.host, needs, self.current).assignments)
+
     def standing(self, domain: str) -> o.Terms:
         need = next(n for n in self.needs if n.name == domain)
         return standing(self.host, self.needs, self.assignments, self.current, need)
