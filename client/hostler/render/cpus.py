@@ -80,13 +80,13 @@ def _socket(
     groups: list[tuple[str, list[list[int]]]] = []
     for cache in _distinct(cpus, "l3"):
         of_cache = [cpu for cpu in cpus if cpu.get("l3") == cache]
-        words = ["no L3" if cache is None else f"L3 {clean(cache)} {memory(sizes.get(cache))}"]
+        words = ["no L3" if cache is None else f"L3 {clean(cache)}, {memory(sizes.get(cache))}"]
         if many_nodes:
             words.append(f"node {','.join(clean(node) for node in _distinct(of_cache, 'node'))}")
         for kind in _distinct(of_cache, "class"):
             members = [cpu for cpu in of_cache if cpu.get("class") == kind]
             about = ["" if kind in {"uniform", None} else clean(kind), _clock(members)] if differ else []
-            groups.append((" ".join([*words, *filter(None, about)]), _cores(members)))
+            groups.append((", ".join([*words, *filter(None, about)]), _cores(members)))
     width = max((len(label) for label, _ in groups), default=0)
     cells = [_Cell(core, owners) for _, cores in groups for core in cores]
     cell = max((cell.columns for cell in cells), default=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hostler.render.text import PLAIN, Style, clean, count, cpu_list, paragraph
-from hostler.shapes import ints_of, rows_of
+from hostler.shapes import ints_of, map_of, rows_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ class Owners:
         self._by_owner: dict[object, list[Owner]] = {}
         for row in self._rows:
             self._by_owner.setdefault(_key(row), []).append(row)
-        order = sorted(names, key=lambda key: (names[key], key))
+        asked = map_of(topology.get("what_if")).get(
+            "uuid"
+        )  # last, so that the others' letters are as they were
+        order = sorted(names, key=lambda key: (key == asked, names[key], key))
         self._names = {key: names[key] for key in order}
         self._letters = {key: _letters(number) for number, key in enumerate(order)}
         self._paints = {
@@ -58,8 +61,8 @@ class Owners:
         """`=A0`, or nothing for what is simply the host's."""
         rows = self._by_cpu.get(cpu, [])
         marks = [mark for row in rows if (mark := self._mark(row))]
-        more = "&.." if len(marks) > _MOST_NAMED else ""
-        return "&".join(marks[:_MOST_NAMED]) + more
+        equals = "=" if marks and rows[0].get("domain") else ""
+        return equals + "&".join(marks[:_MOST_NAMED]) + ("&.." if len(marks) > _MOST_NAMED else "")
 
     def _mark(self, row: Owner) -> str:
         kind, vcpu = row.get("kind"), row.get("vcpu")
@@ -67,13 +70,13 @@ class Owners:
         letters = self._letters.get(_key(row), "?")
         match kind:
             case "vcpu":
-                return f"={letters}{number}"
+                return f"{letters}{number}"
             case "pinned":
-                return f"={letters}{number}!"
+                return f"{letters}{number}!"
             case "emulator":
-                return f"={letters}e"
+                return f"{letters}e"
             case "idle":
-                return f"={letters}-"
+                return f"{letters}-"
             case "reserved":
                 return RESERVED
             case "isolated":

@@ -60,7 +60,8 @@ def what_if(value: object, style: Style = PLAIN) -> str:
     """`what_if` of `hostler cpus --what-if --json`."""
     found = map_of(value)
     name = clean(found.get("domain"))
-    lines = [style.paint(f"if {name} were started now; nothing is changed", "bold"), ""]
+    opening = paragraph(f"if {name} were started now; nothing is changed", style)
+    lines = [*(style.paint(line, "bold") for line in opening), ""]
     lines += block(map_of(found.get("placement")), name, style)
     lines += ["", *_moves(rows_of(found.get("moves")), style)]
     if refused := rows_of(found.get("refusals")):
@@ -71,7 +72,7 @@ def what_if(value: object, style: Style = PLAIN) -> str:
 def _moves(moves: Sequence[Mapping[str, object]], style: Style) -> list[str]:
     """Those of a domain that have one reason together."""
     if not moves:
-        return ["nothing that runs would move"]
+        return ["no vCPU that runs would move"]
     reasons: dict[tuple[str, str], list[str]] = {}
     for move in moves:
         vcpu = move.get("vcpu")
