@@ -86,7 +86,8 @@ class _Explainer:
             yield self._term(name, reached.text(name, self.given), self._why(name) if missed else "")
         for name in o.Terms._fields[len(CORE) :]:
             value = getattr(self.now, name)
-            if value and value > getattr(self.alone, name):
+            plain = name == "l3_shared" and len(self.host.l3_sets) == 1  # there is nowhere else
+            if value and value > getattr(self.alone, name) and not plain:
                 yield self._term(name, reached.text(name, self.given), self._beside(name))
 
     def _term(self, name: str, reached: str, why: str) -> Term:
@@ -135,7 +136,8 @@ class _Explainer:
             return obstacle
         other, again, found = way
         stop = f"stopping {self.scene.name(other)}" if other else ""
-        act = f"{stop} and starting it again" if stop and again else stop or "starting it again"
+        start = f"starting {self.scene.name(self.need.name)} again" if again else ""
+        act = " and ".join(filter(None, (stop, start)))
         given = found.assignments[self.need.name]
         if getattr(found.standing(self.need.name), name) > getattr(self.alone, name):
             return f"{obstacle}; {act} would help"

@@ -77,14 +77,14 @@ def test_memory_that_cannot_follow_is_the_reason_and_a_new_start_the_remedy() ->
     assert terms["displaced"].reached == "on node 0, as its vCPUs are"
     assert sentence(terms["locality"]) == (
         "on node 0, its device is at node 1: its memory is on node 0 and cannot follow it; "
-        "starting it again would put that right"
+        "starting `vm` again would put that right"
     )
 
 
 def test_who_is_never_moved_is_told_to_start_again() -> None:
     need = Need(name="vm", vcpus=4, threads=2, movable=False)
     terms = told(scene(Host.of(two_dies()), [need], {"vm": Assignment(vcpus=(1, 9, 4, 12))}), "vm")
-    assert terms["l3_span"].why == "it is never moved while it runs; starting it again would put that right"
+    assert terms["l3_span"].why == "it is never moved while it runs; starting `vm` again would put that right"
 
 
 def test_a_domain_that_its_own_definition_pins_can_be_in_the_way() -> None:
