@@ -42,19 +42,17 @@ class Owners:
             {"cpu": cpu, "kind": "isolated"} for cpu in ints_of(topology.get("isolated"))
         ]:
             self._by_cpu.setdefault(row.get("cpu"), []).append(row)
-        names = {_key(row): clean(row.get("domain")) for row in self._rows if row.get("domain")}
+        names = {row.get("domain"): clean(row.get("domain")) for row in self._rows if row.get("domain")}
         self._by_owner: dict[object, list[Owner]] = {}
         for row in self._rows:
-            self._by_owner.setdefault(_key(row), []).append(row)
-        asked = map_of(topology.get("what_if")).get(
-            "uuid"
-        )  # last, so that the others' letters are as they were
-        order = sorted(names, key=lambda key: (key == asked, names[key], key))
-        self._names = {key: names[key] for key in order}
-        self._letters = {key: _letters(number) for number, key in enumerate(order)}
+            self._by_owner.setdefault(row.get("domain"), []).append(row)
+        # Who is only asked about comes last, so that the others' letters are as they were.
+        asked = map_of(topology.get("what_if")).get("domain")
+        self._names = {key: names[key] for key in sorted(names, key=lambda key: (key == asked, names[key]))}
+        self._letters = {key: _letters(number) for number, key in enumerate(self._names)}
         self._paints = {
             key: ("bright " if number // len(_PAINTS) % 2 else "") + _PAINTS[number % len(_PAINTS)]
-            for number, key in enumerate(order)
+            for number, key in enumerate(self._names)
         }
 
     def mark(self, cpu: int) -> str:
@@ -67,7 +65,7 @@ class Owners:
     def _mark(self, row: Owner) -> str:
         kind, vcpu = row.get("kind"), row.get("vcpu")
         number = clean(vcpu) if isinstance(vcpu, int) else ""
-        letters = self._letters.get(_key(row), "?")
+        letters = self._letters.get(row.get("domain"), "?")
         match kind:
             case "vcpu":
                 return f"{letters}{number}"
@@ -86,12 +84,12 @@ class Owners:
 
     def paint(self, cpu: int) -> str:
         for row in self._by_cpu.get(cpu, []):
-            return _OF_KIND.get(str(row.get("kind"))) or self._paints.get(_key(row), "")
+            return _OF_KIND.get(str(row.get("kind"))) or self._paints.get(row.get("domain"), "")
         return ""
 
     def names(self, cpus: Sequence[int]) -> str:
         """The domains that have some of these CPUs."""
-        keys = dict.fromkeys(_key(row) for cpu in cpus for row in self._by_cpu.get(cpu, []))
+        keys = dict.fromkeys(row.get("domain") for cpu in cpus for row in self._by_cpu.get(cpu, []))
         return ", ".join(self._names[key] for key in keys if key in self._names)
 
     def legend(self, style: Style = PLAIN) -> list[str]:
@@ -136,10 +134,6 @@ class Owners:
             if cpus
             for line in paragraph(f"{text}: {cpu_list(cpus)}", style, first=f"{mark:<1}  ", indent="   ")
         ]
-
-
-def _key(row: Owner) -> object:
-    return row.get("uuid") or row.get("domain")
 
 
 def _letters(number: int) -> str:

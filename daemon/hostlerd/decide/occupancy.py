@@ -33,9 +33,8 @@ def cpu_owners(
 
 def _of_domain(tenant: Tenant, placement: Placement | None, topology: Topology) -> Iterator[CpuOwner]:
     def owned(kind: OwnerKind, cpus: CpuSet, vcpu: int | None = None) -> Iterator[CpuOwner]:
-        name, uuid = tenant.definition.name, tenant.definition.uuid
         for cpu in sorted(cpus):
-            yield CpuOwner(cpu=cpu, kind=kind, domain=name, uuid=uuid, vcpu=vcpu)
+            yield CpuOwner(cpu=cpu, kind=kind, domain=tenant.definition.name, vcpu=vcpu)
 
     for vcpu, cpus in tenant.pins.items():
         if not cpus >= topology.online:  # a pin to all says "anywhere"

@@ -59,7 +59,6 @@ class CpuOwner:
     cpu: int
     kind: OwnerKind
     domain: str = ""
-    uuid: str = ""
     vcpu: int | None = None
 
 

@@ -47,8 +47,7 @@ def owners_json(owners: Iterable[CpuOwner], housekeeping: CpuSet) -> Json:
     """What the map of the host has besides the topology."""
     return {
         "owners": [
-            {"cpu": o.cpu, "kind": o.kind, "domain": o.domain or None, "uuid": o.uuid or None, "vcpu": o.vcpu}
-            for o in owners
+            {"cpu": o.cpu, "kind": o.kind, "domain": o.domain or None, "vcpu": o.vcpu} for o in owners
         ],
         "housekeeping": sorted(housekeeping),
     }

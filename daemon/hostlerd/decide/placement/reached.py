@@ -101,7 +101,7 @@ class Reached:
         near = "its memory" if gpu is None else "its memory and its device"
         if not self.now.locality:
             return f"next to {near}"
-        if gpu is not None and nodes != {gpu}:
+        if gpu is not None and nodes != frozenset({gpu}):
             return f"on {numbered('node', sorted(nodes))}, its device is at node {gpu}"
         return f"on {numbered('node', sorted(nodes))}, farther from memory than on another"
 

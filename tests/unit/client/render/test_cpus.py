@@ -64,7 +64,7 @@ def owned(
 ) -> dict[str, Any]:
     """Each domain with its vCPUs on these CPUs; the rest is the host's."""
     owners = {
-        cpu: {"cpu": cpu, "kind": "vcpu", "domain": name, "uuid": f"uuid of {name}", "vcpu": vcpu}
+        cpu: {"cpu": cpu, "kind": "vcpu", "domain": name, "vcpu": vcpu}
         for name, cpus in domains
         for vcpu, cpu in enumerate(cpus)
     }
@@ -73,7 +73,7 @@ def owned(
         kind = (
             "reserved" if cpu["id"] in reserved else "isolated" if cpu["id"] in topology["isolated"] else kind
         )
-        nobody = {"cpu": cpu["id"], "kind": kind, "domain": None, "uuid": None, "vcpu": None}
+        nobody = {"cpu": cpu["id"], "kind": kind, "domain": None, "vcpu": None}
         owners.setdefault(cpu["id"], nobody)
     hosts = [cpu for cpu, owner in owners.items() if owner["domain"] is None]
     return {**topology, "owners": [owners[cpu] for cpu in sorted(owners)], "housekeeping": hosts}
@@ -85,9 +85,9 @@ def changed(topology: dict[str, Any], cpu: int, **more: Any) -> None:
 
 def small() -> dict[str, Any]:
     topology = owned(make(1, 1, 4, 2), ("win11", [1, 5, 2]), ("work", [3]), reserved=(0, 4))
-    changed(topology, 6, kind="idle", domain="win11", uuid="uuid of win11")
+    changed(topology, 6, kind="idle", domain="win11")
     changed(topology, 3, kind="pinned")
-    changed(topology, 7, kind="emulator", domain="work", uuid="uuid of work")
+    changed(topology, 7, kind="emulator", domain="work")
     return topology
 
 
@@ -194,13 +194,13 @@ def test_each_domain_has_a_letter_and_a_colour() -> None:
 def test_who_is_asked_about_comes_last_so_that_letters_stay() -> None:
     topology = owned(make(1, 1, 4, 2), ("b", [1, 5]), ("a", [2, 6]))
     assert "1=B0" in cpus.render(topology)
-    assert "1=A0" in cpus.render(topology | {"what_if": {"uuid": "uuid of a"}})
+    assert "1=A0" in cpus.render(topology | {"what_if": {"domain": "a"}})
 
 
 def test_many_domains_and_a_cpu_that_three_have() -> None:
     topology = owned(make(1, 1, 32, 1), *((f"d{n:02}", [n]) for n in range(28)))
     for name in ("d30", "d31"):
-        topology["owners"].append({"cpu": 0, "kind": "pinned", "domain": name, "uuid": name, "vcpu": None})
+        topology["owners"].append({"cpu": 0, "kind": "pinned", "domain": name, "vcpu": None})
     text = cpus.render(topology)
     assert "  0=A0&AC!&.." in text
     assert "26=AA0" in text

@@ -49,8 +49,8 @@ def test_owners() -> None:
     ]
     assert owners_json(owners, frozenset({2, 0})) == {
         "owners": [
-            {"cpu": 0, "kind": "reserved", "domain": None, "uuid": None, "vcpu": None},
-            {"cpu": 1, "kind": "vcpu", "domain": "win11", "uuid": "u", "vcpu": 0},
+            {"cpu": 0, "kind": "reserved", "domain": None, "vcpu": None},
+            {"cpu": 1, "kind": "vcpu", "domain": "win11", "vcpu": 0},
         ],
         "housekeeping": [0, 2],
     }
