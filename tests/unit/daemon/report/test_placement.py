@@ -45,7 +45,7 @@ def test_a_placement() -> None:
 def test_owners() -> None:
     owners = [
         CpuOwner(cpu=0, kind="reserved"),
-        CpuOwner(cpu=1, kind="vcpu", domain="win11", uuid="u", vcpu=0),
+        CpuOwner(cpu=1, kind="vcpu", domain="win11", vcpu=0),
     ]
     assert owners_json(owners, frozenset({2, 0})) == {
         "owners": [
