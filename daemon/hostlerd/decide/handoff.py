@@ -261,6 +261,9 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want, v
     if vfio and _took_by_rule(observed, function, want):
         phases.override.append(_adopt(function, want))
         return
+    if vfio and (record := _rebound(observed, function, want)) is not None:
+        phases.override.append(_noted(function, want, record))
+        return
     if function.on_vfio if vfio else (function.driver is None and function.override == NO_DRIVER):
         return
     target = vfio_driver if vfio else NO_DRIVER
@@ -342,11 +345,31 @@ def _adopt(function: Function, want: Want) -> Override:
         ours=function.override or VFIO,
         identity=identity(function),
     )
+    return _noted(function, want, record)
+
+
+def _rebound(observed: Observed, function: Function, want: Want) -> DeviceRecord | None:
+    """Since 10.0 libvirt puts a device that it manages on the VFIO driver that it thinks best, whatever it was on, and
+    does not take it from there again: for the way back that counts as ours.
+    """
+    record = observed.ledger.devices.get(function.address)
+    if record is None or not (want.domain or want.claim) or not function.on_vfio:
+        return None
+    if function.override is None or function.override != function.driver:
+        return None
+    if function.override in record.ours.split():
+        return None
+    return replace(record, ours=f"{record.ours} {function.override}")
+
+
+def _noted(function: Function, want: Want, record: DeviceRecord) -> Override:
+    """Writes what is there already, for the record's sake."""
     return Override(
         object=function.address,
         before=function.override,
         after=function.override,
         why=want.why,
+        claim=want.claim,
         record=record,
     )
 
