@@ -124,6 +124,7 @@ class HostlerService:
                     **d,
                     "edit": edit_json(observed.edits, d["uuid"]),
                     "placement": outline_json(given[d["uuid"]]) if d["uuid"] in given else None,
+                    "notes": [*d["notes"], *plan.notes.get(d["uuid"], ())],
                 }
                 for d in running + idle
             ),

@@ -31,7 +31,7 @@ def outlines(observed: Observed, settings: Settings, plan: Plan) -> dict[str, Ex
     placements = {placement.uuid: placement for placement in plan.placements}
     nothing = Placement(uuid="", vcpus=None)
     return {
-        uuid: _outline(tenant, placements.get(uuid, nothing), settings)
+        uuid: _outline(tenant, placements.get(uuid, nothing))
         for tenant in _present(observed, settings, placements)
         for uuid in [tenant.definition.uuid]
     }
@@ -74,7 +74,9 @@ class Explained:
         placement = self._placements[uuid]
         if placement.vcpus is None:
             return None
-        free = [placement.vcpus[vcpu] for vcpu in self._domains[uuid].free_vcpus]
+        tenant = self._domains[uuid]
+        spots = dict(zip(tenant.definition.present, placement.vcpus, strict=True))
+        free = [spots[vcpu] for vcpu in tenant.free_vcpus]
         return Assignment(
             vcpus=tuple(min(cpus) for cpus in free),
             emulator=tuple(sorted(placement.emulator)),
@@ -87,7 +89,7 @@ class Explained:
         if tenant is None:
             return None
         placement = self._placements.get(uuid) or Placement(uuid=uuid, vcpus=None)
-        outline = _outline(tenant, placement, self._settings)
+        outline = _outline(tenant, placement)
         terms = explain(self._scene, uuid) if uuid in self._scene.assignments else ()
         why = "; ".join(term.why for term in terms if term.why) if outline.mode == "floating" else outline.why
         return replace(outline, why=why, terms=terms)
@@ -133,14 +135,14 @@ class Explained:
                     domain=tenant.definition.name,
                     uuid=uuid,
                     vcpu=vcpu,
-                    before=frozenset({old}),
+                    before=frozenset({old}) & self._observed.topology.online,
                     after=frozenset({new}),
                     why=why,
                 )
 
 
-def _outline(tenant: Tenant, placement: Placement, settings: Settings) -> Explanation:
-    mode, why = _mode(tenant, placement, settings)
+def _outline(tenant: Tenant, placement: Placement) -> Explanation:
+    mode, why = _mode(tenant, placement)
     return Explanation(
         name=tenant.definition.name,
         uuid=tenant.definition.uuid,
@@ -152,10 +154,9 @@ def _outline(tenant: Tenant, placement: Placement, settings: Settings) -> Explan
     )
 
 
-def _mode(tenant: Tenant, placement: Placement, settings: Settings) -> tuple[Mode, str]:
+def _mode(tenant: Tenant, placement: Placement) -> tuple[Mode, str]:
     """Why it floats is for the terms to say."""
-    policy = settings.domain(tenant.definition.name, tenant.definition.uuid)
-    if tenant.mode == "shared" and policy.cpus == "auto":
+    if tenant.mode == "shared" and tenant.policy.cpus == "auto":
         return "shared", 'it has no PCI device of the host; cpus = "dedicated" would give it CPUs of its own'
     if tenant.mode != "dedicated":
         return tenant.mode, f'cpus = "{tenant.mode}" is set for it'

@@ -40,7 +40,7 @@ def _of_domain(tenant: Tenant, placement: Placement | None, topology: Topology) 
         if not cpus >= topology.online:  # a pin to all says "anywhere"
             yield from owned("pinned", cpus, vcpu if len(cpus) == 1 else None)
     if placement is not None and placement.vcpus is not None:
-        for vcpu, cpus in enumerate(placement.vcpus):
+        for vcpu, cpus in zip(tenant.definition.present, placement.vcpus, strict=True):
             if vcpu not in tenant.pins:
                 yield from owned("vcpu", cpus, vcpu)
         yield from owned("emulator", placement.emulator)

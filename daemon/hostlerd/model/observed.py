@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hostlerd.model.cpus import Topology
+from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function, Variant
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.edits import NO_EDITS, Edits
@@ -54,6 +55,11 @@ class Observed:
     platform: Mapping[str, str | None] = field(default_factory=dict)
     bars: Mapping[str, tuple[Bar, ...]] = field(default_factory=dict)
     alive: Mapping[str, bool] = field(default_factory=dict)
+    affinity: Mapping[str, Mapping[int, CpuSet]] = field(default_factory=dict)
+    """By UUID of a running domain and vCPU, where the kernel lets its thread run. Read where it may differ from the pin
+    that libvirt shows, which is on Linux before 6.2."""
+    starving: bool = False
+    """Shared domains have waited for a CPU too much of late."""
     known: Mapping[str, Known] = field(default_factory=dict)
     edits: Edits = field(default_factory=lambda: NO_EDITS)
 

@@ -325,8 +325,8 @@ class Refusal:
 class Placement:
     """Where a domain's threads belong. `vcpus` is None for a shared domain, which floats on the host's CPUs.
 
-    `emulator`: CPUs of its own for its emulator and iothreads. `idle`: siblings kept empty for it. `explicit`: the CPUs
-    its own definition names.
+    `vcpus`: in the order of the definition's `present`. `emulator`: CPUs that its emulator and iothreads have for
+    themselves. `idle`: siblings kept empty for it. `explicit`: the CPUs its user has pinned it to.
     """
 
     uuid: str
@@ -336,8 +336,13 @@ class Placement:
     explicit: CpuSet = frozenset()
 
     @property
+    def used(self) -> CpuSet:
+        """What something of it runs on."""
+        return frozenset().union(*(self.vcpus or ())) | self.emulator
+
+    @property
     def taken(self) -> CpuSet:
-        return frozenset().union(*(self.vcpus or ())) | self.emulator | self.idle
+        return self.used | self.idle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -369,6 +374,12 @@ class Plan:
     housekeeping: CpuSet = frozenset()
     dedicated: CpuSet = frozenset()
     isolated: CpuSet = frozenset()
+    lent: CpuSet = frozenset()
+    """Of the dedicated CPUs, those that shared domains may use for now."""
+    confirmed: tuple[PinRecord, ...] = ()
+    """Records that are to be replaced by these without a step: what they announced is seen to be so."""
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By UUID of a domain, sentences about its CPUs."""
     awake: str = ""
     """Why the host must not sleep; empty: it may."""
 

@@ -17,6 +17,7 @@ from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.domains import Cell, Definition, Gpu, GuestTopology, Hostdev
 from hostlerd.observe.domain_hostdevs import hostdevs
 from hostlerd.observe.domain_slices import slice_specs
+from hostlerd.observe.domain_wishes import cpu_wishes
 from hostlerd.observe.libvirt_text import cpu_set, decimal, kib, label, uuid, wrong, yes
 
 MAX_XML = 1 << 20
@@ -48,7 +49,8 @@ def parse_domain(xml: str | bytes) -> Definition:
     kind = domain.get("type")
     if not kind:
         raise wrong(domain, "it has no type")
-    vcpus, most = _vcpus(domain)
+    present, most = _vcpus(domain)
+    wishes, problems = cpu_wishes(domain)
     cells = _cells(domain, most)
     _check_memory(domain, cells)
     threads = _iothreads(domain)
@@ -61,7 +63,7 @@ def parse_domain(xml: str | bytes) -> Definition:
         name=name,
         uuid="" if identity is None else uuid(identity, identity.text or ""),
         type=kind,
-        vcpus=vcpus,
+        vcpus=len(present),
         max_vcpus=most,
         topology=_topology(domain),
         vcpu_pins=_vcpu_pins(domain, most),
@@ -75,6 +77,9 @@ def parse_domain(xml: str | bytes) -> Definition:
         hugepages=domain.find("memoryBacking/hugepages") is not None,
         gpu=_gpu(domain, devices),
         slices=slice_specs(domain),
+        vcpu_ids=_out_of_turn(present),
+        wishes=wishes,
+        problems=problems,
     )
 
 
@@ -107,11 +112,11 @@ def _first(domain: Element, path: str) -> Element:
     return domain if found is None else found
 
 
-def _vcpus(domain: Element) -> tuple[int, int]:
-    """How many there are at start, and at most."""
+def _vcpus(domain: Element) -> tuple[Sequence[int], int]:
+    """Those there are at start, and how many at most."""
     element = domain.find("vcpu")
     if element is None:
-        return 1, 1
+        return (0,), 1
     most = decimal(element, element.text, "the count") if (element.text or "").strip() else 1
     current = most if element.get("current") is None else decimal(element, element.get("current"), "current")
     if not most or not current:
@@ -120,7 +125,7 @@ def _vcpus(domain: Element) -> tuple[int, int]:
         raise wrong(element, f"current {current} is above the maximum, {most}")
     states = domain.findall("vcpus/vcpu")
     if not states:
-        return current, most
+        return range(current), most
     enabled: set[int] = set()
     for state in states:
         vcpu = decimal(state, state.get("id"), "id")
@@ -130,7 +135,12 @@ def _vcpus(domain: Element) -> tuple[int, int]:
             enabled.add(vcpu)
     if not enabled:
         raise wrong(_first(domain, "vcpus"), "no vCPU is enabled")
-    return len(enabled), most
+    return tuple(sorted(enabled)), most
+
+
+def _out_of_turn(present: Sequence[int]) -> tuple[int, ...]:
+    """Empty where they are simply the first ones."""
+    return () if present[-1] == len(present) - 1 else tuple(present)
 
 
 def _topology(domain: Element) -> GuestTopology | None:

@@ -70,6 +70,7 @@ class Reconciler:
         self._host_lane = HostLane(self._shared, self._claims)
         self._libvirt_lane = LibvirtLane(self._shared, self._claims)
         self.awake = self._shared.awake
+        self.lending = self._shared.lending
         self.run_returns = Returns(self._shared).run
         self.prepare = self._claims.prepare
         self.release = self._claims.release

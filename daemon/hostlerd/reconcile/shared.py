@@ -28,6 +28,7 @@ from hostlerd.model.settings import Settings
 from hostlerd.observe.answers import answered
 from hostlerd.reconcile.awake import Awake
 from hostlerd.reconcile.latch import Latch
+from hostlerd.reconcile.pressure import Lending
 
 Tell = Callable[[str, str, str], None]
 """(kind, object, text): one line of `hostler watch`."""
@@ -56,6 +57,7 @@ class Shared:
     wedged: Latch = field(default_factory=Latch)
     """A write has been left behind: its end is to be waited for."""
     awake: Awake = field(init=False)
+    lending: Lending = field(init=False)
     asked: trio.Event = field(default_factory=trio.Event)
     snapshot: Snapshot = field(default_factory=Snapshot)
     released: dict[str, int] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Shared:
 
     def __post_init__(self) -> None:
         self.awake = Awake(self.look_everywhere)
+        self.lending = Lending(self.look_everywhere)
         self.count = max((claim.since for claim in self.journal.ledger.claims.values()), default=0)
 
     def next_count(self) -> int:
@@ -92,6 +95,7 @@ class Shared:
             functions=functions,
             edits=self.definitions.edits,
             alive=dict.fromkeys(self.awake.silent, False),
+            starving=self.lending.starving,
         )
 
     async def look_and_decide(self) -> tuple[Observed, Plan]:
@@ -113,7 +117,11 @@ class Shared:
     def seen(self, observed: Observed) -> Observed:
         """An observation with what is known by now of domains, of the journal and of edits."""
         return replace(
-            observed, snapshot=self.snapshot, ledger=self.journal.ledger, edits=self.definitions.edits
+            observed,
+            snapshot=self.snapshot,
+            ledger=self.journal.ledger,
+            edits=self.definitions.edits,
+            starving=self.lending.starving,
         )
 
     def forget_domain(self, uuid: str) -> None:

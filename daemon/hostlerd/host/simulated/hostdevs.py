@@ -191,6 +191,7 @@ class Hostdevs:
             cgroup=f"/machine.slice/{domain.unit}/libvirt/emulator",
             paths=[*vfio, *self._kernel.usb.nodes(domain.name)],
         )
+        self._kernel.threads.show(domain.pid)
 
     def group(self, address: str) -> int | None:
         device = self._kernel.pci.devices.get(address)

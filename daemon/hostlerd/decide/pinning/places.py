@@ -1,0 +1,93 @@
+"""Everybody's place: what the planner makes of the needs, and what users have pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hostlerd.decide.pinning.needs import need_of
+from hostlerd.decide.pinning.running import assignment_of
+from hostlerd.decide.pinning.tenant import Tenant
+from hostlerd.decide.placement import Assignment, Host, Need, place
+from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.observed import Observed
+from hostlerd.model.plan import Placement
+from hostlerd.model.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the planner is asked. A need's name is its domain's UUID, its vCPUs are the tenant's free ones."""
+
+    host: Host
+    needs: tuple[Need, ...]
+    current: Mapping[str, Assignment | None]
+
+
+def decide_placement(
+    observed: Observed, settings: Settings, domains: Iterable[Tenant]
+) -> dict[str, Placement]:
+    """By UUID; domains with `cpus = "off"` have none, but nobody is put where they are pinned."""
+    domains = tuple(domains)
+    everyone = [tenant for tenant in domains if tenant.mode != "off"]
+    asked = ask(observed, settings, domains)
+    assignments = place(asked.host, asked.needs, asked.current).assignments if asked.needs else {}
+    return {tenant.uuid: _placement(tenant, assignments.get(tenant.uuid)) for tenant in everyone}
+
+
+def ask(observed: Observed, settings: Settings, domains: Iterable[Tenant]) -> Asked:
+    domains = tuple(domains)
+    needs: list[Need] = []
+    current: dict[str, Assignment | None] = {}
+    for tenant in domains:
+        if tenant.mode == "dedicated" and tenant.free_vcpus:
+            assignment = assignment_of(tenant, observed)
+            needs.append(need_of(tenant, observed, assignment))
+            current[tenant.uuid] = assignment
+    return Asked(host=host_of(observed, settings, domains), needs=tuple(needs), current=current)
+
+
+def host_of(observed: Observed, settings: Settings, domains: Iterable[Tenant]) -> Host:
+    """The host as the planner gets it: nobody is put where a user pinned something."""
+    online = observed.topology.online
+    taken = frozenset[int]().union(*(_taken(tenant, online) for tenant in domains))
+    return Host(
+        topology=observed.topology,
+        must=settings.housekeeping.cpus & online,
+        min_cpus=settings.housekeeping.at_least,
+        taken=taken & online,
+        gpu_nodes=frozenset(
+            f.numa_node for f in observed.functions.values() if f.is_display and f.numa_node is not None
+        ),
+    )
+
+
+def _taken(tenant: Tenant, online: CpuSet) -> CpuSet:
+    """A pin to all CPUs says "anywhere" and takes none; by a definition, only where the domain shares CPUs."""
+    definitions = {i: cpus for i, cpus in tenant.pins.items() if i not in tenant.hand.vcpus}
+    explicit = frozenset[int]().union(*definitions.values())
+    hand = frozenset[int]().union(*(cpus for cpus in tenant.hand.sets if not cpus >= online))
+    taken = explicit if tenant.mode == "dedicated" or explicit != online else frozenset[int]()
+    return taken | hand | _still_on(tenant)
+
+
+def _still_on(tenant: Tenant) -> CpuSet:
+    """The CPUs of vCPUs that were pinned in the definition alone: until the next start they are where they were."""
+    live: Mapping[int, CpuSet] = tenant.running.live.vcpu_pins if tenant.running else {}
+    return frozenset().union(*(cpus for i in tenant.pins if len(cpus := live.get(i, frozenset[int]())) == 1))
+
+
+def _placement(tenant: Tenant, assignment: Assignment | None) -> Placement:
+    free = tenant.free_vcpus
+    if tenant.mode == "shared" or (free and assignment is None):
+        return Placement(uuid=tenant.uuid, vcpus=None, explicit=tenant.explicit)
+    spots = dict(zip(free, assignment.vcpus, strict=True)) if assignment else {}
+    return Placement(
+        uuid=tenant.uuid,
+        vcpus=tuple(
+            tenant.pins[i] if i in tenant.pins else frozenset({spots[i]}) for i in tenant.definition.present
+        ),
+        emulator=frozenset(assignment.emulator) if assignment else frozenset(),
+        idle=frozenset(assignment.idle) if assignment else frozenset(),
+        explicit=tenant.explicit,
+    )
