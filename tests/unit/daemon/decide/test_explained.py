@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 from tests.unit.daemon.decide.cards import GPU, NIC, WIN11, WORK, claim, domain, observed
-from tests.unit.daemon.decide.test_pinning import performed, run
 
 from hostlerd.decide import decide
 from hostlerd.decide.explained import Explained, outlines, owners
+from hostlerd.model.domains import Definition, Running
 from hostlerd.model.explanation import Explanation
 from hostlerd.model.ledger import Ledger, PinRecord
 from hostlerd.model.observed import Observed
+from hostlerd.model.plan import Pin, Plan
 from hostlerd.model.settings import DomainPolicy, Housekeeping, Settings
 
 DEFAULTS = Settings()
@@ -24,6 +25,23 @@ def kinds(found: object) -> dict[int, str]:
         o.cpu: " ".join(filter(None, [o.kind, o.domain, "" if o.vcpu is None else str(o.vcpu)]))
         for o in found
     }  # type: ignore[attr-defined]
+
+
+def run(definition: Definition, live: Definition | None = None) -> Running:
+    return Running(live=live or definition, definition=definition)
+
+
+def performed(state: Observed, plan: Plan) -> Observed:
+    """libvirt after the plan's pins of vCPUs, with the records journalled."""
+    running, records = {d.uuid: d for d in state.snapshot.running}, dict(state.ledger.pins)
+    for step in plan.steps:
+        if isinstance(step, Pin) and step.thread == "vcpu":
+            live = running[step.uuid].live
+            live = replace(live, vcpu_pins={**live.vcpu_pins, step.index: step.cpus})
+            running[step.uuid] = replace(running[step.uuid], live=live)
+            records[step.uuid] = step.record or records[step.uuid]
+    snapshot = replace(state.snapshot, running=tuple(running.values()))
+    return replace(state, snapshot=snapshot, ledger=replace(state.ledger, pins=records))
 
 
 def settled(*running: object, settings: Settings = DEFAULTS) -> Observed:
