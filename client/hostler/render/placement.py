@@ -24,6 +24,8 @@ def head(placement: Mapping[str, object]) -> str:
     """In a line: what it has, and why it has no more."""
     mode, why = clean(placement.get("mode")), clean(placement.get("why"), nothing="")
     text = _MODES.get(mode, mode)
+    if mode == "floating" and rows_of(placement.get("terms")):
+        why = ""  # its one term says it
     parts = []
     if vcpus := sorted({cpu for cpus in list_of(placement.get("vcpus")) for cpu in ints_of(cpus)}):
         parts.append(f"vCPUs on {cpu_list(vcpus)}")

@@ -22,7 +22,7 @@ TRIALS = 8
 """Domains whose stop is tried for one explanation."""
 
 CORE = o.Terms._fields[: o.Terms._fields.index("migrations")]
-_TOGETHER = "what is best for all domains together comes first"
+_TOGETHER = "what counts more, for it or for all domains together, comes first"
 TITLES = {
     "undedicated": "own CPUs",
     "displaced": "memory",

@@ -81,6 +81,16 @@ def test_who_has_no_cpus_of_its_own_is_told_why(mode: str, why: str, says: str) 
     assert placement.head({"mode": mode, "why": why, "vcpus": None}).startswith(says)
 
 
+def test_who_floats_is_told_why_once() -> None:
+    why = "8 CPUs needed, 4 free; stopping `work` would free them"
+    term = {"term": "undedicated", "title": "own CPUs", "value": 8, "best": 0, "reached": "none", "why": why}
+    lines = placement.block({"mode": "floating", "why": why, "vcpus": None, "terms": [term]}, "big")
+    assert lines == [
+        "placement of big: floats on the host's CPUs, though it is to have its own",
+        f"  ! own CPUs  none: {why}",
+    ]
+
+
 def test_what_a_start_would_move_and_what_is_refused() -> None:
     text = placement.what_if(WHAT_IF)
     assert text.startswith(
