@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hostler.render.text import PLAIN, Cell, Style, clean, count, cpu_list, memory, table, texts_of
+from hostler.render import placement
+from hostler.render.text import PLAIN, Cell, Style, clean, count, cpu_list, memory, paragraph, table, texts_of
 from hostler.shapes import ints_of, map_of, rows_of
 
 TYPE_CHECKING = False
@@ -82,6 +83,10 @@ def render_one(domain: Domain, style: Style = PLAIN) -> str:
     emulator = live.get("emulator") or domain.get("emulator_pins")
     if emulator is not None:
         lines.append(_entry("emulator", cpu_list(emulator)))
+    if given := map_of(domain.get("placement")):
+        label = _entry("placement", "")
+        lines += paragraph(placement.head(given), style, first=label, indent=" " * len(label))
+        lines += placement.terms(given, style, indent="    ")
     if domain.get("iothreads"):
         lines.append(_entry("iothreads", clean(domain.get("iothreads"))))
         lines += _entries(_pins("iothread", map_of(live.get("iothreads") or domain.get("iothread_pins"))), "")

@@ -338,7 +338,6 @@ class Placement:
     emulator: CpuSet = frozenset()
     idle: CpuSet = frozenset()
     explicit: CpuSet = frozenset()
-    why: str = ""
 
     @property
     def used(self) -> CpuSet:

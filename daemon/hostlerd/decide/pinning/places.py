@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from hostlerd.decide.pinning.needs import need_of
 from hostlerd.decide.pinning.running import NOWHERE, assignment_of
 from hostlerd.decide.pinning.tenant import Tenant
-from hostlerd.decide.placement import Assignment, Host, place
+from hostlerd.decide.placement import Assignment, Host, Need, place
 from hostlerd.model.cpus import Topology
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Placement
 from hostlerd.model.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the planner is asked. A need's name is its domain's UUID, its vCPUs are the tenant's free ones."""
+
+    host: Host
+    needs: tuple[Need, ...]
+    current: Mapping[str, Assignment | None]
 
 
 def decide_placement(
@@ -21,13 +31,17 @@ def decide_placement(
     """By UUID; domains with `cpus = "off"` have none, but nobody is put where they are pinned."""
     domains = tuple(domains)
     everyone = [tenant for tenant in domains if tenant.mode != "off"]
-    movable = [tenant for tenant in everyone if tenant.mode == "dedicated" and tenant.free_vcpus]
-    current = _whereabouts(movable, observed)
-    needs = [need_of(tenant, observed, current[tenant.uuid]) for tenant in movable]
-    assignments: Mapping[str, Assignment | None] = {}
-    if needs:
-        assignments = place(host_of(observed, settings, domains), needs, current).assignments
+    asked = ask(observed, settings, domains)
+    assignments = place(asked.host, asked.needs, asked.current).assignments if asked.needs else {}
     return {tenant.uuid: _placement(tenant, assignments.get(tenant.uuid)) for tenant in everyone}
+
+
+def ask(observed: Observed, settings: Settings, domains: Iterable[Tenant]) -> Asked:
+    domains = tuple(domains)
+    movable = [tenant for tenant in domains if tenant.mode == "dedicated" and tenant.free_vcpus]
+    current = _whereabouts(movable, observed)
+    needs = tuple(need_of(tenant, observed, current[tenant.uuid]) for tenant in movable)
+    return Asked(host=host_of(observed, settings, domains), needs=needs, current=current)
 
 
 def _whereabouts(domains: Iterable[Tenant], observed: Observed) -> dict[str, Assignment | None]:

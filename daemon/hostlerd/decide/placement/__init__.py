@@ -10,15 +10,29 @@ Read in this order:
   beam         some domains placed one after the other while the rest stay
   search       who is lifted out and placed anew: `eviction` names those in the way of a better plan
   assignment   counts become CPUs, everybody staying who can
-  explanation  why, in words
   planner      ties them together
+  explanation  why, in words, for readers and not in every pass: `standing` is one domain's part of the objective,
+               `reached` puts it in words, a `scene` is planned again without one to see who stands in the way
 """
 
 from __future__ import annotations
 
+from hostlerd.decide.placement.explanation import better_by, explain
 from hostlerd.decide.placement.need import Assignment, Need
 from hostlerd.decide.placement.objective import Terms
 from hostlerd.decide.placement.planner import BUDGET, Result, place
+from hostlerd.decide.placement.scene import Scene
 from hostlerd.decide.placement.topology import Host
 
-__all__ = ["BUDGET", "Assignment", "Host", "Need", "Result", "Terms", "place"]
+__all__ = [
+    "BUDGET",
+    "Assignment",
+    "Host",
+    "Need",
+    "Result",
+    "Scene",
+    "Terms",
+    "better_by",
+    "explain",
+    "place",
+]

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hostlerd.decide.placement.assignment import assign
-from hostlerd.decide.placement.explanation import explain
 from hostlerd.decide.placement.need import Assignment, Need
 from hostlerd.decide.placement.objective import Terms, terms
 from hostlerd.decide.placement.pricing import Pricing
@@ -21,13 +20,12 @@ BUDGET = 5_000  # of what Candidates.work counts, some 30 us each
 class Result:
     """`assignments`: None floats on the host's CPUs. `complete`: False when the budget ended the search early.
 
-    `terms`: the whole placement's vector. `reasons`: by domain, what keeps it from the best it could have.
+    `terms`: the whole placement's vector.
     """
 
     assignments: Mapping[str, Assignment | None]
     complete: bool
     terms: Terms
-    reasons: Mapping[str, tuple[str, ...]]
 
 
 def place(
@@ -62,7 +60,6 @@ def place(
         assignments=assignments,
         complete=search.complete,
         terms=terms(host, needs, assignments, current),
-        reasons=explain(host, needs, assignments),
     )
 
 
