@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 sys.path[:0] = [ROOT, os.path.join(ROOT, "daemon")]
@@ -104,35 +105,38 @@ def write_assignment(given: Assignment | None) -> dict:
     return {"vcpus": list(given.vcpus), "emulator": list(given.emulator), "idle": list(given.idle)}
 
 
-def play(case: dict) -> tuple[dict, list[float], list[list[int] | None], list[Result]]:
-    """The answer, the CPU seconds of each event, each event's vector (None: invalid), each result."""
+Stage = tuple[score.Host, dict, dict, dict, dict]  # host, domains, domains before, their placement, memory
+
+
+def stages(case: dict) -> Iterator[tuple[Stage, list[int] | None, Result, float]]:
+    """For each event what it starts from, the answer's vector (None: invalid), the answer and its CPU seconds."""
     raw = score.Host(case["host"])
     initial = case.get("initial", {})
     prev_vms = {vm["name"]: vm for vm in initial.get("vms", [])}
     prev = initial.get("placement") or {}
     mem = {n: score.mem_nodes(raw, prev_vms[n], prev[n]["vcpus"]) for n in prev if prev[n].get("vcpus")}
-    steps, seconds, vectors, results = [], [], [], []
-    for vms, _ in score.timeline(case):
+    for number, (vms, _) in enumerate(score.timeline(case)):
         host = read_host(case["host"])
         needs = [read_need(vm, mem.get(name)) for name, vm in vms.items()]
         began = time.process_time()
         result = place(host, needs, {name: read_assignment(prev.get(name)) for name in vms})
-        seconds.append(time.process_time() - began)
-        answer = {name: write_assignment(given) for name, given in result.assignments.items()}
+        seconds = time.process_time() - began
+        answer = written(result)
         vector, errors = score.vector(raw, vms, answer, prev_vms, prev, mem)
         if vector is None:
-            print(f"{case['name']} step {len(steps)}: INVALID {errors}")
+            print(f"{case['name']} step {number}: INVALID {errors}")
         elif list(result.terms) != vector:
-            print(f"{case['name']} step {len(steps)}: terms {list(result.terms)} are really {vector}")
-        steps.append({"vms": answer})
-        vectors.append(vector)
-        results.append(result)
+            print(f"{case['name']} step {number}: terms {list(result.terms)} are really {vector}")
+        yield (raw, vms, prev_vms, prev, mem), vector, result, seconds
         mem = {n: nodes for n, nodes in mem.items() if n in vms and answer[n].get("vcpus")}
         for name, vm in vms.items():
             if name not in mem and answer[name].get("vcpus"):
                 mem[name] = score.mem_nodes(raw, vm, answer[name]["vcpus"])
         prev_vms, prev = vms, answer
-    return {"steps": steps}, seconds, vectors, results
+
+
+def written(result: Result) -> dict[str, dict]:
+    return {name: write_assignment(given) for name, given in result.assignments.items()}
 
 
 def main() -> int:
@@ -152,14 +156,15 @@ def main() -> int:
     for path in options.cases:
         with open(path, encoding="utf-8") as file:
             case = json.load(file)
-        answer, seconds, vectors, results = play(case)
-        with open(os.path.join(options.out, case["name"] + ".json"), "w", encoding="utf-8") as file:
-            json.dump(answer, file)
-        times += [(second, f"{case['name']} step {i}") for i, second in enumerate(seconds)]
-        invalid += sum(vector is None for vector in vectors)
-        early += sum(not result.complete for result in results)
-        for vector in vectors:
+        steps = []
+        for number, (_, vector, result, seconds) in enumerate(stages(case)):
+            steps.append({"vms": written(result)})
+            times.append((seconds, f"{case['name']} step {number}"))
+            invalid += vector is None
+            early += not result.complete
             totals = [a + b for a, b in zip(totals, vector or [0] * score.N, strict=True)]
+        with open(os.path.join(options.out, case["name"] + ".json"), "w", encoding="utf-8") as file:
+            json.dump({"steps": steps}, file)
     times.sort()
     p95, (longest, where) = times[int(len(times) * 0.95)][0], times[-1]
     print(f"{len(options.cases)} cases, {len(times)} events, {invalid} invalid, {early} ended by the budget")
