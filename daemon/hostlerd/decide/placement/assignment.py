@@ -150,6 +150,8 @@ class _Assigner:
         slots = {core: self._slots(pricing, bucket) for core in bucket.cores if self._whole(bucket, core)}
         groups: list[tuple[int, tuple[bool, int, int], int, list[tuple[int, int, int]]]] = []
         for cell, vcpus in enumerate(pricing.cells):
+            if not holding.quota[bucket.index, cell]:
+                continue
             for guest in _guests(vcpus, pricing.need.threads if bucket.width >= pricing.need.threads else 1):
                 on: dict[int, list[tuple[int, int, int]]] = {}
                 for vcpu in guest:

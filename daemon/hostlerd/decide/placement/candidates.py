@@ -98,44 +98,54 @@ class Candidates:
     def _layouts(self, ledger: Ledger, *, tight: bool) -> list[list[Spread]]:
         """A spread for each cell."""
         marks = ledger.marks()
-        first = [[spread] for spread in self._cell(0, ledger.free, ledger, marks, tight=tight)]
-        if len(self._spreads) == 1:
-            return first
-        layouts = self._cheapest([(self._price(0, cells[0]), cells) for cells in first])
-        for cell in range(1, len(self._spreads)):
-            longer: list[tuple[int, list[Spread]]] = []
-            for cost, earlier in layouts:
-                free = ledger.free.copy()
-                for index, vcpus in self._by_bucket(earlier).items():
-                    free[index] -= self._pricing.cores(self._buckets[index], vcpus, 0)
-                spreads = self._cell(cell, free, ledger, marks, tight=tight)
-                longer += [(cost + self._price(cell, spread), [*earlier, spread]) for spread in spreads]
-            layouts = self._cheapest(longer)
-        return [cells for _, cells in layouts]
+        layouts: list[list[Spread]] = [[]]
+        for cell in range(len(self._spreads)):
+            longer = [
+                [*earlier, spread] for earlier in layouts for spread in self._cell(earlier, ledger, marks, tight=tight)
+            ]
+            layouts = longer if len(self._spreads) == 1 else self._promising(ledger, longer, tight=tight)
+        return layouts
 
-    def _cheapest(self, layouts: list[tuple[int, list[Spread]]]) -> list[tuple[int, list[Spread]]]:
-        seen = {
-            tuple([tuple(sorted(spread.items())) for spread in cells]): (cost, cells)
-            for cost, cells in layouts
-        }
-        return sorted(seen.values(), key=lambda item: item[0])[:PARTIALS]
+    def _promising(self, ledger: Ledger, layouts: list[list[Spread]], *, tight: bool) -> list[list[Spread]]:
+        """The cheapest that differ in what they take; in tight times also the cheapest of those that take least."""
+        found: dict[tuple[int, tuple[tuple[int, int], ...]], tuple[int, int, list[Spread]]] = {}
+        for layout in layouts:
+            counts = self._by_bucket(layout)
+            plan = self._complete(ledger, counts, Helpers(0), loose=False)
+            if plan is None and tight:
+                plan = self._complete(ledger, counts, Helpers(0), loose=True)
+            if plan is not None:
+                cost = self._pricing.cost(plan) + ledger.effect(plan)
+                taken = tuple(sorted((index, sum(vcpus)) for index, vcpus in counts.items()))
+                found.setdefault((cost, taken), (cost, self._pricing.footprint(plan), layout))
+        cheapest = sorted(found.values(), key=lambda item: item[:2])
+        kept = cheapest[:PARTIALS]
+        if tight:
+            least = sorted(cheapest[PARTIALS:], key=lambda item: (item[1], item[0]))
+            kept += least[:PARTIALS]
+        return [layout for *_, layout in kept]
 
     def _cell(
-        self, cell: int, free: list[int], ledger: Ledger, marks: list[int], *, tight: bool
+        self, earlier: Sequence[Spread], ledger: Ledger, marks: list[int], *, tight: bool
     ) -> Iterator[Spread]:
-        capacity, spreads = self._pricing.capacity, self._spreads[cell]
-        self.work += 2 + len(self._buckets) // 8
-        yield from spreads.every([capacity(b, free[b.index]) for b in self._buckets], marks)
+        """Spreads of the next cell into what the earlier ones leave."""
+        pricing, buckets, free = self._pricing, self._buckets, ledger.free
+        spreads = self._spreads[len(earlier)]
+        self.work += 2 + len(buckets) // 8
+        taken = [0] * len(buckets)
+        for spread in earlier:
+            for index, vcpus in spread.items():
+                taken[index] += vcpus
+        room = [pricing.capacity(b, free[b.index]) - n for b, n in zip(buckets, taken, strict=True)]
+        yield from spreads.every([max(0, n) for n in room], marks)
         if tight:
-            grain = self._pricing.need.threads
+            grain = pricing.need.threads
             room = [
-                max(0, free[b.index] * b.width + n)
-                for b, n in zip(self._buckets, ledger.opens(), strict=True)
+                max(0, free[b.index] * b.width + opens - n)
+                for b, opens, n in zip(buckets, ledger.opens(), taken, strict=True)
             ]
-            whole = [
-                n - n % grain if b.width >= grain else n for n, b in zip(room, self._buckets, strict=True)
-            ]
-            yield from spreads.every(whole if sum(whole) >= self._pricing.sizes[cell] else room, marks)
+            whole = [n - n % grain if b.width >= grain else n for n, b in zip(room, buckets, strict=True)]
+            yield from spreads.every(whole if sum(whole) >= pricing.sizes[len(earlier)] else room, marks)
 
     def _by_bucket(self, cells: Sequence[Spread]) -> dict[int, list[int]]:
         count = len(self._spreads)
@@ -146,13 +156,3 @@ class Candidates:
             for index, vcpus in spread.items():
                 counts.setdefault(index, [0] * count)[cell] = vcpus
         return counts
-
-    def _price(self, cell: int, spread: Spread) -> int:
-        """A cell's part of the cost, to choose which layouts are carried on."""
-        linear, buckets = self._pricing.linear[cell], self._buckets
-        cost = sum(linear[b] * n for b, n in spread.items())
-        cost += o.NODE_SPAN * len({buckets[b].node for b in spread}) + o.L3_SPAN * len(
-            {buckets[b].l3 for b in spread}
-        )
-        at = self._pricing.at[cell]
-        return cost + o.MIGRATION * 2 * sum(max(0, n - spread.get(b, 0)) for b, n in at.items())
