@@ -82,19 +82,30 @@ class Beam:
     def _extend(self, ledger: Ledger, order: Sequence[str]) -> Answer:
         beam = [_Partial(ledger, {})]
         width = max(1, min(self.width, 8 * self.width // max(1, len(order))))
-        for name in order:
+        for number, name in enumerate(order):
+            claims = self._claims(order[number + 1 :])
+            for partial in beam:
+                partial.ledger.claims = claims
             if self.spent >= self.budget:
                 width = 1
             options: list[tuple[int, int, Plan | None, int]] = []
             afloat = self.afloat(name)
-            for number, partial in enumerate(beam):
+            for origin, partial in enumerate(beam):
                 cost = partial.ledger.cost
                 found = self.candidates[name].best(partial.ledger, width, tight=self.tight)
-                options += [(cost + total, number, plan, own) for total, own, plan in found]
-                options.append((cost + afloat, number, None, afloat))
+                options += [(cost + total, origin, plan, own) for total, own, plan in found]
+                options.append((cost + afloat, origin, None, afloat))
             options.sort(key=lambda option: option[:2])
             beam = self._keep(name, beam, options, width)
         return min((self._judged(partial) for partial in beam), key=lambda answer: answer.cost)
+
+    def _claims(self, names: Iterable[str]) -> list[int]:
+        """Cores by bucket that domains hold which are still to be placed."""
+        claims = [0] * len(self.empty.free)
+        for name in names:
+            for index, cores in self.pricings[name].holds.items():
+                claims[index] += cores
+        return claims
 
     def _keep(
         self,

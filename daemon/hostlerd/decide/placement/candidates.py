@@ -17,7 +17,7 @@ PARTIALS = 4  # layouts of the earlier cells that are carried on
 COSTS = 3  # levels of locality at which an emulator is tried
 FOLDS = 3  # cores that isolated vCPUs are tried to do without, by bucket
 
-Candidate = tuple[int, int, Plan]  # cost with what it does to others, own cost, plan
+Candidate = tuple[int, int, Plan]  # cost with what it does and is going to do to others, own cost, plan
 
 
 class Candidates:
@@ -55,7 +55,7 @@ class Candidates:
         if settled is not None and ledger.holds(settled):
             plans[settled] = None
         owns = {plan: pricing.cost(plan) for plan in plans}
-        return sorted([(own + ledger.effect(plan), own, plan) for plan, own in owns.items()])
+        return sorted([(own + ledger.effect(plan) + ledger.outlook(plan), own, plan) for plan, own in owns.items()])
 
     def _plans(self, ledger: Ledger, *, tight: bool) -> Iterator[Plan]:
         for cells in self._layouts(ledger, tight=tight):
@@ -100,9 +100,11 @@ class Candidates:
         marks = ledger.marks()
         layouts: list[list[Spread]] = [[]]
         for cell in range(len(self._spreads)):
-            longer = [
-                [*earlier, spread] for earlier in layouts for spread in self._cell(earlier, ledger, marks, tight=tight)
-            ]
+            longer: list[list[Spread]] = []
+            for earlier in layouts:
+                spreads = self._cell(earlier, ledger, marks, tight=tight)
+                distinct = {tuple(sorted(spread.items())): spread for spread in spreads}
+                longer += [[*earlier, spread] for spread in distinct.values()]
             layouts = longer if len(self._spreads) == 1 else self._promising(ledger, longer, tight=tight)
         return layouts
 
@@ -115,7 +117,7 @@ class Candidates:
             if plan is None and tight:
                 plan = self._complete(ledger, counts, Helpers(0), loose=True)
             if plan is not None:
-                cost = self._pricing.cost(plan) + ledger.effect(plan)
+                cost = self._pricing.cost(plan) + ledger.effect(plan) + ledger.outlook(plan)
                 taken = tuple(sorted((index, sum(vcpus)) for index, vcpus in counts.items()))
                 found.setdefault((cost, taken), (cost, self._pricing.footprint(plan), layout))
         cheapest = sorted(found.values(), key=lambda item: item[:2])

@@ -86,6 +86,15 @@ class Pricing:
                             at[cell][bucket.index] = at[cell].get(bucket.index, 0) + 1
         return at
 
+    @cached_property
+    def holds(self) -> dict[int, int]:
+        """Cores by bucket that the running vCPUs have."""
+        counts: dict[int, list[int]] = {}
+        for cell, at in enumerate(self.at):
+            for index, vcpus in at.items():
+                counts.setdefault(index, [0] * len(self.cells))[cell] = vcpus
+        return {index: self.cores(self.layout.buckets[index], vcpus, 0) for index, vcpus in counts.items()}
+
     @property
     def runs(self) -> bool:
         """Runs on CPUs of its own with as many vCPUs as now; others count as new."""
@@ -195,9 +204,12 @@ class Pricing:
 
 
 class Ledger:
-    """Who is where, by bucket and L3 domain, and the total cost. Plans are added and taken away."""
+    """Who is where, by bucket and L3 domain, and the total cost. Plans are added and taken away.
 
-    __slots__ = ("_boot", "_l3", "_spare", "_widths", "cost", "free", "layout", "loose", "touched", "users")
+    `claims`: cores by bucket that running domains hold which are still to be placed; taking these is going to cost moves.
+    """
+
+    __slots__ = ("_boot", "_l3", "_spare", "_widths", "claims", "cost", "free", "layout", "loose", "touched", "users")
 
     def __init__(self, layout: Layout, spare: int) -> None:
         """`spare`: CPUs that may still be given away."""
@@ -213,22 +225,19 @@ class Ledger:
         must = {layout.host.l3_of[cpu] for cpu in layout.host.must if cpu in layout.host.l3_of}
         self.touched = [int(l3 in must) for l3 in layout.l3s]
         self.cost = 0
+        self.claims = [0] * len(layout.buckets)
 
     @property
     def spare(self) -> int:
         return self._spare
 
-    def adopt(self, other: Ledger) -> None:
-        """Start from a copy of another ledger."""
-        self.layout, self._l3, self._boot, self._spare = other.layout, other._l3, other._boot, other._spare
-        self._widths = other._widths
-        self.free, self.loose = other.free.copy(), other.loose.copy()
-        self.users, self.touched, self.cost = other.users.copy(), other.touched.copy(), other.cost
-
     def marks(self) -> list[int]:
-        """What makes buckets with the same cores free different: the use of their L3 domain, and the boot core."""
+        """What makes buckets with the same cores free different: claims, the use of their L3, and the boot core."""
         users, touched = self.users, self.touched
-        marks = [(1 if users[i] else 0) + (2 if touched[i] else 0) for i in self._l3]
+        marks = [
+            (1 if users[i] else 0) + (2 if touched[i] else 0) + 8 * claims
+            for i, claims in zip(self._l3, self.claims, strict=True)
+        ]
         if self._boot is not None:
             marks[self._boot] += 4
         return marks
@@ -279,6 +288,15 @@ class Ledger:
             if index == self._boot and self.free[index] == cores:
                 cost += o.CPU0
         return cost
+
+    def outlook(self, plan: Plan) -> int:
+        """An estimate of what a plan is going to cost those whose claims it takes."""
+        taken = 0
+        for part in plan:
+            claims = self.claims[part.bucket]
+            if claims:
+                taken += max(0, part.cores + claims - self.free[part.bucket]) * self._widths[part.bucket]
+        return 2 * o.MIGRATION * taken
 
     def _opened(self, index: int, loose: int) -> int:
         width = self.layout.buckets[index].width
