@@ -225,7 +225,7 @@ def judge(cases: list[dict], *, exact: bool) -> int:
                 continue
             try:
                 _, best, _ = optimum.best_step(*stage, threads=exact)
-            except ValueError:  # the oracle places whole cores and found no valid answer
+            except (ValueError, IndexError):  # the oracle places whole cores and found no valid answer
                 unjudged += 1
                 continue
             if vector[:CORE] > best[:CORE]:

@@ -139,15 +139,19 @@ class Candidates:
             for index, vcpus in spread.items():
                 taken[index] += vcpus
         room = [pricing.capacity(b, free[b.index]) - n for b, n in zip(buckets, taken, strict=True)]
-        yield from spreads.every([max(0, n) for n in room], marks)
+        room = [max(0, n) for n in room]
+        whole = list(spreads.every(room, marks))
+        yield from whole
         if tight:
+            for spread in whole:
+                yield from spreads.trimmed(spread, room)
             grain = pricing.need.threads
             room = [
                 max(0, free[b.index] * b.width + opens - n)
                 for b, opens, n in zip(buckets, ledger.opens(), taken, strict=True)
             ]
-            whole = [n - n % grain if b.width >= grain else n for n, b in zip(room, buckets, strict=True)]
-            yield from spreads.every(whole if sum(whole) >= pricing.sizes[len(earlier)] else room, marks)
+            even = [n - n % grain if b.width >= grain else n for n, b in zip(room, buckets, strict=True)]
+            yield from spreads.every(even if sum(even) >= pricing.sizes[len(earlier)] else room, marks)
 
     def _by_bucket(self, cells: Sequence[Spread]) -> dict[int, list[int]]:
         count = len(self._spreads)

@@ -57,6 +57,22 @@ class Spreads:
         for pool in self._pools(room, like):
             yield from self._fill(pool, room, like)
 
+    def trimmed(self, spread: Spread, room: Sequence[int]) -> Iterator[Spread]:
+        """The same with odd vCPUs on narrower cores, so that no sibling stays idle beside them."""
+        buckets = self._buckets
+        other = spread
+        for index, vcpus in spread.items():
+            odd = vcpus % buckets[index].width
+            narrow = [
+                b.index for b in buckets if b.width < buckets[index].width and room[b.index] - other.get(b.index, 0) >= odd
+            ]
+            if odd and narrow and self._threads == 1:
+                away = [(b, buckets[b].l3 != buckets[index].l3, buckets[b].node != buckets[index].node) for b in narrow]
+                best = min(away, key=lambda item: (self._linear[item[0]], item[2], item[1], item[0]))[0]
+                other = {**other, index: vcpus - odd, best: other.get(best, 0) + odd}
+        if other is not spread:
+            yield {index: vcpus for index, vcpus in other.items() if vcpus}
+
     # Pools.
 
     def _find_groups(self) -> list[Pool]:
