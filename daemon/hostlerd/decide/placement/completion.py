@@ -111,9 +111,9 @@ class Completion:
         return wanted
 
     def _elsewhere(self, wanted: int, helpers: Helpers, *, tight: bool) -> None:
-        """The rest: near, then with the vCPUs and where most is free, or the other way round."""
+        """The rest: near, unclaimed, then with the vCPUs and where most is free, or the other way round."""
         apart, buckets, costs = helpers.apart, self.pricing.layout.buckets, self.pricing.emulator
-        marks = self.ledger.marks()
+        marks, claims = self.ledger.marks(), self.ledger.claims
         nodes = {buckets[b].node for b, share in self.shares.items() if any(share.vcpus)}
         away = {node: self._away(node, nodes) for node in self.pricing.layout.host.node_sets}
         order = sorted(
@@ -122,6 +122,7 @@ class Completion:
                 helpers.cost is not None and costs[b] != helpers.cost,
                 costs[b],
                 away[buckets[b].node],
+                claims[b] >= self.free[b] > 0,
                 (b in self.shares) == apart,
                 b == self.pricing.layout.boot_bucket,
                 apart and not marks[b],

@@ -60,7 +60,7 @@ class Search:
         if not self._perfect():
             start = self._beam.place(self._settled, self._loose)
             self._offer(start)
-            for lifted in self._demotions():
+            for lifted in (*self._demotions(), *self._generous()):
                 self._lift(lifted)
             self._chains(start, (self._beam.spent + budget) // 2)
             self._sets(budget)
@@ -177,6 +177,20 @@ class Search:
             if sum(held[name] for name in some) >= lacking
         ]
         return sorted(enough, key=lambda some: sum(self.pricings[name].floating for name in some))[:DEMOTIONS]
+
+    def _generous(self) -> list[tuple[str, ...]]:
+        """Who could make room for those who float by giving up CPUs that none of its vCPUs runs on."""
+        lacking = sum(p.need.vcpus for n, p in self.pricings.items() if self._best.plans.get(n) is None)
+        if not self._beam.tight or not lacking:
+            return []
+        extra = {n: self.pricings[n].footprint(plan) - self.pricings[n].need.vcpus for n, plan in self._settled.items()}
+        lacking -= self._spare - sum(self.pricings[n].footprint(plan) for n, plan in self._settled.items())
+        pile: list[str] = []
+        for name in sorted(extra, key=lambda n: (-extra[n], self.pricings[n].need.vcpus, n)):
+            if lacking > 0 and extra[name]:
+                pile.append(name)
+                lacking -= extra[name]
+        return [tuple(pile)] if pile and lacking <= 0 else []
 
     def _combinations(self) -> Iterator[tuple[str, ...]]:
         names = sorted(self._settled, key=lambda name: (self.pricings[name].need.vcpus, name))
