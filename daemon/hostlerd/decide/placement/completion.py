@@ -6,7 +6,7 @@ When that leaves somebody without CPUs, odd threads may go on a core that anothe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -114,8 +114,7 @@ class Completion:
         """The rest: near, unclaimed, then with the vCPUs and where most is free, or the other way round."""
         apart, buckets, costs = helpers.apart, self.pricing.layout.buckets, self.pricing.emulator
         marks, claims = self.ledger.marks(), self.ledger.claims
-        nodes = {buckets[b].node for b, share in self.shares.items() if any(share.vcpus)}
-        away = {node: self._away(node, nodes) for node in self.pricing.layout.host.node_sets}
+        away = self.pricing.away(frozenset(buckets[b].node for b, share in self.shares.items() if any(share.vcpus)))
         order = sorted(
             (b.index for b in buckets if self.free[b.index] > 0 or self.open[b.index]),
             key=lambda b: (
@@ -150,8 +149,3 @@ class Completion:
                 wanted -= take
             if not wanted:
                 return
-
-    def _away(self, node: int, nodes: Iterable[int]) -> int:
-        """How far a node is from where the memory is going to be."""
-        host = self.pricing.layout.host
-        return min((host.distance(node, other) for other in nodes), default=0)

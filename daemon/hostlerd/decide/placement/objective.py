@@ -30,6 +30,7 @@ from hostlerd.decide.placement.topology import LOCAL, Host
 from hostlerd.model.cpus import CoreClass
 
 BITS = 32
+MASK = (1 << BITS) - 1
 
 
 class Terms(NamedTuple):
@@ -78,7 +79,7 @@ def crowding_part(cost: int) -> int:
 
 
 def migrations_of(cost: int) -> int:
-    return cost // MIGRATION & ((1 << BITS) - 1)
+    return cost // MIGRATION & MASK
 
 
 Memory = frozenset[int]

@@ -10,6 +10,7 @@ from hostlerd.decide.placement.explanation import explain
 from hostlerd.decide.placement.need import Assignment, Need
 from hostlerd.decide.placement.objective import Terms, terms
 from hostlerd.decide.placement.pricing import Pricing
+from hostlerd.decide.placement.rates import Rates
 from hostlerd.decide.placement.search import Search
 from hostlerd.decide.placement.topology import Host, Layout
 from hostlerd.model.cpuset import CpuSet
@@ -47,7 +48,8 @@ def place(
     fixed = _fixed(host, needs, current)
     while True:
         layout = Layout(host=host, blocked=frozenset(cpu for a in fixed.values() for cpu in a.cpus))
-        pricings = {n.name: Pricing(layout, n, current[n.name]) for n in needs if n.name not in fixed}
+        rates = Rates(layout)
+        pricings = {n.name: Pricing(layout, n, current[n.name], rates) for n in needs if n.name not in fixed}
         spare = host.most_owned - len(layout.blocked)
         search = Search(layout, pricings, budget, spare)
         plans = search.run().plans

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.need import Assignment, Need
+from hostlerd.decide.placement.rates import Rates
 from hostlerd.decide.placement.settled import follows
 from hostlerd.decide.placement.topology import Bucket, Layout
 from hostlerd.model.cpus import CoreClass
@@ -39,37 +40,31 @@ Plan = tuple[Part, ...]
 class Pricing:
     """One domain: its needs by bucket and what each bucket costs it."""
 
-    def __init__(self, layout: Layout, need: Need, current: Assignment | None) -> None:
+    def __init__(self, layout: Layout, need: Need, current: Assignment | None, rates: Rates) -> None:
         self.layout = layout
         self.need = need
         self.current = current
         self.cells = need.units()
         self.sizes = tuple(len(cell) for cell in self.cells)
         self.floating = o.UNDEDICATED * o.floating(need)
-        host, buckets = layout.host, layout.buckets
-        gpu_room = need.gpu_node is None and host.gpus_apart
-        # Per vCPU by cell and bucket, per emulator CPU by bucket.
-        self.linear: list[list[int]] = []
-        for cell in range(len(self.cells)):
-            memory = need.memory_of(cell)
-            near = host.near_memory(memory) if memory else None
-            self.linear.append([
-                o.DISPLACED * (near is not None and b.node not in near)
-                + o.SMT * b.beside_host
-                + o.CLASS * o.wrong_class(need, b.core_class)
-                + o.LOCALITY * o.distance_cost(host, need, b.node, memory)
-                + o.CACHE * o.spurned(need, small_cache=b.small_cache, slow=b.slow)
-                + o.GPU_ROOM * (gpu_room and b.node in host.gpu_nodes)
-                for b in buckets
-            ])  # fmt: skip
-        memory = need.all_memory()
-        self.emulator = [
-            o.SMT * b.beside_host + o.LOCALITY * o.distance_cost(host, need, b.node, memory) for b in buckets
-        ]
+        self.rates = [rates.of(need, need.memory_of(cell)) for cell in range(len(self.cells))]
+        self.linear = [rate.vcpu for rate in self.rates]
+        self.emulator = rates.of(need, need.all_memory()).emulator
         # Who must not move and yet gets a new plan (its vCPUs changed in number) moves only to have CPUs at all.
         self._move = o.MIGRATION if need.movable else o.DISPLACED << o.BITS // 2
         self.missing = o.UNDEDICATED * o.weight(need)
         self._known: dict[Plan, int] = {}
+        self._away: dict[frozenset[int], Mapping[int, int]] = {}
+
+    def away(self, nodes: frozenset[int]) -> Mapping[int, int]:
+        """How far each node is from where memory is going to be."""
+        known = self._away.get(nodes)
+        if known is None:
+            host = self.layout.host
+            known = self._away[nodes] = {
+                node: min((host.distance(node, other) for other in nodes), default=0) for node in host.node_sets
+            }
+        return known
 
     @cached_property
     def at(self) -> tuple[dict[int, int], ...]:

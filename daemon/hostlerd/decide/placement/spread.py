@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
-from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.pricing import Pricing
+from hostlerd.decide.placement.rates import Pool
 
 MOST_SETS = 72  # node sets of one size looked at; where there are more, only sets of near nodes
 
-TERMS = (o.DISPLACED, o.SMT, o.CLASS, o.LOCALITY, o.CACHE, o.GPU_ROOM)
-
 Spread = dict[int, int]  # bucket to vCPUs of one cell
-Pool = tuple[int, ...]  # buckets
 Likeness = tuple[int, int, int]  # of a bucket to the domain: room, kind, the ledger's mark
 
 
@@ -32,11 +29,7 @@ class Spreads:
         self._size = pricing.sizes[cell]
         self._at = pricing.at[cell]
         self._linear = pricing.linear[cell]
-        self._groups = self._find_groups()
-        # Where these cannot hold the cell, as much as they hold counts for more than few nodes.
-        everything = tuple(range(len(self._buckets)))
-        best = [self._best(everything, term) for term in (o.DISPLACED, o.SMT, o.CLASS)] if everything else []
-        self._outweighing = [group for group in best if len(group) < len(everything)]
+        self._rate = pricing.rates[cell]
         kinds: dict[tuple[int, int], int] = {}
         self._kind = [
             kinds.setdefault((cost, self._at.get(index, 0)), len(kinds))
@@ -46,7 +39,6 @@ class Spreads:
         self._l3 = [bucket.l3 for bucket in self._buckets]
         self._socket = {bucket.node: bucket.socket for bucket in self._buckets}
         self._node_sets: dict[tuple[tuple[int, ...], int], list[frozenset[int]]] = {}
-        self._firsts: dict[Pool, list[frozenset[int]]] = {}
 
     def every(self, room: list[int], marks: list[int]) -> Iterator[Spread]:
         """`room`: vCPUs each bucket holds; `marks`: what else makes a bucket different, the less the better."""
@@ -75,35 +67,11 @@ class Spreads:
 
     # Pools.
 
-    def _find_groups(self) -> list[Pool]:
-        """Sets of buckets to look for room in: all, and the better ones alone."""
-        buckets = self._buckets
-        groups = {tuple(b.index for b in buckets): None}
-        classes = sorted({b.core_class for b in buckets})
-        for some in classes if len(classes) > 1 else ():
-            groups[tuple(b.index for b in buckets if b.core_class == some)] = None
-            groups[tuple(b.index for b in buckets if b.core_class != some)] = None
-        wide = tuple(b.index for b in buckets if b.width >= self._threads)
-        if wide:
-            groups[wide] = None
-        for term in TERMS:
-            for group in [group for group in groups if group]:
-                groups[self._best(group, term)] = None
-        return list(groups)
-
-    def _best(self, group: Pool, term: int) -> Pool:
-        """The buckets best in one term of the cost of a vCPU; with term 1, in the whole cost."""
-        level = [
-            self._linear[b] // term % ((1 << o.BITS) if term > 1 else self._linear[b] + 1) for b in group
-        ]
-        least = min(level)
-        return tuple(b for b, n in zip(group, level, strict=True) if n == least)
-
     def _pools(self, room: list[int], like: list[Likeness]) -> list[Pool]:
         """For each group, every set of the fewest nodes that holds the cell."""
         pools: dict[Pool, None] = {}
         node = self._node
-        for group in self._groups:
+        for group in self._rate.groups:
             open_ = tuple([b for b in group if room[b]])
             if sum([room[b] for b in open_]) < self._size:
                 continue
@@ -116,7 +84,7 @@ class Spreads:
             kinds = self._node_kinds(open_, like)
             for nodes in self._fewest(by_node, kinds):
                 pools[tuple([b for b in open_ if node[b] in nodes])] = None
-        for group in self._outweighing:
+        for group in self._rate.outweighing:
             if sum([room[b] for b in group]) < self._size:
                 pools[tuple(b for b in range(len(room)) if room[b])] = None
         return [pool for pool in pools if sum([room[b] for b in pool]) >= self._size]
@@ -168,26 +136,11 @@ class Spreads:
         for b in fits:
             yield {b: size}
         stay = {b: min(at[b], room[b]) for b in pool if b in at and room[b]} if at else {}
-        for first in self._first(pool):
+        for first in self._rate.firsts(pool):
             if first or not fits:
                 yield from self._greedy(pool, room, {}, first, like)
             if stay and not (len(stay) == 1 and fits):
                 yield from self._greedy(pool, room, stay, first, like)
-
-    def _first(self, pool: Pool) -> list[frozenset[int]]:
-        """Buckets to fill first: none, each core class, the best by each term."""
-        known = self._firsts.get(pool)
-        if known is None:
-            firsts = {frozenset[int](): None}
-            classes = sorted({self._buckets[b].core_class for b in pool})
-            for some in classes if len(classes) > 1 else ():
-                firsts[frozenset(b for b in pool if self._buckets[b].core_class == some)] = None
-            for term in (1, *TERMS):
-                best = self._best(pool, term)
-                if len(best) < len(pool):
-                    firsts[frozenset(best)] = None
-            known = self._firsts[pool] = list(firsts)
-        return known
 
     def _greedy(
         self, pool: Pool, room: list[int], stay: Spread, first: frozenset[int], like: list[Likeness]
