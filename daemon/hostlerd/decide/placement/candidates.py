@@ -28,17 +28,22 @@ class Candidates:
         self._buckets = pricing.layout.buckets
         self._spreads = [Spreads(pricing, cell) for cell in range(len(pricing.cells))]
         self._known: dict[tuple[object, ...], list[Candidate]] = {}
+        self._chosen: dict[tuple[int, tuple[object, ...]], list[Candidate]] = {}
         self.work = 0
 
     def best(self, ledger: Ledger, limit: int, *, tight: bool = False) -> list[Candidate]:
         """At most `limit` plans that fit, cheapest first. `tight`: cores may be shared with other owners."""
         key = (tight, *ledger.state())
-        ranked = self._known.get(key)
-        if ranked is None:
-            ranked = self._known[key] = self._ranked(ledger, tight=tight)
-        if not tight:
-            return ranked[:limit]
-        # In tight times also the cheapest of those that leave more to others.
+        chosen = self._chosen.get((limit, key))
+        if chosen is None:
+            ranked = self._known.get(key)
+            if ranked is None:
+                ranked = self._known[key] = self._ranked(ledger, tight=tight)
+            chosen = self._chosen[limit, key] = self._thrifty(ranked, limit) if tight else ranked[:limit]
+        return chosen
+
+    def _thrifty(self, ranked: list[Candidate], limit: int) -> list[Candidate]:
+        """The cheapest, and the cheapest of those that leave more to others."""
         chosen: list[Candidate] = []
         least = 1 << 30
         for number, candidate in enumerate(ranked):
