@@ -55,7 +55,10 @@ class Beam:
     def place(self, stay: Mapping[str, Plan], names: Sequence[str]) -> Answer:
         """The best answer found in which `stay` keep their plans and `names` get one or float."""
         ledger = self.ledger(stay)
-        answers = [self._extend(ledger, order) for order in self._orders(names)]
+        answers: list[Answer] = []
+        for order in self._orders(names):
+            if not answers or self.spent < self.budget:
+                answers.append(self._extend(ledger, order))
         best = min(answers, key=lambda answer: answer.cost)
         return Answer(best.cost, {**stay, **best.plans})
 

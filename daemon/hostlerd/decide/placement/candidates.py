@@ -66,10 +66,12 @@ class Candidates:
         for cells in self._layouts(ledger, tight=tight):
             counts = self._by_bucket(cells)
             for loose in (False, True) if tight else (False,):
+                self.work += 1 + len(counts) // 4
                 plan = self._complete(ledger, counts, Helpers(self._pricing.need.emulator), loose=loose)
                 if plan is not None:
                     yield plan
                     for helpers, fold in self._variants(plan, loose=loose, tight=tight):
+                        self.work += 1 + len(counts) // 4
                         other = self._complete(ledger, counts, helpers, loose=loose, fold=fold)
                         if other is not None:
                             yield other
@@ -77,7 +79,6 @@ class Candidates:
     def _complete(
         self, ledger: Ledger, counts: dict[int, list[int]], helpers: Helpers, *, loose: bool, fold: int = 0
     ) -> Plan | None:
-        self.work += 1 + len(counts) // 4
         return Completion(self._pricing, ledger).plan(counts, helpers, tight=loose, fold=fold)
 
     def _variants(self, plan: Plan, *, loose: bool, tight: bool) -> Iterator[tuple[Helpers, int]]:
@@ -116,6 +117,7 @@ class Candidates:
     def _promising(self, ledger: Ledger, layouts: list[list[Spread]], *, tight: bool) -> list[list[Spread]]:
         """The cheapest that differ in what they take; in tight times also the cheapest of those that take least."""
         found: dict[tuple[int, tuple[tuple[int, int], ...]], tuple[int, int, list[Spread]]] = {}
+        self.work += len(layouts) // 3  # far cheaper than whole plans
         for layout in layouts:
             counts = self._by_bucket(layout)
             plan = self._complete(ledger, counts, Helpers(0), loose=False)
