@@ -161,8 +161,13 @@ class _Assigner:
                             on.setdefault(host.cpus[cpu].core, []).append((vcpu, cell, cpu))
                 groups += [(-len(on[core]), self._preference(core), core, on[core]) for core in on]
         settled: set[int] = set()
+        part = holding.parts[bucket.index]
+        folds = sum(part.vcpus) - part.cores - part.loose if pricing.need.isolated else 0
         for *_, core, members in sorted(groups):
             guest_core = members[0][0] // pricing.need.threads
+            if not slots[core] and folds > 0 and len(stays[core]) < bucket.width:
+                folds -= 1
+                slots[core] += 1
             if slots[core] and (guest_core not in settled or bucket.width < pricing.need.threads):
                 slots[core] -= 1
                 settled.add(guest_core)

@@ -13,6 +13,7 @@ from itertools import combinations
 from hostlerd.decide.placement.pricing import Pricing
 from hostlerd.decide.placement.rates import Pool
 
+HOMES = 2  # buckets a cell runs in that are filled first
 MOST_SETS = 72  # node sets of one size looked at; where there are more, only sets of near nodes
 
 Spread = dict[int, int]  # bucket to vCPUs of one cell
@@ -26,6 +27,7 @@ class Spreads:
         self._buckets = pricing.layout.buckets
         self._distance = pricing.layout.host.distance
         self._threads = pricing.need.threads
+        self._isolated = pricing.need.isolated
         self._size = pricing.sizes[cell]
         self._at = pricing.at[cell]
         self._linear = pricing.linear[cell]
@@ -50,19 +52,24 @@ class Spreads:
             yield from self._fill(pool, room, like)
 
     def trimmed(self, spread: Spread, room: Sequence[int]) -> Iterator[Spread]:
-        """The same with odd vCPUs on narrower cores, so that no sibling stays idle beside them."""
+        """The same with vCPUs on narrower cores instead of beside siblings that would stay idle."""
+        if self._threads > 1:
+            return
         buckets = self._buckets
-        other = spread
+        other = dict(spread)
         for index, vcpus in spread.items():
-            odd = vcpus % buckets[index].width
-            narrow = [
-                b.index for b in buckets if b.width < buckets[index].width and room[b.index] - other.get(b.index, 0) >= odd
-            ]
-            if odd and narrow and self._threads == 1:
-                away = [(b, buckets[b].l3 != buckets[index].l3, buckets[b].node != buckets[index].node) for b in narrow]
-                best = min(away, key=lambda item: (self._linear[item[0]], item[2], item[1], item[0]))[0]
-                other = {**other, index: vcpus - odd, best: other.get(best, 0) + odd}
-        if other is not spread:
+            here = buckets[index]
+            odd = vcpus if self._isolated else vcpus % here.width
+            narrow = sorted(
+                (self._linear[b.index], b.node != here.node, b.l3 != here.l3, b.index) for b in buckets if b.width < here.width
+            )
+            for *_, b in narrow:
+                take = min(odd, room[b] - other.get(b, 0))
+                if take > 0 and (take == odd or self._isolated):
+                    other[index] -= take
+                    other[b] = other.get(b, 0) + take
+                    odd -= take
+        if other != spread:
             yield {index: vcpus for index, vcpus in other.items() if vcpus}
 
     # Pools.
@@ -136,7 +143,9 @@ class Spreads:
         for b in fits:
             yield {b: size}
         stay = {b: min(at[b], room[b]) for b in pool if b in at and room[b]} if at else {}
-        for first in self._rate.firsts(pool):
+        # Where most of it runs comes first, too: to fill another bucket to the brim may move more.
+        home = sorted((b for b in stay), key=lambda b: (-at[b], b))[:HOMES] if len(stay) > 1 else []
+        for first in (*self._rate.firsts(pool), *(frozenset([b]) for b in home)):
             if first or not fits:
                 yield from self._greedy(pool, room, {}, first, like)
             if stay and not (len(stay) == 1 and fits):
