@@ -5,7 +5,9 @@ Read in this order:
   need         what goes in and comes out
   objective    what is good: the thirteen terms, exactly and as one integer
   topology     the host, and its buckets: cores that are alike, so that a plan is counts and not CPUs
-  pricing      plans, what they cost, and the ledger of who is where; `settled` reads a plan off running pins
+  rates        what each bucket costs a vCPU
+  pricing      plans and what they cost their domain; `settled` reads a plan off running pins
+  ledger       who is where, and what that costs together
   candidates   plans worth trying for one domain: `spread` puts vCPUs into buckets, `completion` adds the rest
   beam         some domains placed one after the other while the rest stay
   search       who is lifted out and placed anew: `eviction` names those in the way of a better plan

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.candidates import Candidates
-from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
+from hostlerd.decide.placement.ledger import Ledger
+from hostlerd.decide.placement.pricing import Plan, Pricing
 
 WIDTH = 6
 ORDERS = 6  # domains placed together of which more than one order is tried

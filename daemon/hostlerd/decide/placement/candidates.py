@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.completion import Completion, Helpers
-from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
+from hostlerd.decide.placement.ledger import Ledger
+from hostlerd.decide.placement.pricing import Plan, Pricing
 from hostlerd.decide.placement.spread import Spread, Spreads
 
 PARTIALS = 4  # layouts of the earlier cells that are carried on

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hostlerd.decide.placement.pricing import Ledger, Part, Plan, Pricing
+from hostlerd.decide.placement.ledger import Ledger
+from hostlerd.decide.placement.pricing import Part, Plan, Pricing
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class Completion:
         total = sum(share.vcpus)
         if self.pricing.need.isolated:
             # As few vCPUs together on a core as can be.
-            cores = min(total, self.free[index], self.spare // width)
+            cores = min(total, self.free[index], self._spare(index) // width)
             if cores * width >= total:
                 cores = max(cores - fold, -(-total // width))
                 self._use(index, share, cores, 0)
@@ -98,9 +99,15 @@ class Completion:
         opened = -(min(0, self.open[index] - loose) // width)
         self.free[index] -= cores + opened
         self.open[index] += opened * width - loose
-        self.spare -= cores * width + loose
+        if self.pricing.layout.buckets[index].scarce:
+            self.spare -= cores * width + loose
         share.cores += cores
         share.loose += loose
+
+    def _spare(self, index: int) -> int:
+        """CPUs of a bucket that the host's reserve lets go."""
+        bucket = self.pricing.layout.buckets[index]
+        return self.spare if bucket.scarce else len(bucket.cores) * bucket.width
 
     def _siblings(self, wanted: int) -> int:
         """Emulator CPUs on siblings that would stay idle; the number still wanted."""
@@ -133,14 +140,14 @@ class Completion:
             width = self.pricing.layout.buckets[index].width
             share = self.shares.get(index) or _Share([0] * len(self.pricing.sizes))
             if tight:
-                take = min(wanted, self.spare, self.free[index] * width + self.open[index])
+                take = min(wanted, self._spare(index), self.free[index] * width + self.open[index])
                 self._use(index, share, take // width, take % width)
                 if self.free[index] < 0:
                     # Not enough open threads after all: one whole core less.
                     self._use(index, share, -1, 0)
                     take -= width
             else:
-                cores = min(-(-wanted // width), self.free[index], self.spare // width)
+                cores = min(-(-wanted // width), self.free[index], self._spare(index) // width)
                 take = min(wanted, cores * width)
                 self._use(index, share, cores, 0)
             if take > 0:

@@ -50,8 +50,7 @@ def place(
         layout = Layout(host=host, blocked=frozenset(cpu for a in fixed.values() for cpu in a.cpus))
         rates = Rates(layout)
         pricings = {n.name: Pricing(layout, n, current[n.name], rates) for n in needs if n.name not in fixed}
-        spare = host.most_owned - len(layout.blocked)
-        search = Search(layout, pricings, budget, spare)
+        search = Search(layout, pricings, budget, host.spare(layout.blocked))
         plans = search.run().plans
         evicted = _evicted(layout.free, pricings, {name for name, plan in plans.items() if plan is None})
         if not evicted:

@@ -48,6 +48,7 @@ class Rate:
             + away[b.node]
             + o.CACHE * o.spurned(need, small_cache=b.small_cache, slow=b.slow)
             + o.GPU_ROOM * (gpu_room and b.node in host.gpu_nodes)
+            + o.LOUD * b.loud
             for b in self._buckets
         ]
         self.emulator = [o.SMT * b.beside_host + away[b.node] for b in self._buckets]

@@ -61,6 +61,25 @@ class Host:
         return max(0, len(self.topology.online - self.taken) - self.min_cpus)
 
     @cached_property
+    def reserve(self) -> CpuSet:
+        """CPUs of which `min_cpus` have to stay.
+
+        Booted with isolcpus, the kernel balances no load on these CPUs (Documentation/admin-guide/kernel-parameters):
+        the host's work would not spread there, so they count only where there are too few others.
+        """
+        ordinary = self.topology.online - self.taken - self.topology.isolated
+        return ordinary if len(ordinary) >= self.min_cpus else self.topology.online - self.taken
+
+    def spare(self, blocked: CpuSet) -> int:
+        """How many CPUs of the reserve may be given away besides those in `blocked`."""
+        return max(0, len(self.reserve) - self.min_cpus) - len(self.reserve & blocked)
+
+    @cached_property
+    def quiet(self) -> CpuSet:
+        """CPUs that the kernel was booted to keep its own work off."""
+        return self.topology.isolated | self.topology.nohz_full
+
+    @cached_property
     def boot_core(self) -> int | None:
         """The core of the first CPU, where the kernel's own work gathers."""
         return self.topology.cpus[0].core if self.topology.cpus else None
@@ -153,7 +172,11 @@ def _group(of: Mapping[int, int]) -> dict[int, CpuSet]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """Cores that are alike. `width`: threads of each that can be given away. `beside_host`: the rest is the host's."""
+    """Cores that are alike.
+
+    `width`: threads of each that can be given away. `beside_host`: the rest is the host's. `scarce`: they count for
+    the host's reserve. `loud`: the kernel works there, though it keeps off other CPUs.
+    """
 
     index: int
     l3: int
@@ -164,6 +187,8 @@ class Bucket:
     slow: bool
     width: int
     beside_host: bool
+    scarce: bool
+    loud: bool
     cores: tuple[int, ...]
 
 
@@ -177,19 +202,21 @@ class Layout:
 
     def __post_init__(self) -> None:
         host, free = self.host, self.host.usable - self.blocked
-        alike: dict[tuple[int, int, int, CoreClass, bool, int, bool], list[int]] = {}
+        alike: dict[tuple[int, int, int, CoreClass, bool, int, bool, bool, bool], list[int]] = {}
         for core, cpus in sorted(host.cores.items()):
-            width = sum(cpu in free for cpu in cpus)
-            if width:
+            given = [cpu for cpu in cpus if cpu in free]
+            if given:
                 cpu = host.cpus[cpus[0]]
                 beside_host = any(c in host.must for c in cpus) and not any(c in self.blocked for c in cpus)
                 slow = any(c in host.slow for c in cpus)
-                place = (cpu.socket, cpu.node, host.l3_of[cpu.id], cpu.core_class, slow, width, beside_host)
-                alike.setdefault(place, []).append(core)
+                scarce = any(c in host.reserve for c in given)
+                loud = bool(host.quiet) and not host.quiet.issuperset(given)
+                place = (cpu.socket, cpu.node, host.l3_of[cpu.id], cpu.core_class, slow)
+                alike.setdefault((*place, len(given), beside_host, scarce, loud), []).append(core)
         buckets = tuple(
             Bucket(index=index, socket=socket, node=node, l3=l3, core_class=core_class, slow=slow, width=width,
-                   small_cache=l3 in host.small_l3, beside_host=beside_host, cores=tuple(cores))
-            for index, ((socket, node, l3, core_class, slow, width, beside_host), cores)
+                   small_cache=l3 in host.small_l3, beside_host=beside_host, scarce=scarce, loud=loud, cores=tuple(cores))
+            for index, ((socket, node, l3, core_class, slow, width, beside_host, scarce, loud), cores)
             in enumerate(sorted(alike.items()))
         )  # fmt: skip
         object.__setattr__(self, "buckets", buckets)
