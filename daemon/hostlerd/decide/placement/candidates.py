@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.completion import Completion, Helpers
 from hostlerd.decide.placement.ledger import Ledger
 from hostlerd.decide.placement.pricing import Plan, Pricing
@@ -61,7 +60,9 @@ class Candidates:
         if settled is not None and ledger.holds(settled):
             plans[settled] = None
         owns = {plan: pricing.cost(plan) for plan in plans}
-        return sorted([(own + ledger.effect(plan) + ledger.outlook(plan), own, plan) for plan, own in owns.items()])
+        return sorted(
+            [(own + ledger.effect(plan) + ledger.outlook(plan), own, plan) for plan, own in owns.items()]
+        )
 
     def _plans(self, ledger: Ledger, *, tight: bool) -> Iterator[Plan]:
         for cells in self._layouts(ledger, tight=tight):
@@ -106,7 +107,7 @@ class Candidates:
         """A spread for each cell."""
         marks = ledger.marks()
         layouts: list[list[Spread]] = [[]]
-        for cell in range(len(self._spreads)):
+        for _ in self._spreads:
             longer: list[list[Spread]] = []
             for earlier in layouts:
                 spreads = self._cell(earlier, ledger, marks, tight=tight)

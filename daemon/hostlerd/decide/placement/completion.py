@@ -121,7 +121,9 @@ class Completion:
         """The rest: near, unclaimed, then with the vCPUs and where most is free, or the other way round."""
         apart, buckets, costs = helpers.apart, self.pricing.layout.buckets, self.pricing.emulator
         marks, claims = self.ledger.marks(), self.ledger.claims
-        away = self.pricing.away(frozenset(buckets[b].node for b, share in self.shares.items() if any(share.vcpus)))
+        away = self.pricing.away(
+            frozenset(buckets[b].node for b, share in self.shares.items() if any(share.vcpus))
+        )
         order = sorted(
             (b.index for b in buckets if self.free[b.index] > 0 or self.open[b.index]),
             key=lambda b: (

@@ -10,57 +10,65 @@ from hostlerd.decide.placement.topology import Layout
 class Ledger:
     """Who is where, by bucket and L3 domain, and the total cost. Plans are added and taken away.
 
-    `claims`: cores by bucket that running domains hold which are still to be placed; taking these is going to cost moves.
+    `spare`: CPUs of the host's reserve that may still be given away. `claims`: cores by bucket that running domains
+    hold which are still to be placed; to take these is going to cost moves.
     """
 
-    __slots__ = ("_boot", "_l3", "_spare", "_widths", "claims", "cost", "free", "layout", "loose", "touched", "users")
+    __slots__ = (
+        "boot",
+        "claims",
+        "cost",
+        "free",
+        "l3",
+        "layout",
+        "loose",
+        "spare",
+        "touched",
+        "users",
+        "widths",
+    )
 
     def __init__(self, layout: Layout, spare: int) -> None:
-        """`spare`: CPUs of the host's reserve that may still be given away."""
         self.layout = layout
         self.free = [len(b.cores) for b in layout.buckets]
         self.loose = [0] * len(layout.buckets)
         position = {l3: i for i, l3 in enumerate(layout.l3s)}
-        self._l3 = [position[b.l3] for b in layout.buckets]
-        self._widths = [b.width for b in layout.buckets]
-        self._boot = layout.boot_bucket
-        self._spare = spare
+        self.l3 = [position[b.l3] for b in layout.buckets]
+        self.widths = [b.width for b in layout.buckets]
+        self.boot = layout.boot_bucket
+        self.spare = spare
         self.users = [0] * len(position)
         must = {layout.host.l3_of[cpu] for cpu in layout.host.must if cpu in layout.host.l3_of}
         self.touched = [int(l3 in must) for l3 in layout.l3s]
         self.cost = 0
         self.claims = [0] * len(layout.buckets)
 
-    @property
-    def spare(self) -> int:
-        return self._spare
-
     def marks(self) -> list[int]:
         """What makes buckets with the same cores free different: claims, the use of their L3, and the boot core."""
         users, touched = self.users, self.touched
         marks = [
             (1 if users[i] else 0) + (2 if touched[i] else 0) + 8 * claims
-            for i, claims in zip(self._l3, self.claims, strict=True)
+            for i, claims in zip(self.l3, self.claims, strict=True)
         ]
-        if self._boot is not None:
-            marks[self._boot] += 4
+        if self.boot is not None:
+            marks[self.boot] += 4
         return marks
 
     def state(self) -> tuple[object, ...]:
         """What a domain's candidates and their costs depend on."""
-        return (*self.free, *self.loose, self._spare, *self.marks())
+        return (*self.free, *self.loose, self.spare, *self.marks())
 
     def fork(self) -> Ledger:
         twin = Ledger.__new__(Ledger)  # copy.copy is five times as slow, and this is called often
-        twin.layout, twin._l3, twin._widths, twin._boot = self.layout, self._l3, self._widths, self._boot
-        twin.free, twin.loose, twin._spare = self.free.copy(), self.loose.copy(), self._spare
+        twin.layout, twin.l3, twin.widths, twin.boot = self.layout, self.l3, self.widths, self.boot
+        twin.free, twin.loose, twin.spare = self.free.copy(), self.loose.copy(), self.spare
         twin.users, twin.touched = self.users.copy(), self.touched.copy()
         twin.claims, twin.cost = self.claims, self.cost
         return twin
 
     def opens(self) -> list[int]:
         """Threads of shared cores that nobody has yet, by bucket."""
-        return [-n % width for n, width in zip(self.loose, self._widths, strict=True)]
+        return [-n % width for n, width in zip(self.loose, self.widths, strict=True)]
 
     def holds(self, plan: Plan) -> bool:
         """Whether a plan fits."""
@@ -75,7 +83,7 @@ class Ledger:
     def effect(self, plan: Plan) -> int:
         """What adding a plan costs beyond the domain's own part."""
         cost = 0
-        l3 = self._l3
+        l3 = self.l3
         seen: set[int] = set()
         used: set[int] = set()
         for index, vcpus, _emulator, cores, loose in plan:
@@ -92,7 +100,7 @@ class Ledger:
                 opened = self._opened(index, loose)
                 cost += o.SMT * opened
                 cores += opened  # noqa: PLW2901
-            if index == self._boot and self.free[index] == cores:
+            if index == self.boot and self.free[index] == cores:
                 cost += o.CPU0
         return cost
 
@@ -102,7 +110,7 @@ class Ledger:
         for part in plan:
             claims = self.claims[part.bucket]
             if claims:
-                taken += max(0, part.cores + claims - self.free[part.bucket]) * self._widths[part.bucket]
+                taken += max(0, part.cores + claims - self.free[part.bucket]) * self.widths[part.bucket]
         return 2 * o.MIGRATION * taken
 
     def _opened(self, index: int, loose: int) -> int:
@@ -119,7 +127,7 @@ class Ledger:
         self.cost -= own + self.effect(plan)
 
     def _book(self, plan: Plan, sign: int) -> None:
-        l3 = self._l3
+        l3 = self.l3
         buckets = self.layout.buckets
         used: set[int] = set()
         for index, vcpus, _emulator, cores, loose in plan:
@@ -131,7 +139,7 @@ class Ledger:
                 self.free[index] -= -(-self.loose[index] // width) - before
             self.free[index] -= sign * cores
             if buckets[index].scarce:
-                self._spare -= sign * (cores * buckets[index].width + loose)
+                self.spare -= sign * (cores * buckets[index].width + loose)
             self.touched[here] += sign
             if any(vcpus) and here not in used:
                 used.add(here)

@@ -61,7 +61,8 @@ class Pricing:
         if known is None:
             host = self.layout.host
             known = self._away[nodes] = {
-                node: min((host.distance(node, other) for other in nodes), default=0) for node in host.node_sets
+                node: min((host.distance(node, other) for other in nodes), default=0)
+                for node in host.node_sets
             }
         return known
 

@@ -1,4 +1,4 @@
-"""What each bucket costs a vCPU, and which buckets are best by each term: one table for all domains that want the same."""
+"""What each bucket costs a vCPU and which are best by each term: one table for all domains that want the same."""
 
 from __future__ import annotations
 
@@ -98,9 +98,6 @@ class Rate:
 
     def _best(self, pool: Pool, term: int) -> Pool:
         """The buckets of a pool where a vCPU costs least in one term."""
-        if term == WHOLE:
-            level = [self.vcpu[b] for b in pool]
-        else:
-            level = [self.vcpu[b] // term & o.MASK for b in pool]
+        level = [self.vcpu[b] if term == WHOLE else self.vcpu[b] // term & o.MASK for b in pool]
         least = min(level)
         return tuple(b for b, n in zip(pool, level, strict=True) if n == least)

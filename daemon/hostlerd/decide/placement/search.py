@@ -16,8 +16,8 @@ from itertools import combinations
 from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.beam import Answer, Beam
 from hostlerd.decide.placement.eviction import evictions
-from hostlerd.decide.placement.need import Need
 from hostlerd.decide.placement.ledger import Ledger
+from hostlerd.decide.placement.need import Need
 from hostlerd.decide.placement.pricing import Plan, Pricing
 from hostlerd.decide.placement.topology import Layout
 

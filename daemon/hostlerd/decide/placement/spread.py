@@ -61,7 +61,9 @@ class Spreads:
             here = buckets[index]
             odd = vcpus if self._isolated else vcpus % here.width
             narrow = sorted(
-                (self._linear[b.index], b.node != here.node, b.l3 != here.l3, b.index) for b in buckets if b.width < here.width
+                (self._linear[b.index], b.node != here.node, b.l3 != here.l3, b.index)
+                for b in buckets
+                if b.width < here.width
             )
             for *_, b in narrow:
                 take = min(odd, room[b] - other.get(b, 0))

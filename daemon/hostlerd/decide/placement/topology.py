@@ -215,7 +215,8 @@ class Layout:
                 alike.setdefault((*place, len(given), beside_host, scarce, loud), []).append(core)
         buckets = tuple(
             Bucket(index=index, socket=socket, node=node, l3=l3, core_class=core_class, slow=slow, width=width,
-                   small_cache=l3 in host.small_l3, beside_host=beside_host, scarce=scarce, loud=loud, cores=tuple(cores))
+                   small_cache=l3 in host.small_l3, beside_host=beside_host, scarce=scarce, loud=loud,
+                   cores=tuple(cores))
             for index, ((socket, node, l3, core_class, slow, width, beside_host, scarce, loud), cores)
             in enumerate(sorted(alike.items()))
         )  # fmt: skip
