@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
-"""Fresh random cases, and how the daemon's planner does on them: `fresh.py FIRST LAST [--cpus MOST] [--out DIR] [--judge]`.
+"""Fresh random cases, and how the planner does on them: `fresh.py FIRST LAST [--cpus MOST] [--out DIR] [--judge]`.
 
-Each seed is one case: a CPU model people have (sometimes with CPUs off line or some kept for the host), domains with every
-wish there is, some of them running with messy pins, and a stream of events. `--out` writes the cases; `--judge` plays
-them and compares each event with the exact optimum from the same state (`optimum.py`, needs OR-tools).
+Each seed is one case: a CPU model people have (sometimes with CPUs off line or some kept for the host), domains with
+every wish there is, some of them running with messy pins, and a stream of events. `--out` writes the cases; `--judge`
+plays them and compares each event with the exact optimum from the same state (`optimum.py`, needs OR-tools).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import NamedTuple
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "..")]
 
-CORE = 8  # the core terms come before the migrations
+import score  # noqa: E402
 
 
 class Model(NamedTuple):
@@ -74,7 +73,11 @@ def host(model: Model, draw: random.Random) -> dict:
         l3 = core // model.cores
         node = l3 // model.l3s
         big = model.kind == "x3d" and l3 % 2 == 0
-        cls, mhz = ("P", 5200) if "E" in model.kind else ("std", 5250 if big else 5700 if model.kind == "x3d" else 4500)
+        cls, mhz = (
+            ("P", 5200)
+            if "E" in model.kind
+            else ("std", 5250 if big else 5700 if model.kind == "x3d" else 4500)
+        )
         for thread in range(model.threads):
             number = core + thread * total
             if model.order == "adjacent":
@@ -83,14 +86,24 @@ def host(model: Model, draw: random.Random) -> dict:
                 half = total // model.sockets
                 number = core % half * model.sockets + core // half + thread * total
             cpus.append(
-                {"id": number, "core": core, "l3": l3, "node": node, "socket": node // model.nodes, "cls": cls, "mhz": mhz}
+                {
+                    "id": number,
+                    "core": core,
+                    "l3": l3,
+                    "node": node,
+                    "socket": node // model.nodes,
+                    "cls": cls,
+                    "mhz": mhz,
+                }
             )
     for part in model.kind.split("+") if "E" in model.kind else ():
         cls = "LP" if part.endswith("LP") else "E"
         for _ in range(int(part.rstrip("ELP"))):
             number = len(cpus)
             where = {"l3": 0 if cls == "E" else 1, "node": 0, "socket": 0}
-            cpus.append({"id": number, "core": number, **where, "cls": cls, "mhz": 3900 if cls == "E" else 2500})
+            cpus.append(
+                {"id": number, "core": number, **where, "cls": cls, "mhz": 3900 if cls == "E" else 2500}
+            )
     if draw.random() < 0.15:
         for _ in range(draw.randint(1, 2)):
             cpus.remove(draw.choice(cpus))
@@ -103,17 +116,28 @@ def host(model: Model, draw: random.Random) -> dict:
     l3_kib = {str(cpu["l3"]): 98304 if model.kind == "x3d" and cpu["l3"] % 2 == 0 else 32768 for cpu in cpus}
     near, far = draw.choice([(12, 32), (11, 21), (16, 28)])
     distance = [
-        [10 if a == b else near if a // model.nodes == b // model.nodes else far for b in range(nodes)] for a in range(nodes)
+        [10 if a == b else near if a // model.nodes == b // model.nodes else far for b in range(nodes)]
+        for a in range(nodes)
     ]
     memory = [node for node in range(nodes) if model.kind != "no memory" or node % 2 == 0]
-    must = draw.choice([[], [], [0], sorted(c["id"] for c in cpus if c["core"] in list(first.values())[: draw.randint(1, 2)])])
+    must = draw.choice(
+        [
+            [],
+            [],
+            [0],
+            sorted(c["id"] for c in cpus if c["core"] in list(first.values())[: draw.randint(1, 2)]),
+        ]
+    )
     return {
         "cpus": cpus,
         "l3_kib": l3_kib,
         "nodes": list(range(nodes)),
         "distance": distance,
         "memory_nodes": memory,
-        "reserve": {"must": [c for c in must if any(cpu["id"] == c for cpu in cpus)], "min_cpus": draw.choice([1, 2, 2, 4])},
+        "reserve": {
+            "must": [c for c in must if any(cpu["id"] == c for cpu in cpus)],
+            "min_cpus": draw.choice([1, 2, 2, 4]),
+        },
         "gpu_nodes": sorted(draw.sample(range(nodes), draw.randint(0, min(nodes, 3)))),
     }
 
@@ -141,7 +165,12 @@ def domain(name: str, raw: dict, model: Model, draw: random.Random) -> dict:
     if (model.kind == "x3d" and draw.random() < 0.6) or draw.random() < 0.05:
         vm["prefer"] = draw.choice(["vcache", "freq"])
     for count in (4, 2):
-        if len(raw["nodes"]) > 1 and vcpus % (count * threads) == 0 and vcpus >= 2 * count and draw.random() < 0.3:
+        if (
+            len(raw["nodes"]) > 1
+            and vcpus % (count * threads) == 0
+            and vcpus >= 2 * count
+            and draw.random() < 0.3
+        ):
             part = vcpus // count
             vm["cells"] = [list(range(i * part, (i + 1) * part)) for i in range(count)]
             break
@@ -171,7 +200,7 @@ def messy(vms: list[dict], raw: dict, draw: random.Random) -> dict:
 
 
 def case(seed: int, most_cpus: int = 1 << 20) -> dict:
-    draw = random.Random(seed)  # noqa: S311: nobody guards a secret with it
+    draw = random.Random(seed)  # nobody guards a secret with it
     name = draw.choice([name for name, model in MODELS.items() if size(model) <= most_cpus])
     model = MODELS[name]
     raw = host(model, draw)
@@ -210,34 +239,69 @@ def case(seed: int, most_cpus: int = 1 << 20) -> dict:
     return {**found, "events": events}
 
 
+def large() -> list[dict]:
+    """Hosts with very many domains that come and go: 1,024 CPUs with 300, and some that are full."""
+    found = []
+    for name, model, most, sizes in (
+        ("1024 cpus, 300 domains", Model(2, 4, 8, 8, 2), 300, [2, 2, 4, 4]),
+        ("1024 cpus, full", Model(2, 4, 8, 8, 2), 300, [2, 4, 8, 16]),
+        ("384 cpus, full", Model(2, 4, 3, 8, 2), 100, [2, 4, 4, 8]),
+    ):
+        draw = random.Random(name)
+        raw = {
+            **host(model, random.Random(7)),
+            "reserve": {"must": [0], "min_cpus": 8},
+            "gpu_nodes": [0, 2, 5],
+        }
+        running: dict[str, int] = {}
+        events = []
+        for number in range(most + 20):
+            full = sum(running.values()) > len(raw["cpus"]) - 16
+            if full or (number >= most and draw.random() < 0.5):
+                gone = draw.choice(sorted(running))
+                del running[gone]
+                events.append({"event": "stop", "vm": gone})
+            vm = {"name": f"d{number}", "vcpus": draw.choice(sizes), "threads": 2}
+            if draw.random() < 0.2:
+                vm["gpu_node"] = draw.choice(raw["gpu_nodes"])
+            running[vm["name"]] = vm["vcpus"]
+            events.append({"event": "start", "vm": vm})
+        found.append({"name": name, "about": name, "host": raw, "events": events})
+    return found
+
+
 def judge(cases: list[dict], *, exact: bool) -> int:
     """Every event that is worse than the optimum, and the sums. The exit status."""
-    import optimum
-    from tests.bench import placement as bench
+    import optimum  # noqa: PLC0415  needs OR-tools
+    from tests.bench import placement as bench  # noqa: PLC0415  which imports this
 
     events = worse = moved = least = needless = unjudged = better = 0
     for one in cases:
-        for number, (stage, vector, _, _) in enumerate(bench.stages(one)):
+        for number, played in enumerate(bench.play(one)):
+            vector = played.vector
             events += 1
             where = f"{one['name']} ({one['about']}) event {number}"
             if vector is None:
                 worse += 1
                 continue
             try:
-                _, best, _ = optimum.best_step(*stage, threads=exact)
+                _, best, _ = optimum.best_step(*played.stage, threads=exact)
             except (ValueError, IndexError):  # the oracle places whole cores and found no valid answer
                 unjudged += 1
                 continue
-            if vector[:CORE] > best[:CORE]:
+            if vector[: score.CORE] > best[: score.CORE]:
                 worse += 1
                 print(f"{where}: WORSE\n  planner {vector}\n  optimum {best}", flush=True)
-            elif vector[:CORE] < best[:CORE]:
+            elif vector[: score.CORE] < best[: score.CORE]:
                 better += 1
             else:
-                moved, least = moved + vector[CORE], least + best[CORE]
-                if vector[CORE] > best[CORE]:
+                moved, least = moved + vector[score.CORE], least + best[score.CORE]
+                if vector[score.CORE] > best[score.CORE]:
                     needless += 1
-                    print(f"{where}: {vector[CORE]} weighted moves instead of {best[CORE]}", flush=True)
+                    print(
+                        f"{where}: {vector[score.CORE]} weighted moves instead of {best[score.CORE]}",
+                        flush=True,
+                    )
     print(f"{len(cases)} cases, {events} events: {worse} invalid or worse than the optimum in core terms, ")
     print(f"{better} better than the oracle's whole cores, {unjudged} without an oracle's answer")
     print(f"weighted moves {moved}, least {least}, needless in {needless} events")
@@ -251,7 +315,9 @@ def main() -> int:
     parser.add_argument("--cpus", type=int, default=1 << 20, help="of the largest host")
     parser.add_argument("--out", help="folder to write the cases to")
     parser.add_argument("--judge", action="store_true", help="by the oracle that places whole cores (fast)")
-    parser.add_argument("--exact", action="store_true", help="on small hosts also by the one that places threads")
+    parser.add_argument(
+        "--exact", action="store_true", help="on small hosts also by the one that places threads"
+    )
     options = parser.parse_args()
     cases = [case(seed, options.cpus) for seed in range(options.first, options.last + 1)]
     if options.out:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.placement import score
@@ -101,6 +103,35 @@ def test_nobody_is_placed_on_taken_cpus_and_the_immovable_stay(case: dict, data:
         for name, held in before.items():
             if held and name in vms and len(held.vcpus) == vms[name]["vcpus"]:
                 assert result.assignments[name] == held
+        state.adopt(vms, written(result))
+
+
+@settings(FREELY, max_examples=60)
+@given(streams(most_cpus=16), st.data())
+def test_a_kernel_booted_with_isolcpus_changes_no_term_but_the_reserve(
+    case: dict, data: st.DataObject
+) -> None:
+    """Answers stay valid; ordinary CPUs are left for the host; and without a reserve the vector is the same."""
+    isolated = frozenset(data.draw(st.sets(st.sampled_from([cpu["id"] for cpu in case["host"]["cpus"]]))))
+    plain, state = State(case), State(case)
+    topology = replace(state.host.topology, isolated=isolated)
+    least = case["host"]["reserve"]["min_cpus"]
+    state.host = replace(state.host, topology=topology)
+    for vms, _ in score.timeline(case):
+        result = state.plan(vms)
+        vector, errors = state.judged(vms, written(result))
+        assert vector is not None, errors
+        owned = {cpu for held in result.assignments.values() if held for cpu in held.cpus}
+        ordinary = topology.online - isolated
+        assert len(ordinary - owned) >= least or len(ordinary) < least or not owned & ordinary
+        if not least:
+            state_before, plain.vms, plain.answer, plain.memory = (
+                plain.vms,
+                state.vms,
+                state.answer,
+                state.memory,
+            )
+            assert vector[: CORE + 1] == list(plain.plan(vms).terms)[: CORE + 1]
         state.adopt(vms, written(result))
 
 
