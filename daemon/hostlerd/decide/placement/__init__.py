@@ -11,7 +11,7 @@ Read in this order:
   candidates   plans worth trying for one domain: `spread` puts vCPUs into buckets, `completion` adds the rest
   beam         some domains placed one after the other while the rest stay
   search       who is lifted out and placed anew: `eviction` names those in the way of a better plan
-  assignment   counts become CPUs, everybody staying who can
+  assignment   counts become CPUs: `staying` keeps who can stay, in what `holding` keeps account of
   explanation  why, in words
   planner      ties them together
 """
