@@ -71,16 +71,19 @@ class Beam:
         return pricing.floating
 
     def _orders(self, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        """The larger first; if there are not too many, also the newcomers first, and those that run first."""
+        """The larger first; if there are not too many, also the newcomers first, and those that have CPUs first."""
 
         def size(name: str) -> tuple[int, int, str]:
             need = self.pricings[name].need
             return -need.priority, -self.pricings[name].total, name
 
+        def here(name: str) -> bool:
+            return self.pricings[name].current is not None
+
         orders = {tuple(sorted(names, key=size)): None}
         if len(names) <= ORDERS:
-            orders[tuple(sorted(names, key=lambda name: (self.pricings[name].runs, size(name))))] = None
-            orders[tuple(sorted(names, key=lambda name: (not self.pricings[name].runs, size(name))))] = None
+            orders[tuple(sorted(names, key=lambda name: (here(name), size(name))))] = None
+            orders[tuple(sorted(names, key=lambda name: (not here(name), size(name))))] = None
         yield from orders
 
     def _extend(self, ledger: Ledger, order: Sequence[str]) -> Answer:

@@ -125,12 +125,7 @@ def test_a_kernel_booted_with_isolcpus_changes_no_term_but_the_reserve(
         ordinary = topology.online - isolated
         assert len(ordinary - owned) >= least or len(ordinary) < least or not owned & ordinary
         if not least:
-            state_before, plain.vms, plain.answer, plain.memory = (
-                plain.vms,
-                state.vms,
-                state.answer,
-                state.memory,
-            )
+            plain.vms, plain.answer, plain.memory = state.vms, state.answer, state.memory
             assert vector[: CORE + 1] == list(plain.plan(vms).terms)[: CORE + 1]
         state.adopt(vms, written(result))
 
