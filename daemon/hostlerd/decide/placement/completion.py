@@ -120,7 +120,7 @@ class Completion:
     def _elsewhere(self, wanted: int, helpers: Helpers, *, tight: bool) -> None:
         """The rest: near, unclaimed, then with the vCPUs and where most is free, or the other way round."""
         apart, buckets, costs = helpers.apart, self.pricing.layout.buckets, self.pricing.emulator
-        marks, claims = self.ledger.marks(), self.ledger.claims
+        touched, l3, claims = self.ledger.touched, self.ledger.l3, self.ledger.claims
         away = self.pricing.away(
             frozenset(buckets[b].node for b, share in self.shares.items() if any(share.vcpus))
         )
@@ -133,7 +133,7 @@ class Completion:
                 claims[b] >= self.free[b] > 0,
                 (b in self.shares) == apart,
                 b == self.pricing.layout.boot_bucket,
-                apart and not marks[b],
+                apart and not touched[l3[b]],
                 self.free[b] * (apart * 2 - 1),
                 b,
             ),
