@@ -13,7 +13,7 @@ from hostlerd.decide.placement.ledger import Ledger
 from hostlerd.decide.placement.pricing import Plan, Pricing
 from hostlerd.decide.placement.spread import Spread, Spreads
 
-PARTIALS = 4  # layouts of the earlier cells that are carried on
+PARTIALS = (3, 8)  # layouts of the earlier cells that are carried on: on hosts with many buckets, with few
 COSTS = 3  # levels of locality at which an emulator is tried
 FOLDS = 3  # cores that isolated vCPUs are tried to do without, by bucket
 
@@ -29,6 +29,7 @@ class Candidates:
         self._spreads = [Spreads(pricing, cell) for cell in range(len(pricing.cells))]
         self._known: dict[tuple[object, ...], list[Candidate]] = {}
         self._chosen: dict[tuple[int, tuple[object, ...]], list[Candidate]] = {}
+        self._partials = max(PARTIALS[0], min(PARTIALS[1], 72 // max(1, len(self._buckets))))
         self.work = 0
 
     def best(self, ledger: Ledger, limit: int, *, tight: bool = False) -> list[Candidate]:
@@ -130,10 +131,10 @@ class Candidates:
                 taken = tuple(sorted((index, sum(vcpus)) for index, vcpus in counts.items()))
                 found.setdefault((cost, taken), (cost, self._pricing.footprint(plan), layout))
         cheapest = sorted(found.values(), key=lambda item: item[:2])
-        kept = cheapest[:PARTIALS]
+        kept = cheapest[: self._partials]
         if tight:
-            least = sorted(cheapest[PARTIALS:], key=lambda item: (item[1], item[0]))
-            kept += least[:PARTIALS]
+            least = sorted(cheapest[self._partials :], key=lambda item: (item[1], item[0]))
+            kept += least[: self._partials]
         return [layout for *_, layout in kept]
 
     def _cell(

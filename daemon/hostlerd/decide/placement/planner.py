@@ -15,7 +15,9 @@ from hostlerd.decide.placement.search import Search
 from hostlerd.decide.placement.topology import Host, Layout
 from hostlerd.model.cpuset import CpuSet
 
-BUDGET = 3_600  # of what Candidates.work counts, some 30 us each; one domain more may be begun when it is reached
+BUDGET = (
+    3_600  # of what Candidates.work counts, some 30 us each; one domain more may be begun when it is reached
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
