@@ -23,7 +23,7 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
     paint, story = _STORY.get(state, ("", ""))
     head = style.paint(state, paint) + (f": {story}" if story else "")
     lines = [head]
-    lines += _entry("devices", _devices(status.get("devices")), style)
+    lines += _entry("devices", _devices(status.get("devices"), status.get("mdevs")), style)
     lines += _entry("domains", _domains(status.get("domains")), style)
     lines += _entry("isolation", _isolation(map_of(status.get("isolation"))), style)
     lines += _entry(
@@ -57,7 +57,7 @@ def _entry(label: str, text: str, style: Style) -> list[str]:
     return paragraph(text, style, first=f"  {label:<11}", indent=" " * 13)
 
 
-def _devices(devices: object) -> str:
+def _devices(devices: object, mdevs: object) -> str:
     """What is not simply the host's, by owner: `win11 has 0000:01:00.0, 0000:01:00.1`."""
     by_owner: dict[str, list[str]] = {}
     for device in rows_of(devices):
@@ -65,6 +65,9 @@ def _devices(devices: object) -> str:
         kind = clean(owner.get("kind"))
         who = {"domain": f"{clean(owner.get('who'))} has", "idle": "idle on VFIO:"}.get(kind, f"{kind}:")
         by_owner.setdefault(who, []).append(clean(device.get("address")))
+    for mdev in rows_of(mdevs):
+        what = f"a slice of {clean(mdev.get('parent'))} ({clean(mdev.get('type'))})"
+        by_owner.setdefault(f"{clean(mdev.get('domain'))} has", []).append(what)
     return (
         "; ".join(f"{who} {', '.join(addresses)}" for who, addresses in by_owner.items()) or "all the host's"
     )

@@ -25,7 +25,7 @@ from hostlerd.decide.slices import decide_slices
 from hostlerd.decide.usb import decide_usb
 from hostlerd.decide.vfio import decide_vfio
 from hostlerd.decide.wishes import wishes
-from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Placement, Plan, Refusal
 from hostlerd.model.settings import Settings
@@ -74,6 +74,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *slices.refusals,
             *usb_refusals,
             *_not_offered(observed, settings, own),
+            *_absent(observed, settings),
             *crowding,
             *impossible,
         ),
@@ -118,6 +119,21 @@ def _not_offered(observed: Observed, settings: Settings, own: Ownership) -> list
         if policy is not None and not want.waits:
             found += refuse_resets(observed, address, policy)
     return found
+
+
+def _absent(observed: Observed, settings: Settings) -> list[Refusal]:
+    """CPUs that the host is to keep and does not have: a policy of another machine, or a slip."""
+    missing = settings.housekeeping.cpus - observed.topology.possible
+    if not missing or not observed.topology.possible:
+        return []
+    return [
+        Refusal(
+            object="housekeeping",
+            reason=f"housekeeping.cpus names CPUs {format_cpu_list(missing)}, which this host does not have "
+            f"(it has {format_cpu_list(observed.topology.possible)})",
+            remedy="mend housekeeping.cpus in [host], then `hostler reload`",
+        )
+    ]
 
 
 def _dedicated(

@@ -123,6 +123,12 @@ def is_on_vfio(files: Files, folder: str, driver: str | None) -> bool:
     return _is_vfio_driver(driver) and observe_kernel(files) < VFIO_DEV
 
 
+def is_on_vfio_now(files: Files, address: str) -> bool:
+    """By the links alone, which never block."""
+    folder = f"{DEVICES}/{address}"
+    return is_on_vfio(files, folder, link_name(files, f"{folder}/driver"))
+
+
 def _of_links(files: Files, address: str, folder: str) -> Function:
     """What is known without reading an attribute."""
     driver = link_name(files, f"{folder}/driver")

@@ -20,10 +20,13 @@ from hostlerd.model.domains import Definition, Snapshot
 from hostlerd.model.edits import WAYS, GpuChange, Model, Way, in_force
 from hostlerd.model.slices import Slices
 from hostlerd.observe.names import device_names
+from hostlerd.observe.pci import is_on_vfio_now
 from hostlerd.reconcile.shared import Shared
 
 Asked = Way | Literal["undo"]
 ASKED: tuple[Asked, ...] = (*WAYS, "undo")
+LOOK_LIMIT = 5.0
+"""Seconds to look at the links of a few functions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,7 @@ class GpuChanges:
         else:
             wish = self._wish(request, definition)
             if live:
-                self._check_can_plug(wish.change, definition)
+                await self._check_can_plug(wish.change, definition)
             outcome = await definitions.edit(wish, dry_run=request.dry_run, live=live)
         if not request.dry_run and outcome.changed:
             self._shared.tell(
@@ -159,11 +162,12 @@ class GpuChanges:
                 remedy=f'it ends by itself; or set fallback = "none" for {definition.name}',
             )
 
-    def _check_can_plug(self, change: GpuChange, definition: Definition) -> None:
-        """No hook runs for what is plugged in: nobody would hand it over."""
-        functions = self._functions()
-        for address in change.pci:
-            if address not in definition.pci_addresses and not functions[address].on_vfio:
+    async def _check_can_plug(self, change: GpuChange, definition: Definition) -> None:
+        """No hook runs for what is plugged in: nobody would hand it over. Looked at now: the last pass may be old."""
+        host, new = self._shared.host, [a for a in change.pci if a not in definition.pci_addresses]
+        ready = await host.look(lambda: {a for a in new if is_on_vfio_now(host.files, a)}, limit=LOOK_LIMIT)
+        for address in new:
+            if address not in ready:
                 raise Refused(
                     f"{address} is not on VFIO, and libvirt does not ask for it when it is plugged in",
                     remedy=f'stop {definition.name} first, or set when_idle = "vfio" for the device',

@@ -107,7 +107,8 @@ def _notes(definition: Definition) -> Iterator[str]:
     managed = [h.address for h in definition.hostdevs if h.kind == "pci" and h.managed and h.address]
     if managed:
         yield (
-            f"managed='yes': libvirt rebinds {', '.join(managed)}, too; managed='no' leaves that to hostler alone"
+            f"managed='yes': libvirt rebinds {', '.join(managed)}, too, since 10.0 to the VFIO driver that it thinks "
+            "best; managed='no' leaves that to hostler alone"
         )
 
 

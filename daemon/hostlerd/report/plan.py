@@ -40,6 +40,11 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
         "state": state,
         "pass": passes,
         "devices": [d for d in devices if d["owner"]["kind"] != "host"],
+        "mdevs": [
+            {"uuid": m.uuid, "type": m.type, "parent": m.parent, "domain": owner.who}
+            for m in observed.slices.mdevs.values()
+            if (owner := plan.owners.get(m.uuid)) is not None and owner.kind == "domain"
+        ],
         "domains": [
             {"name": name, "uuid": uuid, "state": _state(uuid, observed)}
             for uuid, name in sorted(names.items())

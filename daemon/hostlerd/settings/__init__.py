@@ -16,7 +16,7 @@ from hostler.errors import BadInput
 from hostlerd.model.settings import Settings
 from hostlerd.settings.device import read_device
 from hostlerd.settings.domain import read_domain, read_overrides
-from hostlerd.settings.host import libvirt_uri, read_housekeeping
+from hostlerd.settings.host import read_housekeeping, read_libvirt
 from hostlerd.settings.places import PLACES
 from hostlerd.settings.slices import read_slice
 from hostlerd.settings.usb import read_usb
@@ -60,7 +60,7 @@ def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Tab
     if host is not None:
         host.allow(("libvirt", "housekeeping", "suspend"), PLACES)
         suspend: Any = host.choice("suspend", get_args(get_type_hints(Settings)["suspend"]))
-        uris = host.texts("libvirt", libvirt_uri)
+        uris = read_libvirt(host)
         settings = replace(
             settings,
             libvirt=settings.libvirt if uris is None else uris,

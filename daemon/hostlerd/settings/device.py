@@ -15,6 +15,9 @@ from hostlerd.toml_table import Place, Table
 
 LONGEST = 12
 """Seconds: twice of that, for asking and for force, is as long as a start may be prepared; others wait meanwhile."""
+_WAY = re.compile(
+    r"(?:[0-9a-f]{4,8}:[0-9a-f]{2}(?:/[0-9a-f]{2}(?:\.[0-7])?)+|pci-[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])"
+)
 _UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.(?:service|socket|target|scope|slice|mount|timer|path)")
 
 
@@ -57,11 +60,15 @@ def _seconds(table: Table, key: str) -> float | None:
 
 def _way(text: str) -> str:
     """``0000:00/01.0/00.0``; sysfs' own path is brought to that, udev's ID_PATH is left as it is."""
-    filled(text)
-    if not text.startswith(("/sys/devices/", "pci0000", "pci0001")):
-        return text
-    root, *functions = text.removeprefix("/sys/devices/").strip("/").split("/")
-    return "/".join([root.removeprefix("pci"), *(part.rpartition(":")[2] for part in functions)])
+    way = text
+    if text.startswith(("/sys/devices/", "pci")) and not text.startswith("pci-"):
+        root, *functions = text.removeprefix("/sys/devices/").strip("/").split("/")
+        way = "/".join([root.removeprefix("pci"), *(part.rpartition(":")[2] for part in functions)])
+    if not _WAY.fullmatch(way):
+        raise ValueError(
+            f'"{text}" is no way to a PCI device (such as 0000:00/01.0/00.0, which `hostler devices --json` shows)'
+        )
+    return way
 
 
 def _unit(text: str) -> str:

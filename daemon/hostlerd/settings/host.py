@@ -21,6 +21,16 @@ def libvirt_uri(text: str) -> str:
     return text
 
 
+def read_libvirt(table: Table) -> tuple[str, ...] | None:
+    uris = table.texts("libvirt", libvirt_uri)
+    if uris is not None and not uris:
+        table.under("libvirt").fail(
+            "libvirt names no URI, so there would be no domain to look after",
+            remedy='such as ["qemu:///system"]',
+        )
+    return uris
+
+
 def read_housekeeping(before: Housekeeping, table: Table | None) -> Housekeeping:
     if table is None:
         return before

@@ -4,15 +4,16 @@ Read from `virsh dumpxml --inactive` and the folder of what is kept, never from 
 """
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
 from threading import Event, Thread
 from typing import Self
 
-from . import service, snapshot
-from .domains import Domain
-from .events import PLUGGED, plug, unplug
+from . import pci, service, snapshot
+from .domains import UNPLUGS, Domain
+from .events import PLUGGED, device, plug, unplug
 from .jobs import RETURNED, check_returned
 from .main import CARD
 from .programs import Done, holds, need, run
@@ -177,4 +178,54 @@ def killed_edits(report: Report) -> None:
         holds(lambda: not kept(), EDIT_LIMIT)  # of a domain that is gone
 
 
-SCENARIOS = (by_hand, fallback, killed_edits)
+@scenario(
+    "refused while it is the host's",
+    "plugged in while it runs",
+    "QEMU has it open",
+    "in the definition, too",
+    "taken back while it runs",
+    "runs on",
+    "definition as it was",
+    *RETURNED,
+)
+def plugged_live(report: Report) -> None:
+    before = snapshot.take()
+    with Domain(name="live", machine=UNPLUGS, ports=2, managed=False).defined() as domain:
+        domain.must_start()
+        original = xml(domain)
+        refused = gpu(domain, "passthrough", CARD, "--live")
+        report.check(
+            "refused while it is the host's", refused.status == 4 and "not on VFIO" in refused.err, refused
+        )
+        service.policy(device(CARD, idle="vfio"))
+        holds(lambda: pci.on_vfio(CARD), EDIT_LIMIT)
+        plugged = gpu(domain, "passthrough", CARD, "--live")
+        report.check(
+            "plugged in while it runs", plugged.ok and CARD in _live(domain), f"{plugged}\n{_live(domain)}"
+        )
+        holders = run("hostler", "devices", "--json").out
+        report.check("QEMU has it open", "/dev/vfio/" in holders and "qemu" in holders, holders)
+        report.check("in the definition, too", CARD in _addresses(xml(domain)), xml(domain))
+        back = gpu(domain, "undo", "--live")
+        gone = holds(lambda: CARD not in _live(domain), EDIT_LIMIT)
+        report.check("taken back while it runs", back.ok and gone, f"{back}\n{_live(domain)}")
+        report.equal("runs on", domain.state(), "running")
+        report.check("definition as it was", xml(domain) == original, xml(domain))
+        service.policy("")
+        domain.destroy()
+        check_returned(report, before)
+
+
+def _live(domain: Domain) -> list[str]:
+    return _addresses(need("virsh", "-c", "qemu:///system", "dumpxml", domain.name))
+
+
+def _addresses(text: str) -> list[str]:
+    """Of the PCI hostdevs."""
+    sources = re.findall(
+        r"<source>\s*<address domain='0x(\w+)' bus='0x(\w+)' slot='0x(\w+)' function='0x(\w+)'/>", text
+    )
+    return ["{}:{}:{}.{}".format(*source) for source in sources]
+
+
+SCENARIOS = (by_hand, fallback, killed_edits, plugged_live)

@@ -95,7 +95,7 @@ match = {{ vendor = 0x1002, device = "744C", subsystem = "1043:4e5", slot = "3" 
 
 [[device]]
 name = "by other names"
-match = {{ serial = "x", path = "y" }}
+match = {{ serial = "x", path = "pci-0000:0b:00.0" }}
 """)
     assert settings == Settings(
         libvirt=("qemu:///system", "qemu+unix:///system?socket=/run/other"),
@@ -145,7 +145,7 @@ match = {{ serial = "x", path = "y" }}
                 name="device 2",
                 match=Match(vendor=0x1002, device=0x744C, subsystem=0x104304E5, slot="3"),
             ),
-            DevicePolicy(name="by other names", match=Match(serial="x", path="y")),
+            DevicePolicy(name="by other names", match=Match(serial="x", path="pci-0000:0b:00.0")),
         ),
     )
 
@@ -229,6 +229,9 @@ WRONG = [
     ('[host]\nlibvirt = [\n  "qemu:///system",\n  "qemu"]', 4, '"qemu" is not a libvirt URI', ""),
     ('[host]\nlibvirt = ["qemu+ssh://other/system"]', 2, "on another host", ""),
     ('[host]\nlibvirt = ["a:///b", "a:///b"]', 2, 'names "a:///b" twice', ""),
+    ("[host]\nlibvirt = []", 2, "libvirt names no URI", "qemu:///system"),
+    ('[[device]]\nmatch.path = "gpu"', 2, '"gpu" is no way to a PCI device', ""),
+    ('[[device]]\nmatch.path = "/sys/devices/pci0000:00"', 2, "is no way to a PCI device", ""),
     ("[host]\nlibvirt = [1]", 2, "libvirt is a whole number, not text", ""),
     ('[device]\nname = "x"', 1, "device is a table, not a list of tables", "[[device]]"),
     ("device = [{ match.slot = '1' }, 1]", 1, "device holds a whole number, not tables", "[[device]]"),

@@ -133,6 +133,13 @@ def test_the_host_keeps_what_policy_says():
     assert refusal.claim is None  # it starts all the same
 
 
+def test_housekeeping_cpus_that_the_host_does_not_have_are_said():
+    policy = Settings(housekeeping=Housekeeping(cpus=frozenset({0, 98, 99})))
+    (refusal,) = decide(observed(), policy).refusals
+    assert refusal.object == "housekeeping"
+    assert "names CPUs 98-99" in refusal.reason
+
+
 def test_explicit_pins_over_everything_do_not_starve_the_host():
     mine = replace(domain(WIN11, GPU, vcpus=8), vcpu_pins={i: frozenset({i}) for i in range(8)})
     plan = decide(observed(running=(run(mine),)), DEFAULTS)

@@ -10,13 +10,15 @@ from tests.unit.daemon.decide.cards import AUDIO, GPU, WIN11, claim, domain, obs
 from hostlerd.decide import decide
 from hostlerd.model.devices import Variant
 from hostlerd.model.domains import Snapshot
-from hostlerd.model.ledger import Ledger, Trouble
+from hostlerd.model.identity import identity
+from hostlerd.model.ledger import DeviceRecord, Ledger, Trouble
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Override, Plan, Probe
 from hostlerd.model.settings import DevicePolicy, Match, Settings
 
 CLAIM = claim(domain(WIN11, GPU))
 NEW, OLD = 10_000_000, 9_099_999
+PAIR = {address: observed().functions[address] for address in (GPU, AUDIO)}
 DRIVERS = frozenset({"vfio-pci", "amdgpu", "snd_hda_intel", "xhci_hcd", "e1000e"})
 
 
@@ -76,6 +78,33 @@ def test_a_module_that_does_not_load_leaves_vfio_pci() -> None:
 def test_policy_may_want_vfio_pci(libvirt: int) -> None:
     variant = Variant(module="labvfio", driver="labvfio")
     assert overrides(decide(state(libvirt, variant), policy("vfio-pci")))[GPU] == "vfio-pci"
+
+
+def test_what_libvirt_rebinds_to_a_variant_for_its_domain_goes_home_all_the_same() -> None:
+    """managed='yes', libvirt 11.3: policy's vfio-pci does not last, and nobody undoes it at the end."""
+    given = {a: replace(f, driver="vfio-pci", override="vfio-pci", on_vfio=True) for a, f in PAIR.items()}
+    given[GPU] = replace(given[GPU], driver="labvfio", override="labvfio")
+    drivers = DRIVERS | {"labvfio"}
+    records = {
+        a: DeviceRecord(address=a, driver=f.driver, override=None, identity=identity(f))
+        for a, f in PAIR.items()
+    }
+    seen = replace(
+        observed(None, replace(CLAIM, prepared=True), drivers=drivers), holders=dict.fromkeys(PAIR, ())
+    )
+    held = replace(seen, functions={**seen.functions, **given}, ledger=replace(seen.ledger, devices=records))
+    (noted,) = [
+        s for s in decide(held, policy("vfio-pci")).steps if isinstance(s, Override) and s.object == GPU
+    ]
+    assert (noted.before, noted.after) == ("labvfio", "labvfio")
+    assert noted.record is not None
+    after = replace(held, ledger=replace(held.ledger, devices={**records, GPU: noted.record}))
+    assert GPU not in overrides(decide(after, policy("vfio-pci")))
+    stopped = replace(after, ledger=replace(after.ledger, claims={}))
+    (probe,) = [
+        s for s in decide(stopped, policy("vfio-pci")).steps if isinstance(s, Probe) and s.object == GPU
+    ]
+    assert probe.after == PAIR[GPU].driver
 
 
 def test_policy_may_name_one_whatever_libvirt_knows() -> None:

@@ -52,7 +52,10 @@ def test_shape() -> None:
         "gpu": "passthrough",
         "slices": [{"uuid": UUID, "address": None, "type": None, "parent": None}],
         "notes": [
-            "managed='yes': libvirt rebinds 0000:01:00.0, too; managed='no' leaves that to hostler alone"
+            (
+                "managed='yes': libvirt rebinds 0000:01:00.0, too, since 10.0 to the VFIO driver "
+                "that it thinks best; managed='no' leaves that to hostler alone"
+            )
         ],
     }
 
