@@ -4,7 +4,7 @@ Read in this order:
 
   need         what goes in and comes out
   objective    what is good: the thirteen terms, exactly and as one integer
-  topology     the host, and its buckets: cores that are alike, so that a plan is counts and not CPUs
+  topology     the host; `layout` cuts it into buckets: cores that are alike, so that a plan is counts and not CPUs
   rates        what each bucket costs a vCPU
   pricing      plans and what they cost their domain; `settled` reads a plan off running pins
   ledger       who is where, and what that costs together

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hostlerd.decide.placement.holding import Holding, Supply, guests
+from hostlerd.decide.placement.layout import Bucket, Layout
 from hostlerd.decide.placement.need import Assignment
 from hostlerd.decide.placement.pricing import Plan, Pricing
 from hostlerd.decide.placement.staying import Staying
-from hostlerd.decide.placement.topology import Bucket, Layout
 
 
 def assign(

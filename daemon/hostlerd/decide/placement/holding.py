@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from hostlerd.decide.placement.layout import Bucket, Layout
 from hostlerd.decide.placement.pricing import Part, Pricing
-from hostlerd.decide.placement.topology import Bucket, Layout
 
 
 @dataclass(slots=True)

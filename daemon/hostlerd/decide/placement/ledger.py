@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hostlerd.decide.placement import objective as o
+from hostlerd.decide.placement.layout import Layout
 from hostlerd.decide.placement.pricing import Plan
-from hostlerd.decide.placement.topology import Layout
 
 
 class Ledger:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from hostlerd.decide.placement.assignment import assign
 from hostlerd.decide.placement.explanation import explain
+from hostlerd.decide.placement.layout import Layout
 from hostlerd.decide.placement.need import Assignment, Need
 from hostlerd.decide.placement.objective import Terms, terms
 from hostlerd.decide.placement.pricing import Pricing
 from hostlerd.decide.placement.rates import Rates
 from hostlerd.decide.placement.search import Search
-from hostlerd.decide.placement.topology import Host, Layout
+from hostlerd.decide.placement.topology import Host
 from hostlerd.model.cpuset import CpuSet
 
 BUDGET = (

@@ -12,10 +12,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 from hostlerd.decide.placement import objective as o
+from hostlerd.decide.placement.layout import Bucket, Layout
 from hostlerd.decide.placement.need import Assignment, Need
 from hostlerd.decide.placement.rates import Rates
 from hostlerd.decide.placement.settled import follows
-from hostlerd.decide.placement.topology import Bucket, Layout
 from hostlerd.model.cpus import CoreClass
 
 

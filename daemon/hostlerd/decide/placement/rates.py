@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from hostlerd.decide.placement import objective as o
+from hostlerd.decide.placement.layout import Layout
 from hostlerd.decide.placement.need import Need
-from hostlerd.decide.placement.topology import Layout
 from hostlerd.model.cpus import CoreClass
 
 TERMS = (o.DISPLACED, o.SMT, o.CLASS, o.LOCALITY, o.CACHE, o.GPU_ROOM)

@@ -16,10 +16,10 @@ from itertools import combinations
 from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.beam import Answer, Beam
 from hostlerd.decide.placement.eviction import evictions
+from hostlerd.decide.placement.layout import Layout
 from hostlerd.decide.placement.ledger import Ledger
 from hostlerd.decide.placement.need import Need
 from hostlerd.decide.placement.pricing import Plan, Pricing
-from hostlerd.decide.placement.topology import Layout
 
 SETS = (1000, 64, 24)  # how many domains there may be for every one, pair, triple of them to be lifted
 DEMOTIONS = 6  # sets of domains that are tried to make way for a higher priority

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Collection
 
 from hostlerd.decide.placement.holding import Holding, Supply, guests
+from hostlerd.decide.placement.layout import Bucket
 from hostlerd.decide.placement.pricing import Pricing
-from hostlerd.decide.placement.topology import Bucket
 
 
 class Staying:

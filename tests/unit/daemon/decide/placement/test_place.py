@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hostlerd.decide.placement import Assignment, Host, Need, Terms, place
-from hostlerd.decide.placement.topology import Layout
+from hostlerd.decide.placement.layout import Layout
 from hostlerd.model.cpus import L3, CoreClass, Cpu, Node, Topology
 
 
@@ -78,6 +78,18 @@ def test_who_runs_gives_way_to_who_would_be_split() -> None:
     assert result.assignments["medium"] == current["medium"]
     assert result.terms.l3_span == 0
     assert result.terms.migrations == 4
+
+
+def test_a_search_that_the_budget_ended_says_so() -> None:
+    """`wide` gets what is free as it is."""
+    needs = [Need(name=f"small{i}", vcpus=2, threads=2) for i in range(2)]
+    needs.append(Need(name="wide", vcpus=8, threads=2))
+    current = {"small0": Assignment(vcpus=(4, 12)), "small1": Assignment(vcpus=(1, 9))}
+    result = place(Host.of(two_dies()), needs, current, budget=1)
+    assert not result.complete
+    assert result.terms.migrations == 0
+    assert result.assignments["wide"] is not None
+    assert place(Host.of(two_dies()), needs, current).complete
 
 
 def test_who_must_not_move_stays_and_the_other_is_told_why() -> None:
