@@ -96,6 +96,9 @@ class Spreads:
         for group in self._rate.outweighing:
             if sum([room[b] for b in group]) < self._size:
                 pools[tuple(b for b in range(len(room)) if room[b])] = None
+        if self._at and self._rate.outweighing:
+            # Who runs may do best to stay and grow into a further node that holds memory of it.
+            pools[tuple(b for b in self._rate.outweighing[0] if room[b])] = None
         return [pool for pool in pools if sum([room[b] for b in pool]) >= self._size]
 
     def _fewest(self, by_node: dict[int, int], kinds: dict[int, int]) -> list[frozenset[int]]:
