@@ -20,7 +20,7 @@ class Bucket:
     """Cores that are alike.
 
     `width`: threads of each that can be given away. `beside_host`: the rest is the host's. `scarce`: they count for
-    the host's reserve. `loud`: the kernel works there, though it keeps off other CPUs.
+    the host's reserve, all threads where one does. `loud`: the kernel works there, though it keeps off other CPUs.
     """
 
     index: int
