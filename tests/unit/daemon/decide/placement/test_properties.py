@@ -108,14 +108,14 @@ def test_nobody_is_placed_on_taken_cpus_and_the_immovable_stay(case: dict, data:
 
 @settings(FREELY, max_examples=60)
 @given(streams(most_cpus=16), st.data())
-def test_a_kernel_booted_with_isolcpus_changes_no_term_but_the_reserve(
+def test_the_host_keeps_ordinary_cpus_of_a_kernel_booted_with_isolcpus(
     case: dict, data: st.DataObject
 ) -> None:
-    """Answers stay valid; ordinary CPUs are left for the host; and without a reserve the vector is the same."""
+    """Answers stay valid, and as many ordinary CPUs are left as the host needs, where there are so many."""
     cpus = case["host"]["cpus"]
     cores = data.draw(st.sets(st.sampled_from([cpu["core"] for cpu in cpus])))
     isolated = frozenset(cpu["id"] for cpu in cpus if cpu["core"] in cores)
-    plain, state = State(case), State(case)
+    state = State(case)
     topology = replace(state.host.topology, isolated=isolated)
     least = case["host"]["reserve"]["min_cpus"]
     state.host = replace(state.host, topology=topology)
@@ -126,9 +126,6 @@ def test_a_kernel_booted_with_isolcpus_changes_no_term_but_the_reserve(
         owned = {cpu for held in result.assignments.values() if held for cpu in held.cpus}
         ordinary = topology.online - isolated
         assert len(ordinary - owned) >= least or len(ordinary) < least or not owned & ordinary
-        if not least:
-            plain.vms, plain.answer, plain.memory = state.vms, state.answer, state.memory
-            assert vector[: CORE + 1] == list(plain.plan(vms).terms)[: CORE + 1]
         state.adopt(vms, written(result))
 
 
