@@ -2,6 +2,8 @@
 
 Knows no transport and makes no decision of its own: reading answers from what the last pass published, changing goes
 through the reconciler.
+
+Longer than 400 lines because it is the one table of what can be asked: a method is a line there and a few lines here.
 """
 
 from __future__ import annotations
