@@ -15,6 +15,7 @@ from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.awake import keeps_awake
 from hostlerd.decide.departing import departing
 from hostlerd.decide.fallback import decide_fallback
+from hostlerd.decide.guest_memory import ask_for_memory, far_from_memory
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import (
@@ -26,6 +27,7 @@ from hostlerd.decide.isolation import (
     partition_wishes,
     strangers,
 )
+from hostlerd.decide.lasting_pins import decide_lasting_pins
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
 from hostlerd.decide.pinning import Lent, Tenant, decide_pins, decide_placement, lent, tenants
 from hostlerd.decide.reset import refuse_resets
@@ -73,22 +75,28 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     loans = lent(observed, domains, placements)
     pins = decide_pins(observed, domains, placements, housekeeping, loans)
     rules, files = decide_rule(observed, settings)
+    steps = (
+        *rules,
+        *own.clearing,
+        *(step for step in attributes.steps if step.object not in tuned),
+        *slices.make,
+        *handoff.steps,
+        *slices.unmake,
+        *screens.steps,
+        *attributes.returns,
+        *running.steps,
+        *masks,
+        *tunings.steps,
+        *(step for step in attributes.steps if step.object in tuned),
+        *partitions.imagined,
+        *pins.steps,
+    )
+    changing = bool(steps) or not all(claim.prepared for claim in observed.ledger.claims.values())
     return Plan(
         steps=(
-            *rules,
-            *own.clearing,
-            *(step for step in attributes.steps if step.object not in tuned),
-            *slices.make,
-            *handoff.steps,
-            *slices.unmake,
-            *screens.steps,
-            *attributes.returns,
-            *running.steps,
-            *masks,
-            *tunings.steps,
-            *(step for step in attributes.steps if step.object in tuned),
-            *pins.steps,
+            *steps,
             *decide_fallback(observed, settings, own),
+            *decide_lasting_pins(observed, settings, changing=changing),
             *usb,
         ),
         refusals=(
@@ -104,6 +112,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *partitions.refusals,
             *unpartitioned,
         ),
+        cautions=tuple(far_from_memory(observed, settings)),
         questions=tuple(
             dict.fromkeys(
                 (
@@ -116,6 +125,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                     *partitions.questions,
                     *screens.questions,
                     *running.questions,
+                    *ask_for_memory(observed),
                 )
             )
         ),
@@ -232,9 +242,8 @@ def _tuned(
     for tenant in domains:
         uuid, name = tenant.definition.uuid, tenant.definition.name
         claim, cpus = observed.ledger.claims.get(uuid), taken.get(uuid)
-        if tenant.running is None and (claim is None or not claim.prepared):
-            continue
-        if cpus:
+        answered = tenant.running is not None or (claim is not None and claim.prepared)
+        if cpus and (answered or uuid in observed.imagined):
             found.append(
                 Isolated(
                     name=name,

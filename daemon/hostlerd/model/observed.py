@@ -10,6 +10,7 @@ from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function, Variant
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.edits import NO_EDITS, Edits
+from hostlerd.model.guest_memory import Placed
 from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
@@ -35,9 +36,11 @@ class Observed:
     What only questions bring (model/questions), each absent where it was not asked: `holders` by address (of a mediated
     device by UUID), `grips` by address, `attributes` by path (None: there is no such file), `units` by name
     (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is the best), `platform` by device
-    (its driver; empty for none, None: there is no such device), `bars` and `alive` by address, `tuning`.
+    (its driver; empty for none, None: there is no such device), `bars` and `alive` by address, `guest_memory` by UUID
+    of a running domain (empty: not known yet), `tuning`.
 
-    `immovable`: files and threads that the kernel did not let us change.
+    `immovable`: files and threads that the kernel did not let us change. `imagined`: claims of domains that somebody
+    only asks about.
     """
 
     topology: Topology
@@ -58,10 +61,12 @@ class Observed:
     platform: Mapping[str, str | None] = field(default_factory=dict)
     bars: Mapping[str, tuple[Bar, ...]] = field(default_factory=dict)
     alive: Mapping[str, bool] = field(default_factory=dict)
+    guest_memory: Mapping[str, Placed] = field(default_factory=dict)
     tuning: Tuning | None = None
     scopes: Mapping[str, str | None] = field(default_factory=dict)
     """By name of a running domain, its control group's folder; None: there is none. Brought by questions, too."""
     immovable: frozenset[str] = frozenset()
+    imagined: frozenset[str] = frozenset()
     affinity: Mapping[str, Mapping[int, CpuSet]] = field(default_factory=dict)
     """By UUID of a running domain and vCPU, where the kernel lets its thread run. Read where it may differ from the pin
     that libvirt shows, which is on Linux before 6.2."""

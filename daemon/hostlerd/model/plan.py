@@ -1,4 +1,7 @@
-"""What will be done and what will not, with reasons. A plan is data: it is printed, then performed as printed."""
+"""What will be done and what will not, with reasons. A plan is data: it is printed, then performed as printed.
+
+Longer than 400 lines because each kind of step there is is a few lines here.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from hostlerd.model.caution import Caution
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
-from hostlerd.model.edits import GpuChange
+from hostlerd.model.edits import GPU, By, GpuChange, Kind, PinsChange
 from hostlerd.model.holders import Container
 from hostlerd.model.identity import Known
 from hostlerd.model.ledger import (
@@ -313,7 +317,8 @@ class SetVgpuType(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditDefinition(Step):
-    """Change how a domain's definition gives it its GPU, or (`change` None) take hostler's last edit of it back.
+    """Change how a domain's definition gives it its GPU or where it begins (`about`), or (`change` None) take hostler's
+    last edit of that kind back.
 
     Its record is kept in /var/lib/hostler, as a definition outlives the journal. `lacks`: what it has to do without.
     """
@@ -321,7 +326,9 @@ class EditDefinition(Step):
     kind: ClassVar[str] = "definition"
     lane: ClassVar[Lane] = "libvirt"
     uuid: str
-    change: GpuChange | None
+    change: GpuChange | PinsChange | None
+    about: Kind = GPU
+    by: By = "fallback"
     lacks: tuple[str, ...] = ()
 
 
@@ -371,7 +378,6 @@ class Placement:
     emulator: CpuSet = frozenset()
     idle: CpuSet = frozenset()
     explicit: CpuSet = frozenset()
-    why: str = ""
 
     @property
     def used(self) -> CpuSet:
@@ -414,6 +420,7 @@ class Plan:
 
     steps: tuple[Step, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    cautions: tuple[Caution, ...] = ()
     questions: tuple[Question, ...] = ()
     settled: tuple[str, ...] = ()
     learned: Mapping[str, Known] = field(default_factory=dict)

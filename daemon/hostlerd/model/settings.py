@@ -47,7 +47,7 @@ class DomainPolicy:
     """CPUs of its own for its emulator and iothreads."""
     rebalance: bool = True
     write_config: bool = False
-    """Its pins and the nodes of its memory are written to its definition, for the next start."""
+    """Its pins and numatune are planned while it is off, and written into its definition."""
     fallback: Literal["emulated", "none"] = "none"
     """What its definition becomes while its GPU is missing or another domain's."""
     fallback_model: Model = "virtio"

@@ -73,7 +73,8 @@ def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Tab
         settings = replace(settings, domains=over(settings.domains, read_domain(domains)))
     for name, changes in read_overrides(table):
         before = overrides.setdefault(name, {})
-        before |= changes | {"isolation": {**before.get("isolation", {}), **changes.get("isolation", {})}}
+        isolation = {**before.get("isolation", {}), **changes.get("isolation", {})}
+        before |= changes | ({"isolation": isolation} if isolation else {})
     for device in table.tables("device"):
         policy = read_device(device, number=len(settings.devices) + 1)
         if policy.name in {known.name for known in settings.devices}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, get_args
 
-from hostlerd.model.profile import Partition, VfioInterrupts, X3dMode
+from hostlerd.model.profile import KEEP, Partition, VfioInterrupts, X3dMode
 from hostlerd.settings.places import ISOLATION, PLACES
 from hostlerd.toml_table import Table
 
@@ -39,9 +39,11 @@ def read_isolation(table: Table | None) -> dict[str, Any] | None:
 
 
 def _number(table: Table, key: str, least: int, most: int) -> int | None:
+    if table.values.get(key) == "keep":
+        return KEEP
     number = table.get(key, int)
     if number is not None and not least <= number <= most:
-        table.under(key).fail(f"{key} cannot be {number}", remedy=f"{least} to {most}")
+        table.under(key).fail(f"{key} cannot be {number}", remedy=f'{least} to {most}, or "keep"')
     return number
 
 

@@ -14,6 +14,7 @@ from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 from hostlerd.model.settings import DomainPolicy, Settings
+from hostlerd.observe.domain_xml import parse_domain
 
 pytestmark = pytest.mark.trio
 
@@ -375,3 +376,19 @@ async def test_a_restart_keeps_it(tmp_path: Path, autojump_clock: trio.testing.M
             await one.settle()
             assert files(host) == before
             assert not [path for path, _ in host.kernel.log[writes:] if path.startswith(ROOT)]
+
+
+@pytest.mark.parametrize("release", [OLD, NEW])
+async def test_the_plan_of_a_domain_lists_the_files(
+    tmp_path: Path, release: tuple[int, int], autojump_clock: trio.testing.MockClock
+):
+    host = machine(release)
+    async with stable(host, tmp_path / "journal", wants()) as one:
+        definition = parse_domain(domain("win11", hostdevs=[GPU], cores=1, threads=2))
+        _, plan = await one.reconciler.what_if(definition)
+        (step,) = [step for step in plan.steps if step.kind == "partition"]
+        assert (step.before, step.after) == ("member", "isolated")
+        lists = [s for s in plan.steps if s.object.endswith("/cpuset.cpus.exclusive")]
+        assert len(lists) == (0 if release == OLD else 2)
+        _, plan = await one.reconciler.what_if(parse_domain(domain("floats")))
+        assert "floats gets no partition: it has no CPUs of its own" in [r.reason for r in plan.refusals]

@@ -24,8 +24,8 @@ from hostlerd.decide.pinning import Tenant
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.isolation import MACHINE_SLICE, Group
 from hostlerd.model.observed import Observed
-from hostlerd.model.partition import CGROUPS, EXCLUSIVE, KIND, Partition, asked, is_invalid, reason
-from hostlerd.model.plan import Placement, Refusal
+from hostlerd.model.partition import CGROUPS, EXCLUSIVE, KIND, MEMBER, Partition, asked, is_invalid, reason
+from hostlerd.model.plan import Placement, Refusal, SetAttribute, SetPartition
 from hostlerd.model.questions import Question
 
 REMOTE, INDEPENDENT = (6, 7), (6, 11)
@@ -44,6 +44,8 @@ class Partitions:
     questions: list[Question] = field(default_factory=list[Question])
     refusals: list[Refusal] = field(default_factory=list[Refusal])
     kept: bool = False
+    imagined: list[SetAttribute | SetPartition] = field(default_factory=list[SetAttribute | SetPartition])
+    """What would be done if a domain ran that does not: nothing of it can be done now."""
 
 
 def decide_partitions(
@@ -52,7 +54,12 @@ def decide_partitions(
     found = Partitions()
     if not observed.snapshot.known and all(claim.prepared for claim in observed.ledger.claims.values()):
         return _as_it_is(observed)
-    wanting = [t for t in domains if t.policy.isolates.partition != "none" and t.running is not None]
+    wanting = [
+        tenant
+        for tenant in domains
+        if tenant.policy.isolates.partition != "none"
+        and (tenant.running is not None or tenant.uuid in observed.imagined)
+    ]
     if not observed.groups.unified:
         wanting = []  # said where masks are decided
     ready: dict[str, CpuSet] = {}
@@ -62,7 +69,10 @@ def decide_partitions(
             found.refusals.append(_refusal(tenant.name, why, remedy))
         else:
             ready[tenant.uuid] = cpus
-    able = [tenant for tenant in wanting if tenant.uuid in ready]
+    able = [tenant for tenant in wanting if tenant.uuid in ready and tenant.running is not None]
+    for tenant in wanting:
+        if tenant.uuid in ready and tenant.running is None:
+            found.imagined += _imagined(observed, tenant, ready[tenant.uuid])
     scopes = {tenant.uuid: _scope(observed, tenant, found) for tenant in able}
     if found.questions:
         return found
@@ -141,8 +151,7 @@ def _cpus_of(tenant: Tenant, placement: Placement | None, dedicated: CpuSet) -> 
 
 def _helpers(tenant: Tenant, placement: Placement) -> Iterator[tuple[str, CpuSet]]:
     """Its emulator and iothreads, and where each belongs; empty: on the host's CPUs."""
-    assert tenant.running is not None  # noqa: S101 - nobody else is asked about
-    live = tenant.running.live
+    live = tenant.definition if tenant.running is None else tenant.running.live
     pinned = live.emulator_pins or live.cpuset or frozenset[int]()
     yield "its emulator", pinned if tenant.emulator_pinned else placement.emulator
     for index in live.iothread_ids:
@@ -173,6 +182,16 @@ def _alone(found: Partitions, observed: Observed, tenant: Tenant, scope: str, cp
     )
     if REMOTE <= observed.kernel < INDEPENDENT:
         found.masks[scope.rpartition("/")[2]] = cpus
+
+
+def _imagined(observed: Observed, tenant: Tenant, cpus: CpuSet) -> Iterator[SetAttribute | SetPartition]:
+    remote = observed.kernel >= REMOTE
+    path = f"{MACHINES}/machine-qemu-*-{tenant.name}.scope" if remote else MACHINES
+    why = f"the CPUs of {tenant.name} are nobody else's"
+    for group in (MACHINES, path) if remote else ():
+        yield SetAttribute(object=f"{group}/{EXCLUSIVE}", before="", after=format_cpu_list(cpus), why=why)
+    kind = tenant.policy.isolates.partition
+    yield SetPartition(object=f"{path}/{KIND}", before=MEMBER, after=kind, why=why)
 
 
 def _whole_slice(

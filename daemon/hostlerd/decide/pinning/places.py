@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from hostlerd.decide.pinning.needs import need_of
-from hostlerd.decide.pinning.running import assignment_of
+from hostlerd.decide.pinning.running import NOWHERE, assignment_of
 from hostlerd.decide.pinning.tenant import Tenant
 from hostlerd.decide.placement import Assignment, Host, Need, place
 from hostlerd.model.cpus import Topology
@@ -15,23 +16,44 @@ from hostlerd.model.plan import Placement
 from hostlerd.model.settings import Settings
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the planner is asked. A need's name is its domain's UUID, its vCPUs are the tenant's free ones."""
+
+    host: Host
+    needs: tuple[Need, ...]
+    current: Mapping[str, Assignment | None]
+
+
 def decide_placement(
     observed: Observed, settings: Settings, domains: Iterable[Tenant]
 ) -> dict[str, Placement]:
     """By UUID; domains with `cpus = "off"` have none, but nobody is put where they are pinned."""
     domains = tuple(domains)
     everyone = [tenant for tenant in domains if tenant.mode != "off"]
-    needs: list[Need] = []
-    current: dict[str, Assignment | None] = {}
-    for tenant in everyone:
-        if tenant.mode == "dedicated" and tenant.free_vcpus:
-            assignment = assignment_of(tenant, observed)
-            needs.append(need_of(tenant, observed, assignment))
-            current[tenant.uuid] = assignment
-    assignments: Mapping[str, Assignment | None] = {}
-    if needs:
-        assignments = place(host_of(observed, settings, domains), needs, current).assignments
+    asked = ask(observed, settings, domains)
+    assignments = place(asked.host, asked.needs, asked.current).assignments if asked.needs else {}
     return {tenant.uuid: _placement(tenant, assignments.get(tenant.uuid)) for tenant in everyone}
+
+
+def ask(observed: Observed, settings: Settings, domains: Iterable[Tenant]) -> Asked:
+    domains = tuple(domains)
+    movable = [tenant for tenant in domains if tenant.mode == "dedicated" and tenant.free_vcpus]
+    current = _whereabouts(movable, observed)
+    needs = tuple(need_of(tenant, observed, current[tenant.uuid]) for tenant in movable)
+    return Asked(host=host_of(observed, settings, domains), needs=needs, current=current)
+
+
+def _whereabouts(domains: Iterable[Tenant], observed: Observed) -> dict[str, Assignment | None]:
+    """Where each is, no two on one CPU: two that were off may have been given the same to begin on."""
+    found: dict[str, Assignment | None] = {}
+    taken = set[int]()
+    for tenant in sorted(domains, key=lambda t: t.uuid not in observed.ledger.pins):
+        assignment = assignment_of(tenant, observed)
+        cpus = frozenset(assignment.cpus if assignment is not None else ()) - {NOWHERE}
+        found[tenant.uuid] = assignment if taken.isdisjoint(cpus) else None
+        taken |= cpus
+    return found
 
 
 def host_of(observed: Observed, settings: Settings, domains: Iterable[Tenant]) -> Host:
