@@ -385,10 +385,10 @@ async def test_the_plan_of_a_domain_lists_the_files(
     host = machine(release)
     async with stable(host, tmp_path / "journal", wants()) as one:
         definition = parse_domain(domain("win11", hostdevs=[GPU], cores=1, threads=2))
-        _, plan = await one.reconciler.what_if(definition)
+        plan = await one.reconciler.what_if(definition)
         (step,) = [step for step in plan.steps if step.kind == "partition"]
         assert (step.before, step.after) == ("member", "isolated")
         lists = [s for s in plan.steps if s.object.endswith("/cpuset.cpus.exclusive")]
         assert len(lists) == (0 if release == OLD else 2)
-        _, plan = await one.reconciler.what_if(parse_domain(domain("floats")))
+        plan = await one.reconciler.what_if(parse_domain(domain("floats")))
         assert "floats gets no partition: it has no CPUs of its own" in [r.reason for r in plan.refusals]
