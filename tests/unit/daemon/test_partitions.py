@@ -110,6 +110,16 @@ async def test_realtime_is_an_isolated_partition(tmp_path: Path, autojump_clock:
         assert read(host, f"{scope(host)}/cpuset.cpus.partition") == "isolated"
 
 
+async def test_a_profile_of_all_says_nothing_of_who_shares_cpus(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = machine(NEW)
+    async with stable(host, tmp_path / "journal", Settings(domains=DomainPolicy(profile="realtime"))) as one:
+        await run(one, host, "floats", hostdevs=[])
+        assert not reasons(one)
+        assert clean(host)
+
+
 @pytest.mark.parametrize("release", [OLD, NEW])
 async def test_a_reload_of_systemd_leaves_it(
     tmp_path: Path, release: tuple[int, int], autojump_clock: trio.testing.MockClock

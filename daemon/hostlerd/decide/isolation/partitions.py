@@ -57,8 +57,7 @@ def decide_partitions(
     wanting = [
         tenant
         for tenant in domains
-        if tenant.policy.isolates.partition != "none"
-        and (tenant.running is not None or tenant.uuid in observed.imagined)
+        if _wants(tenant) and (tenant.running is not None or tenant.uuid in observed.imagined)
     ]
     if not observed.groups.unified:
         wanting = []  # said where masks are decided
@@ -91,6 +90,12 @@ def decide_partitions(
         _whole_slice(found, observed, domains, together, ready)
     _handed_down(found, observed)
     return found
+
+
+def _wants(tenant: Tenant) -> bool:
+    """A profile that is everybody's means nothing for who shares CPUs, unless a partition is asked for by name."""
+    by_name = "partition" in tenant.policy.isolation
+    return tenant.policy.isolates.partition != "none" and (tenant.mode == "dedicated" or by_name)
 
 
 def _as_it_is(observed: Observed) -> Partitions:
