@@ -28,10 +28,11 @@ PREPARE_LIMIT = 25.0
 
 READ_METHODS = ("hello", "status", "devices", "cpus", "domains", "plan", "subscribe")
 """Socket methods that change nothing. Parameters: none, but for `domains` {"name"?}, `plan` {"domain"?}."""
-CHANGE_METHODS = ("prepare", "release", "hook", "reload", "retry", "gpu")
+CHANGE_METHODS = ("prepare", "release", "hook", "reload", "retry", "gpu", "pins")
 """`prepare` {"name", "xml"} -> {"devices": [...]} | `release` {"name", "xml"} -> {} | `hook` {"name", "operation",
 "sub_operation"} -> {} | `reload` {} -> {"changed": bool} | `retry` {"object"} -> {} |
 `gpu` {"domain", "way": "passthrough" | "slice" | "emulated" | "undo", "what"?, "model"?, "video"?, "live"?,
-"dry_run"?} -> {"domain", "uuid", "changed": bool, "diff", "before", "after", "notes": [...]}"""
+"dry_run"?} -> {"domain", "uuid", "changed": bool, "diff", "before", "after", "notes": [...]} |
+`pins` {"domain", "undo"?, "dry_run"?} -> the same"""
 SIMULATE_METHOD = "simulate"
 """Only a simulated host's daemon has it: {"action", ...} drives its libvirt, its slots and its faults."""

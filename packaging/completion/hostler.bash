@@ -29,7 +29,7 @@ _hostler() {
     esac
     local words=''
     case $verb in
-    '') words='status devices cpus domains gpu plan watch reload retry simulate hook help' options+=' --version' ;;
+    '') words='status devices cpus domains gpu pins plan watch reload retry simulate hook help' options+=' --version' ;;
     devices) options+=' --all --root' ;;
     cpus) options+=' --root' ;;
     domains)
@@ -50,10 +50,17 @@ _hostler() {
         *) [[ $word == -* ]] || words='passthrough slice emulated undo' ;;
         esac
         ;;
+    pins)
+        options+=' --dry-run'
+        case $before in
+        pins) [[ $word == -* ]] || words=$(_hostler_domains) ;;
+        *) [[ $word == -* ]] || words='undo' ;;
+        esac
+        ;;
     plan) options+=' --domain --root --xml --policy' ;;
     retry) [[ $word == -* ]] || words=$(_hostler_degraded) ;;
     hook) options+=' --deadline' ;;
-    help) words='status devices cpus domains gpu plan watch reload retry simulate hook' ;;
+    help) words='status devices cpus domains gpu pins plan watch reload retry simulate hook' ;;
     esac
     [[ $word != -* ]] || words=$options
     ((${#COMPREPLY[@]})) || mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

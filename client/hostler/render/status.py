@@ -41,6 +41,10 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
         lines += ["", style.paint(f"refused: {clean(refusal.get('object'))}", "yellow")]
         lines += paragraph(clean(refusal.get("reason")), style, first="  why:   ", indent="         ")
         lines += paragraph(clean(refusal.get("remedy")), style, first="  to do: ", indent="         ")
+    for warning in rows_of(status.get("warnings")):
+        lines += ["", style.paint(f"could be better: {clean(warning.get('object'))}", "yellow")]
+        lines += paragraph(clean(warning.get("reason")), style, first="  why:   ", indent="         ")
+        lines += paragraph(clean(warning.get("remedy")), style, first="  to do: ", indent="         ")
     for trouble in rows_of(status.get("degraded")):
         since = trouble.get("since")
         what = clean(trouble.get("object")) + (f" (since {moment(since)})" if since is not None else "")

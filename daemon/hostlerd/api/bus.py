@@ -36,6 +36,7 @@ METHODS: Mapping[str, tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
     "Reload": ("reload", lambda result: (bool(result["changed"]),)),
     "Retry": ("retry", lambda _: ()),
     "SetGpu": ("gpu", lambda result: (_json(result),)),
+    "SetPins": ("pins", lambda result: (_json(result),)),
 }
 """Method of Manager to the service's method, and its result to what goes out. Parameters have the XML's names."""
 

@@ -19,7 +19,7 @@ from hostlerd.api import Json, Peer, Published
 from hostlerd.api.events import Events
 from hostlerd.decide.closure import companions
 from hostlerd.host import Host
-from hostlerd.model.edits import MODELS, Model
+from hostlerd.model.edits import MODELS, Model, users_own
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
 from hostlerd.observe.domain_xml import parse_domain
@@ -28,10 +28,12 @@ from hostlerd.observe.holders import look_for_holders, with_names
 from hostlerd.observe.names import device_names
 from hostlerd.observe.pci import moved
 from hostlerd.reconcile import Reconciler
+from hostlerd.reconcile.defined import Edited
 from hostlerd.reconcile.gpu import ASKED, Asked, GpuRequest
+from hostlerd.reconcile.pins import PinsRequest
 from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
-from hostlerd.report.domains import domain_json, edit_json, running_json
+from hostlerd.report.domains import domain_json, edit_json, memory_json, pins_edit_json, running_json
 from hostlerd.report.plan import plan_json, status_json
 
 LOOK_LIMIT = 5.0
@@ -97,14 +99,22 @@ class HostlerService:
         running = [
             running_json(
                 d,
-                d.definition or (claims[d.uuid].definition if d.uuid in claims else d.live),
+                users_own(
+                    d.definition or (claims[d.uuid].definition if d.uuid in claims else d.live),
+                    observed.edits,
+                ),
                 slices=observed.slices,
                 functions=observed.functions,
             )
             for d in observed.snapshot.running
         ]
         idle = [
-            domain_json(d, state="shut off", slices=observed.slices, functions=observed.functions)
+            domain_json(
+                users_own(d, observed.edits),
+                state="shut off",
+                slices=observed.slices,
+                functions=observed.functions,
+            )
             for d in observed.snapshot.inactive
         ]
         published = Published(
@@ -112,7 +122,19 @@ class HostlerService:
                 version=__version__, passes=passes, observed=observed, plan=plan, devices=devices
             ),
             devices=tuple(devices),
-            domains=tuple({**d, "edit": edit_json(observed.edits, d["uuid"])} for d in running + idle),
+            domains=tuple(
+                {
+                    **d,
+                    "notes": [
+                        *d["notes"],
+                        *(f"{c.reason}; {c.remedy}" for c in plan.cautions if c.object == d["name"]),
+                    ],
+                    "memory": memory_json(observed.guest_memory, d["uuid"]),
+                    "edit": edit_json(observed.edits, d["uuid"]),
+                    "pins_edit": pins_edit_json(observed.edits, d["uuid"]),
+                }
+                for d in running + idle
+            ),
             cpus=cpus_json(observed.topology),
             plan=plan_json(plan),
         )
@@ -152,7 +174,9 @@ class HostlerService:
             case "retry":
                 return await self._retry(params)
             case "gpu":
-                return await self._gpu(params)
+                return await self._edited(await self._loop().change_gpu(_gpu_request(params)))
+            case "pins":
+                return await self._edited(await self._loop().change_pins(_pins_request(params)))
             case _ if method == SIMULATE_METHOD and self._simulate is not None:
                 return await self._simulate(_text(params, "action"), params)
             case _:
@@ -249,9 +273,8 @@ class HostlerService:
                 raise
         await self._loop().release(uuid, str(params.get("name") or uuid))
 
-    async def _gpu(self, params: Mapping[str, Any]) -> Json:
-        request = _gpu_request(params)
-        definition, outcome = await self._loop().change_gpu(request)
+    async def _edited(self, edited: Edited) -> Json:
+        definition, outcome = edited
         return {
             "domain": definition.name,
             "uuid": definition.uuid,
@@ -282,12 +305,7 @@ def _gpu_request(params: Mapping[str, Any]) -> GpuRequest:
     model: Model | None = _choice(params, "model", MODELS) if params.get("model") else None
     if model is not None and way != "emulated":
         raise BadInput(f"a model is of an emulated display, not of {way}", remedy="leave out the model")
-    flags: dict[str, bool] = {}
-    for name in ("video", "live", "dry_run"):
-        flag = params.get(name, name == "video")
-        if not isinstance(flag, bool):
-            raise BadInput(f"the parameter {name!r} is true or false")
-        flags[name] = flag
+    flags = {name: _flag(params, name, default=name == "video") for name in ("video", "live", "dry_run")}
     needed = way in ("passthrough", "slice")
     return GpuRequest(
         domain=_text(params, "domain"),
@@ -298,6 +316,20 @@ def _gpu_request(params: Mapping[str, Any]) -> GpuRequest:
         live=flags["live"],
         dry_run=flags["dry_run"],
     )
+
+
+def _pins_request(params: Mapping[str, Any]) -> PinsRequest:
+    """Raises BadInput."""
+    return PinsRequest(
+        domain=_text(params, "domain"), undo=_flag(params, "undo"), dry_run=_flag(params, "dry_run")
+    )
+
+
+def _flag(params: Mapping[str, Any], key: str, *, default: bool = False) -> bool:
+    flag = params.get(key, default)
+    if not isinstance(flag, bool):
+        raise BadInput(f"the parameter {key!r} is true or false")
+    return flag
 
 
 def _choice(params: Mapping[str, Any], key: str, choices: tuple[T, ...]) -> T:

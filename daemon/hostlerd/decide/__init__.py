@@ -12,9 +12,11 @@ from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.awake import keeps_awake
 from hostlerd.decide.departing import departing
 from hostlerd.decide.fallback import decide_fallback
+from hostlerd.decide.guest_memory import ask_for_memory, far_from_memory
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import decide_isolation
+from hostlerd.decide.lasting_pins import decide_lasting_pins
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
 from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
 from hostlerd.decide.reset import refuse_resets
@@ -51,20 +53,25 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     masks, units, impossible = decide_isolation(observed, isolated, observed.topology.online - isolated)
     pins, unpinned = decide_pins(observed, domains, placements, housekeeping)
     rules, files = decide_rule(observed, settings)
+    steps = (
+        *rules,
+        *own.clearing,
+        *attributes.steps,
+        *slices.make,
+        *handoff.steps,
+        *slices.unmake,
+        *screens.steps,
+        *attributes.returns,
+        *running.steps,
+        *masks,
+        *pins,
+    )
+    changing = bool(steps) or not all(claim.prepared for claim in observed.ledger.claims.values())
     return Plan(
         steps=(
-            *rules,
-            *own.clearing,
-            *attributes.steps,
-            *slices.make,
-            *handoff.steps,
-            *slices.unmake,
-            *screens.steps,
-            *attributes.returns,
-            *running.steps,
-            *masks,
-            *pins,
+            *steps,
             *decide_fallback(observed, settings, own),
+            *decide_lasting_pins(observed, settings, changing=changing),
             *usb,
         ),
         refusals=(
@@ -78,6 +85,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *crowding,
             *impossible,
         ),
+        cautions=tuple(far_from_memory(observed, settings)),
         questions=tuple(
             dict.fromkeys(
                 (
@@ -88,6 +96,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                     *attributes.questions,
                     *screens.questions,
                     *running.questions,
+                    *ask_for_memory(observed),
                 )
             )
         ),

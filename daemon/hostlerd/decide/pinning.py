@@ -8,12 +8,14 @@ float on the host's CPUs as soon as any CPU is dedicated.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from hostlerd.decide.guest_memory import memory_nodes
 from hostlerd.decide.placement import Assignment, Host, Need, place
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 from hostlerd.model.domains import Definition, Running
+from hostlerd.model.edits import users_own, written_pins
 from hostlerd.model.ledger import PinRecord
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Pin, Placement
@@ -55,10 +57,12 @@ def tenants(observed: Observed, settings: Settings) -> list[Tenant]:
         record = observed.ledger.pins.get(running.uuid)
         if source is None:
             source = _without_ours(running.live, record)
+        source = users_own(source, observed.edits)
         found[running.uuid] = _tenant(running.live, source, settings, running)
     for claim in claims.values():
         if claim.uuid not in found:
-            found[claim.uuid] = _tenant(claim.definition, claim.definition, settings, None)
+            source = users_own(claim.definition, observed.edits)
+            found[claim.uuid] = _tenant(claim.definition, source, settings, None)
     return [found[uuid] for uuid in sorted(found)]
 
 
@@ -129,13 +133,9 @@ def decide_placement(
     gpu_nodes = frozenset(
         f.numa_node for f in observed.functions.values() if f.is_display and f.numa_node is not None
     )
-    needs: list[Need] = []
-    current: dict[str, Assignment | None] = {}
-    for tenant in everyone:
-        if tenant.mode == "dedicated" and tenant.free_vcpus:
-            assignment = _current(tenant, observed)
-            needs.append(_need(tenant, observed, assignment))
-            current[tenant.definition.uuid] = assignment
+    movable = [tenant for tenant in everyone if tenant.mode == "dedicated" and tenant.free_vcpus]
+    current = _whereabouts(movable, observed)
+    needs = [_need(tenant, observed, current[tenant.definition.uuid]) for tenant in movable]
     assignments: Mapping[str, Assignment | None] = {}
     if needs:
         host = Host(
@@ -167,6 +167,7 @@ def _need(tenant: Tenant, observed: Observed, current: Assignment | None) -> Nee
         threads = 1
     index = {vcpu: i for i, vcpu in enumerate(free)}
     cells = tuple(tuple(index[v] for v in sorted(cell.cpus) if v in index) for cell in definition.cells)
+    numbers = tuple(number for number, cell in enumerate(cells) if cell)
     cells = tuple(cell for cell in cells if cell)
     if len(cells) < 2 or sum(map(len, cells)) != len(free):
         cells = ()
@@ -177,8 +178,8 @@ def _need(tenant: Tenant, observed: Observed, current: Assignment | None) -> Nee
         for _ in range(2 if function.is_display else 1)
     ]
     by_id = observed.topology.by_id
-    memory: tuple[frozenset[int], ...] = ()
-    if current is not None:
+    memory = memory_nodes(observed, definition, numbers if cells else ())
+    if current is not None and not memory:
         memory = tuple(
             frozenset(by_id[current.vcpus[i]].node for i in cell)
             for cell in (cells or (tuple(range(len(free))),))
@@ -195,12 +196,27 @@ def _need(tenant: Tenant, observed: Observed, current: Assignment | None) -> Nee
     )
 
 
+def _whereabouts(domains: Iterable[Tenant], observed: Observed) -> dict[str, Assignment | None]:
+    """Where each is, no two on one CPU: two that were off may have been given the same to begin on."""
+    found: dict[str, Assignment | None] = {}
+    taken = set[int]()
+    for tenant in sorted(domains, key=lambda t: t.definition.uuid not in observed.ledger.pins):
+        assignment = _current(tenant, observed)
+        if assignment is not None and taken.isdisjoint(assignment.cpus):
+            taken.update(assignment.cpus)
+        else:
+            assignment = None
+        found[tenant.definition.uuid] = assignment
+    return found
+
+
 def _current(tenant: Tenant, observed: Observed) -> Assignment | None:
-    """Where our pins put it, if they are all in force on CPUs that are on line."""
-    record = observed.ledger.pins.get(tenant.definition.uuid)
-    if tenant.running is None or record is None:
+    """Where our pins put it, or will as it begins, if they are all in force on CPUs that are on line."""
+    record = begun_pins(observed, tenant.definition.uuid)
+    if record is None:
         return None
-    live, vcpus = tenant.running.live.vcpu_pins, []
+    live = tenant.definition.vcpu_pins
+    vcpus: list[int] = []
     for vcpu in tenant.free_vcpus:
         cpus = live.get(vcpu, frozenset[int]())
         if (
@@ -214,6 +230,17 @@ def _current(tenant: Tenant, observed: Observed) -> Assignment | None:
         return None
     idle = parse_cpu_list(record.idle) & observed.topology.online - frozenset(vcpus)
     return Assignment(vcpus=tuple(vcpus), emulator=(), idle=tuple(sorted(idle)))
+
+
+def begun_pins(observed: Observed, uuid: str) -> PinRecord | None:
+    """Which of a domain's pins are ours: those that we set while it runs, or else wrote into its definition."""
+    record, written = observed.ledger.pins.get(uuid), written_pins(observed.edits, uuid)
+    if not written.vcpus:
+        return record
+    if record is None:
+        return PinRecord(uuid=uuid, vcpus=dict(written.vcpus), emulator=written.emulator)
+    both = {i: f"{record.vcpus.get(i, '')} {cpus}".strip() for i, cpus in written.vcpus}
+    return replace(record, vcpus={**record.vcpus, **both})
 
 
 def _placement(tenant: Tenant, assignment: Assignment | None) -> Placement:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.guest_memory import Numatune
 from hostlerd.model.slices import SliceSpec
 from hostlerd.model.usb import UsbSource
 
@@ -71,7 +72,11 @@ class Definition:
     iothread_ids: tuple[int, ...] = ()
     hostdevs: tuple[Hostdev, ...] = ()
     cells: tuple[Cell, ...] = ()
+    memory_kib: int = 0
     hugepages: bool = False
+    numatune: Numatune | None = None
+    auto_placement: bool = False
+    """`<vcpu placement='auto'>`: numad says where it runs, and libvirt drops pins."""
     gpu: Gpu = Gpu.NONE
     slices: tuple[SliceSpec, ...] = ()
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
-from hostlerd.model.edits import GpuChange
+from hostlerd.model.edits import GPU, By, GpuChange, Kind, PinsChange
 from hostlerd.model.holders import Container
 from hostlerd.model.identity import Known
 from hostlerd.model.ledger import (
@@ -276,7 +276,8 @@ class SetVgpuType(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditDefinition(Step):
-    """Change how a domain's definition gives it its GPU, or (`change` None) take hostler's last edit of it back.
+    """Change how a domain's definition gives it its GPU or where it begins (`about`), or (`change` None) take hostler's
+    last edit of that kind back.
 
     Its record is kept in /var/lib/hostler, as a definition outlives the journal. `lacks`: what it has to do without.
     """
@@ -284,7 +285,9 @@ class EditDefinition(Step):
     kind: ClassVar[str] = "definition"
     lane: ClassVar[Lane] = "libvirt"
     uuid: str
-    change: GpuChange | None
+    change: GpuChange | PinsChange | None
+    about: Kind = GPU
+    by: By = "fallback"
     lacks: tuple[str, ...] = ()
 
 
@@ -319,6 +322,15 @@ class Refusal:
     claimed_by: str | None = None
     in_use: bool = False
     """It is a matter of who has it open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caution:
+    """Something that works, and could be better than it is."""
+
+    object: str
+    reason: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,6 +372,7 @@ class Plan:
 
     steps: tuple[Step, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    cautions: tuple[Caution, ...] = ()
     questions: tuple[Question, ...] = ()
     settled: tuple[str, ...] = ()
     learned: Mapping[str, Known] = field(default_factory=dict)

@@ -29,6 +29,8 @@ class DomainPolicy:
     prefer: Literal["vcache", "frequency", "none"] = "none"
     profile: Literal["balanced", "latency", "realtime", "none"] = "balanced"
     rebalance: bool = True
+    write_config: bool = False
+    """Its pins and numatune are planned while it is off, and written into its definition."""
     fallback: Literal["emulated", "none"] = "none"
     """What its definition becomes while its GPU is missing or another domain's."""
     fallback_model: Model = "virtio"

@@ -31,6 +31,7 @@ from hostlerd.reconcile.gpu import GpuChanges
 from hostlerd.reconcile.host_lane import HostLane
 from hostlerd.reconcile.latch import Latch
 from hostlerd.reconcile.libvirt_lane import LibvirtLane
+from hostlerd.reconcile.pins import PinsChanges
 from hostlerd.reconcile.returns import Returns
 from hostlerd.reconcile.shared import Observe, Publish, Shared, Tell
 
@@ -70,9 +71,11 @@ class Reconciler:
         self._libvirt_lane = LibvirtLane(self._shared, self._claims)
         self.awake = self._shared.awake
         self.run_returns = Returns(self._shared).run
+        self.run_guest_memory = self._shared.guests.run
         self.prepare = self._claims.prepare
         self.release = self._claims.release
         self.change_gpu = GpuChanges(self._shared).change
+        self.change_pins = PinsChanges(self._shared).change
 
     @property
     def look_at_host(self) -> Latch:

@@ -57,6 +57,7 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
         },
         "degraded": degraded_json(ledger),
         "refusals": [{"object": r.object, "reason": r.reason, "remedy": r.remedy} for r in plan.refusals],
+        "warnings": [{"object": c.object, "reason": c.reason, "remedy": c.remedy} for c in plan.cautions],
         "residue": list(ledger.residue),
         "libvirt": "connected" if observed.snapshot.known else "not connected",
     }

@@ -15,8 +15,9 @@ def read_domain(table: Table) -> dict[str, Any]:
     """The keys of DomainPolicy that are set here."""
     table.allow(DOMAIN, PLACES)
     hints = get_type_hints(DomainPolicy)
-    found = {key: table.choice(key, get_args(hints[key])) for key in DOMAIN if key != "rebalance"} | {
-        "rebalance": table.get("rebalance", bool)
+    found: dict[str, Any] = {
+        key: table.get(key, bool) if hints[key] is bool else table.choice(key, get_args(hints[key]))
+        for key in DOMAIN
     }
     return {key: value for key, value in found.items() if value is not None}
 

@@ -67,6 +67,7 @@ cpus = "shared"
 prefer = "vcache"
 profile = "latency"
 rebalance = false
+write_config = true
 fallback = "emulated"
 fallback_model = "bochs"
 
@@ -76,6 +77,7 @@ cpus = "dedicated"
 [domain."{UUID.upper()}"]
 profile = "realtime"
 rebalance = true
+write_config = false
 
 [[device]]
 name = "gaming"
@@ -106,6 +108,7 @@ match = {{ serial = "x", path = "pci-0000:0b:00.0" }}
             prefer="vcache",
             profile="latency",
             rebalance=False,
+            write_config=True,
             fallback="emulated",
             fallback_model="bochs",
         ),
@@ -115,6 +118,7 @@ match = {{ serial = "x", path = "pci-0000:0b:00.0" }}
                 prefer="vcache",
                 profile="latency",
                 rebalance=False,
+                write_config=True,
                 fallback="emulated",
                 fallback_model="bochs",
             ),

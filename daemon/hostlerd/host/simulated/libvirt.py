@@ -20,7 +20,7 @@ import trio
 
 from hostler.errors import BadInput, HostFailed
 from hostlerd.host import Kick, Writer
-from hostlerd.host.simulated import domain_text, guests, hooks
+from hostlerd.host.simulated import domain_text, guest_memory, guests, hooks
 from hostlerd.host.simulated.domains import Domain
 from hostlerd.host.simulated.hostdevs import Hostdevs, monitor_closed
 from hostlerd.host.simulated.kernel import Kernel
@@ -355,6 +355,7 @@ class SimulatedLibvirt:
         if self._kernel.faults.get("start-fails", domain.name) is not None:
             raise monitor_closed(domain, "Could not open the firmware: No such file or directory")
         self._scopes.make(domain)
+        domain.memory = guest_memory.allot(self._kernel.tree, domain.live or "")
         self._hostdevs.open_mdevs(domain, mdevs)
         self._hostdevs.open_groups(domain, hostdevs)
         for (kind, number), cpus in domain_text.pins(domain.live or "").items():

@@ -43,6 +43,7 @@ class FakeService:
             "reload": {"changed": True},
             "retry": {},
             "gpu": {"changed": True},
+            "pins": {"changed": True},
         }
         self.changed = trio.Event()
         self.tell, self._events = trio.open_memory_channel[dict[str, Any]](9)
