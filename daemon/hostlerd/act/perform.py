@@ -17,6 +17,7 @@ from hostlerd.act import (
     clearing,
     device_slices,
     devices,
+    hugepages,
     life,
     pins,
     rules,
@@ -35,6 +36,7 @@ from hostlerd.model.plan import (
     DetachUsb,
     Framebuffer,
     LoadModule,
+    MakeRoom,
     Override,
     Pin,
     Probe,
@@ -44,6 +46,7 @@ from hostlerd.model.plan import (
     ResetCard,
     ResizeBar,
     SetAttribute,
+    SetHugepages,
     SetVfs,
     SetVgpuType,
     StartAgain,
@@ -73,6 +76,8 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     Override: devices.override,
     Unbind: devices.unbind,
     Probe: devices.probe,
+    SetHugepages: hugepages.set_hugepages,
+    MakeRoom: hugepages.make_room,
     AllowCpus: slices.allow_cpus,
     WriteRule: rules.write_rule,
     Pin: pins.pin,
@@ -99,6 +104,8 @@ WRITTEN_BY_PROCESS = (
     ResetCard,
     RemoveFunction,
     Rescan,
+    SetHugepages,
+    MakeRoom,
 )
 
 
@@ -164,6 +171,6 @@ def is_gone(host: Host, step: Step) -> bool:
         return usb.is_gone(host, step.device)
     if isinstance(step, ResizeBar):
         return devices.is_gone(host, step.address)
-    if isinstance(step, SetAttribute):
+    if isinstance(step, SetAttribute | SetHugepages):
         return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

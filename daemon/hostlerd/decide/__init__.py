@@ -14,6 +14,7 @@ from hostlerd.decide.departing import departing
 from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.guest_memory import ask_for_memory, far_from_memory
 from hostlerd.decide.handoff import decide_handoff
+from hostlerd.decide.hugepages import decide_hugepages
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import decide_isolation
 from hostlerd.decide.lasting_pins import decide_lasting_pins
@@ -53,9 +54,11 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     masks, units, impossible = decide_isolation(observed, isolated, observed.topology.online - isolated)
     pins, unpinned = decide_pins(observed, domains, placements, housekeeping)
     rules, files = decide_rule(observed, settings)
+    pages = decide_hugepages(observed, settings, placements, refused | _being_cleared(observed, own))
     steps = (
         *rules,
         *own.clearing,
+        *pages.steps,
         *attributes.steps,
         *slices.make,
         *handoff.steps,
@@ -80,6 +83,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *life.silent(observed, {a: h.name for a, h in own.holder.items() if h.uuid}),
             *slices.refusals,
             *usb_refusals,
+            *pages.refusals,
             *_not_offered(observed, settings, own),
             *_absent(observed, settings),
             *crowding,
@@ -96,6 +100,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                     *attributes.questions,
                     *screens.questions,
                     *running.questions,
+                    *pages.questions,
                     *ask_for_memory(observed),
                 )
             )
@@ -106,10 +111,13 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *attributes.settled,
             *screens.settled,
             *running.settled,
+            *pages.settled,
             *units,
             *unpinned,
             *files,
         ),
+        counted=pages.counted,
+        waiting=pages.waiting,
         learned=learned(observed, settings),
         awake=keeps_awake(observed, settings, own, handoff.steps),
         owners=owners(observed, own),
@@ -118,6 +126,11 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         dedicated=dedicated,
         isolated=isolated,
     )
+
+
+def _being_cleared(observed: Observed, own: Ownership) -> set[str | None]:
+    """Claims for which something has to get out of the way, or that may yet be refused for what is asked."""
+    return set(observed.ledger.claims) if own.questions else {step.claim for step in own.clearing}
 
 
 def _not_offered(observed: Observed, settings: Settings, own: Ownership) -> list[Refusal]:

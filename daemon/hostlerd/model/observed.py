@@ -11,6 +11,7 @@ from hostlerd.model.domains import Snapshot
 from hostlerd.model.edits import NO_EDITS, Edits
 from hostlerd.model.guest_memory import Placed
 from hostlerd.model.holders import Grip, Holder
+from hostlerd.model.hugepages import Hugepages
 from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
@@ -57,6 +58,7 @@ class Observed:
     bars: Mapping[str, tuple[Bar, ...]] = field(default_factory=dict)
     alive: Mapping[str, bool] = field(default_factory=dict)
     guest_memory: Mapping[str, Placed] = field(default_factory=dict)
+    hugepages: Hugepages | None = None
     known: Mapping[str, Known] = field(default_factory=dict)
     edits: Edits = field(default_factory=lambda: NO_EDITS)
 

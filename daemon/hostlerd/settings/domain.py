@@ -7,6 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 from hostlerd.model.settings import DomainPolicy
 from hostlerd.settings import words
+from hostlerd.settings.hugepages import read_hugepages
 from hostlerd.settings.places import DOMAIN, PLACES
 from hostlerd.toml_table import Table
 
@@ -18,7 +19,9 @@ def read_domain(table: Table) -> dict[str, Any]:
     found: dict[str, Any] = {
         key: table.get(key, bool) if hints[key] is bool else table.choice(key, get_args(hints[key]))
         for key in DOMAIN
+        if key != "hugepages"
     }
+    found["hugepages"] = read_hugepages(table)
     return {key: value for key, value in found.items() if value is not None}
 
 

@@ -5,7 +5,8 @@ writes first.
 from __future__ import annotations
 
 HOUSEKEEPING = ("cpus", "at_least")
-DOMAIN = ("cpus", "prefer", "profile", "rebalance", "write_config", "fallback", "fallback_model")
+DOMAIN = ("cpus", "prefer", "profile", "rebalance", "write_config", "fallback", "fallback_model", "hugepages")
+HUGEPAGES = ("compact", "drop_caches")
 DEVICE = (
     *("name", "match", "when_idle", "companions", "group", "holders", "holder_limit", "units"),
     *("driver", "leave", "power", "vfio_driver", "reset", "bar", "recover", "vfs", "keep_vfs"),
@@ -19,6 +20,7 @@ PLACES = {
     **dict.fromkeys(USB_MATCH, "the match of a [[usb]]: match = { ... }"),
     **dict.fromkeys(MATCH, "the match of a [[device]]: match = { ... }"),
     **dict.fromkeys(DEVICE, "a [[device]]"),
+    **dict.fromkeys(HUGEPAGES, "hugepages: hugepages = { ... }"),
     **dict.fromkeys(DOMAIN, '[domains], or [domain."name or UUID"]'),
     "cpus": '[domains], [domain."name or UUID"] or [host.housekeeping]',
     "at_least": "[host.housekeeping]",
