@@ -20,7 +20,7 @@ REMEDY = (
     "start it earlier after a boot, reserve them on the kernel command line (hugepagesz={size} hugepages=...), "
     "give it less memory or smaller pages{room}"
 )
-ROOM = ", or let room be made: hugepages = {{ compact = true, drop_caches = true }} for {name}"
+ROOM = ", or let room be made: hugepages = {{ compact = true, drop_caches = true }} in {name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
