@@ -151,7 +151,7 @@ class Reserving:
         elif has + could < need.pages:
             reason += f": all memory there would be no more than {pages_text(has + could, need.page_kib)}"
         else:
-            reason += ": the kernel finds no more memory in one piece"
+            reason += ": the kernel finds no more memory in one piece, or not in time"
         room = "" if policy.compact and policy.drop_caches else ROOM.format(name=f'[domain."{name}"]')
         size = size_text(need.page_kib).replace(" ", "").removesuffix("iB")
         return Refusal(

@@ -60,6 +60,15 @@ class Hugepages:
             surplus = max(surplus, total - wanted)
         self._put(node, size, total, free, surplus)
 
+    def slow(self, path: str, text: str) -> tuple[float, int, int] | None:
+        """Seconds a page, the pages to be made and the lasting ones there are, where that is slow."""
+        match = FILE.fullmatch(path)
+        seconds = self._faults.get("slow-pages", match[1]) if match else None
+        if match is None or seconds is None:
+            return None
+        total, _, surplus = self._counts(int(match[1]), int(match[2]))
+        return float(seconds), max(0, int(text) - (total - surplus)), total - surplus
+
     def make_room(self, path: str) -> None:
         for name, node in list(self._faults.active):
             if name == LIFTS[path]:

@@ -122,7 +122,7 @@ def test_refused_where_the_kernel_gave_too_few():
     assert refusal.claim == WIN11
     assert refusal.reason == (
         "win11 needs 50 pages of 2 MiB (100 MiB) on node 0, and 30 of 50 can be had: the kernel finds no more "
-        "memory in one piece"
+        "memory in one piece, or not in time"
     )
     assert "start it earlier" in refusal.remedy
     assert 'hugepages = { compact = true, drop_caches = true } in [domain."win11"]' in refusal.remedy
