@@ -22,7 +22,7 @@ _hostler() {
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
         ;;
-    --domain)
+    --domain | --what-if)
         mapfile -t COMPREPLY < <(compgen -W "$(_hostler_domains)" -- "$word")
         return
         ;;
@@ -31,7 +31,7 @@ _hostler() {
     case $verb in
     '') words='status devices cpus domains gpu pins plan watch reload retry simulate hook help' options+=' --version' ;;
     devices) options+=' --all --root' ;;
-    cpus) options+=' --root' ;;
+    cpus) options+=' --what-if --root' ;;
     domains)
         options+=' --xml'
         if [[ " ${COMP_WORDS[*]} " == *' --xml '* ]]; then

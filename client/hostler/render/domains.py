@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hostler.render import placement
 from hostler.render.text import (
     PLAIN,
     Cell,
@@ -11,6 +12,7 @@ from hostler.render.text import (
     cpu_list,
     huge_pages,
     memory,
+    paragraph,
     table,
     texts_of,
 )
@@ -93,6 +95,10 @@ def render_one(domain: Domain, style: Style = PLAIN) -> str:
     emulator = live.get("emulator") or domain.get("emulator_pins")
     if emulator is not None:
         lines.append(_entry("emulator", cpu_list(emulator)))
+    if given := map_of(domain.get("placement")):
+        label = _entry("placement", "")
+        lines += paragraph(placement.head(given), style, first=label, indent=" " * len(label))
+        lines += placement.terms(given, style, indent="    ")
     if domain.get("iothreads"):
         lines.append(_entry("iothreads", clean(domain.get("iothreads"))))
         lines += _entries(_pins("iothread", map_of(live.get("iothreads") or domain.get("iothread_pins"))), "")

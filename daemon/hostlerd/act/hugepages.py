@@ -23,7 +23,7 @@ from hostlerd.observe.reading import number
 LIMIT = 8.0
 """Seconds for one pool: a start must be answered (hostler.wire, PREPARE_LIMIT)."""
 ROOM_LIMIT = 4.0
-END_LIMIT = 2.0
+END_LIMIT = 4.0
 """For a process that was killed."""
 PORTION = 1 << 20
 """KiB."""
@@ -38,7 +38,9 @@ async def set_hugepages(host: Host, step: SetHugepages) -> None:
     while now != record.target and trio.current_time() < deadline:
         goal = min(record.target, now + portion) if record.target > now else record.target
         try:
-            whole = await _write(host, path, f"{goal}\n", limit=deadline - trio.current_time())
+            whole = await _write(
+                host, path, f"{goal}\n", limit=max(0.1, round(deadline - trio.current_time(), 1))
+            )
         except OSError as error:
             raise _refused(step, error) from error
         now = await host.look(lambda: _lasting(host, path), limit=LIMIT)

@@ -2,6 +2,8 @@
 
 Knows no transport and makes no decision of its own: reading answers from what the last pass published, changing goes
 through the reconciler.
+
+Longer than 400 lines because it is the one table of what can be asked: a method is a line there and a few lines here.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from hostler.wire import SIMULATE_METHOD
 from hostlerd.api import Json, Peer, Published
 from hostlerd.api.events import Events
 from hostlerd.decide.closure import companions
+from hostlerd.decide.explained import Explained, outlines, owners
 from hostlerd.host import Host
+from hostlerd.model.domains import Definition
 from hostlerd.model.edits import MODELS, Model, users_own
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
@@ -34,10 +38,14 @@ from hostlerd.reconcile.pins import PinsRequest
 from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
 from hostlerd.report.domains import domain_json, edit_json, memory_json, pins_edit_json, running_json
+from hostlerd.report.placement import outline_json, owners_json, placement_json, placements_json, what_if_json
 from hostlerd.report.plan import hugepages_json, plan_json, status_json
 
 LOOK_LIMIT = 5.0
 """Seconds one look at the processes may take."""
+
+EXPLAIN_LIMIT = 15.0
+"""Seconds an explanation may take: some plans of a large host."""
 
 FRESH_LIMIT = 2.0
 """Seconds `status` may take to look again where something has moved."""
@@ -118,6 +126,7 @@ class HostlerService:
             for d in observed.snapshot.inactive
         ]
         pages = hugepages_json(observed.ledger)
+        given = outlines(observed, self._loop().settings, plan)
         published = Published(
             status=status_json(
                 version=__version__, passes=passes, observed=observed, plan=plan, devices=devices
@@ -128,12 +137,14 @@ class HostlerService:
                     **d,
                     "notes": [
                         *d["notes"],
+                        *plan.notes.get(d["uuid"], ()),
                         *(f"{c.reason}; {c.remedy}" for c in plan.cautions if c.object == d["name"]),
                     ],
                     "added_hugepages": [row for row in pages if row["uuid"] == d["uuid"]],
                     "memory": memory_json(observed.guest_memory, d["uuid"]),
                     "edit": edit_json(observed.edits, d["uuid"]),
                     "pins_edit": pins_edit_json(observed.edits, d["uuid"]),
+                    "placement": outline_json(given[d["uuid"]]) if d["uuid"] in given else None,
                 }
                 for d in running + idle
             ),
@@ -158,9 +169,9 @@ class HostlerService:
             case "devices":
                 return {"devices": await self._devices()}
             case "cpus":
-                return self._published.cpus
+                return await self._cpus(params)
             case "domains":
-                return {"domains": self._domains(params)}
+                return {"domains": await self._domains(params)}
             case "plan":
                 return await self._plan_for(params)
             case "prepare":
@@ -230,14 +241,49 @@ class HostlerService:
             slices=observed.slices,
         )
 
-    def _domains(self, params: Mapping[str, Any]) -> list[Json]:
+    async def _cpus(self, params: Mapping[str, Any]) -> Json:
+        """Who has what is read off the last plan; `what_if`: a domain to be planned as if it started now."""
+        observed, plan, settings = self._observed, self._plan, self._loop().settings
+        if observed is None:
+            return self._published.cpus
+        if params.get("what_if") in (None, ""):
+            found = owners(observed, settings, plan)
+            return {**self._published.cpus, **owners_json(found, plan.housekeeping)}
+        definition = self._idle_domain(_text(params, "what_if"))
+        asked, then = await self._loop().imagine(definition)
+
+        def explained() -> Json:
+            found = Explained(asked, settings, then, {definition.uuid})
+            of_it = found.of(definition.uuid)
+            assert of_it is not None  # noqa: S101 - it was asked for
+            moves = tuple(found.moves(plan.housekeeping))
+            return {
+                **cpus_json(asked.topology),
+                **owners_json(found.owners(), found.housekeeping),
+                "what_if": what_if_json(of_it, moves, then),
+            }
+
+        return await self._host.look(explained, limit=EXPLAIN_LIMIT)
+
+    async def _domains(self, params: Mapping[str, Any]) -> list[Json]:
+        """With why it has the CPUs it has, where one is asked for: that costs plans."""
         name = params.get("name")
         found = [d for d in self._published.domains if name in (None, "", d["name"], d["uuid"])]
         if not found and not self._libvirt_known():
             raise Unreachable("libvirt cannot be reached", remedy="start libvirtd or virtqemud")
         if name and not found:
             raise BadInput(f"libvirt has no domain {name!r}", remedy="`hostler domains` lists them")
-        return found
+        if not name or self._observed is None:
+            return found
+        observed, plan, settings = self._observed, self._plan, self._loop().settings
+        uuids = [domain["uuid"] for domain in found]
+
+        def explained() -> list[Json | None]:
+            reasons = Explained(observed, settings, plan)
+            return [placement_json(one) if (one := reasons.of(uuid)) else None for uuid in uuids]
+
+        placements = await self._host.look(explained, limit=EXPLAIN_LIMIT)
+        return [{**d, "placement": placement} for d, placement in zip(found, placements, strict=True)]
 
     def _libvirt_known(self) -> bool:
         return self._observed is not None and self._observed.snapshot.known
@@ -246,15 +292,30 @@ class HostlerService:
         domain = params.get("domain")
         if domain in (None, ""):
             return plan_json(await self._loop().what_now())
-        observed = self._observed
-        definition = next(
-            (d for d in (observed.snapshot.inactive if observed else ()) if domain in (d.name, d.uuid)), None
+        definition, settings = self._idle_domain(str(domain)), self._loop().settings
+        asked, plan = await self._loop().imagine(definition)
+        found = await self._host.look(
+            lambda: Explained(asked, settings, plan, {definition.uuid}).of(definition.uuid),
+            limit=EXPLAIN_LIMIT,
         )
-        if definition is None:
+        return {**plan_json(plan), "placements": placements_json([found] if found else [])}
+
+    def _idle_domain(self, name: str) -> Definition:
+        """A domain that could be started, by name or UUID. Raises BadInput, Unreachable."""
+        observed = self._observed
+        if observed is None or not observed.snapshot.known:
+            raise Unreachable("libvirt cannot be reached", remedy="start libvirtd or virtqemud")
+        if any(name in (running.name, running.uuid) for running in observed.snapshot.running):
             raise BadInput(
-                f"libvirt has no domain {domain!r} that is shut off", remedy="`hostler domains` lists them"
+                f"{name} runs already",
+                remedy=f"`hostler domains {name}` says where it is and why, `hostler cpus` who has what",
             )
-        return plan_json(await self._loop().what_if(definition))
+        found = next((d for d in observed.snapshot.inactive if name in (d.name, d.uuid)), None)
+        if found is None:
+            raise BadInput(
+                f"libvirt has no domain {name!r} that is shut off", remedy="`hostler domains` lists them"
+            )
+        return found
 
     async def _prepare(self, params: Mapping[str, Any]) -> Json:
         xml = _text(params, "xml")

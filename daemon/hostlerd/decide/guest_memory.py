@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from hostlerd.model.caution import Caution
 from hostlerd.model.cpus import Topology
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.domains import Definition, Running
 from hostlerd.model.guest_memory import Placed
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import Caution
 from hostlerd.model.questions import Question
 from hostlerd.model.settings import Settings
 
@@ -85,7 +85,7 @@ def far_from_memory(observed: Observed, settings: Settings) -> list[Caution]:
 def _vcpu_nodes(topology: Topology, running: Running) -> list[CpuSet]:
     live = running.live
     anywhere = live.cpuset or topology.online
-    return [near_memory(topology, live.vcpu_pins.get(i, anywhere)) for i in range(live.vcpus)]
+    return [near_memory(topology, live.vcpu_pins.get(i, anywhere)) for i in live.present]
 
 
 def _how_far(topology: Topology, running: Running, placed: Placed) -> str:
@@ -110,7 +110,7 @@ def _how_far(topology: Topology, running: Running, placed: Placed) -> str:
 
 
 def _remedy(observed: Observed, settings: Settings, running: Running) -> str:
-    name, policy = running.name, settings.domain(running.name, running.uuid)
+    name, policy = running.name, settings.domain(running.name, running.uuid, running.live.wishes)
     if policy.write_config:
         again = f"stop {name} and start it again: then its definition puts its memory where its vCPUs are"
     else:

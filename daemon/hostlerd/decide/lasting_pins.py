@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import Any
 
 from hostlerd.decide.guest_memory import near_memory, several
-from hostlerd.decide.pinning import decide_placement, tenants
+from hostlerd.decide.pinning import decide_placement, floats_on, tenants
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 from hostlerd.model.domains import Definition, Running
 from hostlerd.model.edits import NO_PINS, PINS, PinsChange, in_force, users_own, written_pins
@@ -53,7 +53,7 @@ def decide_lasting_pins(
             continue  # it is starting; or its definition could not be changed
         edit = in_force(observed.edits, domain.uuid, PINS)
         wanted: PinsChange | str = "write_config is false for it"
-        if settings.domain(domain.name, domain.uuid).write_config:
+        if settings.domain(domain.name, domain.uuid, domain.wishes).write_config:
             wanted = planned_pins(observed, settings, domain)
         elif edit is None or edit.by != "policy":
             continue
@@ -131,10 +131,12 @@ def _planned(observed: Observed, settings: Settings, definition: Definition) -> 
     change = PinsChange(
         vcpus=tuple(
             (vcpu, format_cpu_list(cpus))
-            for vcpu, cpus in enumerate(placement.vcpus)
+            for vcpu, cpus in zip(definition.present, placement.vcpus, strict=True)
             if not explicit and vcpu not in definition.vcpu_pins
         ),
-        emulator="" if explicit or definition.emulator_pins is not None else format_cpu_list(housekeeping),
+        emulator=""
+        if explicit or definition.emulator_pins is not None
+        else format_cpu_list(placement.emulator or floats_on(topology, housekeeping)),
         mode=mode,
         memory=memory,
         cells=cells,
@@ -146,18 +148,18 @@ def _memory(
     observed: Observed, definition: Definition, placement: Placement
 ) -> tuple[str, str, tuple[tuple[int, str], ...]]:
     """Mode, nodes of all of its memory, nodes of each cell's."""
-    topology, vcpus = observed.topology, placement.vcpus or ()
+    topology, vcpus = observed.topology, dict(zip(definition.present, placement.vcpus or (), strict=True))
     nothing = ("strict", "", ())
     if not several(topology) or definition.numatune is not None:
         return nothing
     places: dict[int, CpuSet] = {
-        number: near_memory(topology, (cpu for vcpu in cell.cpus if vcpu < len(vcpus) for cpu in vcpus[vcpu]))
+        number: near_memory(topology, (cpu for vcpu in cell.cpus for cpu in vcpus.get(vcpu, ())))
         for number, cell in enumerate(definition.cells)
         if cell.cpus
     }
     whole = not places
     if whole:
-        places = {0: near_memory(topology, frozenset[int]().union(*vcpus))}
+        places = {0: near_memory(topology, frozenset[int]().union(*vcpus.values()))}
     places = {number: nodes for number, nodes in places.items() if nodes}
     sizes = {n: definition.memory_kib if whole else definition.cells[n].memory_kib for n in places}
     mode = "strict" if not definition.hugepages and _fit(observed, definition, places, sizes) else "preferred"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.guest_memory import Numatune
@@ -14,6 +15,7 @@ from hostlerd.model.slices import SliceSpec
 from hostlerd.model.usb import UsbSource
 
 NO_PINS: Mapping[int, CpuSet] = MappingProxyType({})
+NO_WISHES: Mapping[str, Any] = MappingProxyType({})
 
 
 class Gpu(StrEnum):
@@ -82,6 +84,17 @@ class Definition:
     """`<vcpu placement='auto'>`: numad says where it runs, and libvirt drops pins."""
     gpu: Gpu = Gpu.NONE
     slices: tuple[SliceSpec, ...] = ()
+    vcpu_ids: tuple[int, ...] = ()
+    """Those that are plugged in, where they are not simply the first `vcpus` (`virsh setvcpu`)."""
+    wishes: Mapping[str, Any] = field(default_factory=lambda: NO_WISHES)
+    """What its own metadata says of its CPUs, by field of model.settings.DomainPolicy."""
+    problems: tuple[str, ...] = ()
+    """What in there makes no sense, and is not heeded."""
+
+    @property
+    def present(self) -> Sequence[int]:
+        """The vCPUs it has now, by id."""
+        return self.vcpu_ids or range(self.vcpus)
 
     @property
     def pci_addresses(self) -> tuple[str, ...]:

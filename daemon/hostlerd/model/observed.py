@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hostlerd.model.cpus import Topology
+from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function, Variant
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.edits import NO_EDITS, Edits
@@ -59,6 +60,11 @@ class Observed:
     alive: Mapping[str, bool] = field(default_factory=dict)
     guest_memory: Mapping[str, Placed] = field(default_factory=dict)
     hugepages: Hugepages | None = None
+    affinity: Mapping[str, Mapping[int, CpuSet]] = field(default_factory=dict)
+    """By UUID of a running domain and vCPU, where the kernel lets its thread run. Read where it may differ from the pin
+    that libvirt shows, which is on Linux before 6.2."""
+    starving: bool = False
+    """Shared domains have waited for a CPU too much of late."""
     known: Mapping[str, Known] = field(default_factory=dict)
     edits: Edits = field(default_factory=lambda: NO_EDITS)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from hostlerd.model.caution import Caution
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
 from hostlerd.model.edits import GPU, By, GpuChange, Kind, PinsChange
@@ -341,30 +342,27 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caution:
-    """Something that works, and could be better than it is."""
-
-    object: str
-    reason: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """Where a domain's threads belong. `vcpus` is None for a shared domain, which floats on the host's CPUs.
 
-    `idle`: siblings kept empty for it. `explicit`: the CPUs its own definition names.
+    `vcpus`: in the order of the definition's `present`. `emulator`: CPUs that its emulator and iothreads have for
+    themselves. `idle`: siblings kept empty for it. `explicit`: the CPUs its user has pinned it to.
     """
 
     uuid: str
     vcpus: tuple[CpuSet, ...] | None
+    emulator: CpuSet = frozenset()
     idle: CpuSet = frozenset()
     explicit: CpuSet = frozenset()
-    why: str = ""
+
+    @property
+    def used(self) -> CpuSet:
+        """What something of it runs on."""
+        return frozenset().union(*(self.vcpus or ())) | self.emulator
 
     @property
     def taken(self) -> CpuSet:
-        return frozenset().union(*(self.vcpus or ())) | self.idle
+        return self.used | self.idle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,6 +400,12 @@ class Plan:
     housekeeping: CpuSet = frozenset()
     dedicated: CpuSet = frozenset()
     isolated: CpuSet = frozenset()
+    lent: CpuSet = frozenset()
+    """Of the dedicated CPUs, those that shared domains may use for now."""
+    confirmed: tuple[PinRecord, ...] = ()
+    """Records that are to be replaced by these without a step: what they announced is seen to be so."""
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By UUID of a domain, sentences about its CPUs."""
     awake: str = ""
     """Why the host must not sleep; empty: it may."""
 

@@ -19,6 +19,7 @@ from hostlerd.model.guest_memory import Numatune
 from hostlerd.observe.domain_hostdevs import hostdevs
 from hostlerd.observe.domain_pages import dimms, page_sizes
 from hostlerd.observe.domain_slices import slice_specs
+from hostlerd.observe.domain_wishes import cpu_wishes
 from hostlerd.observe.libvirt_text import cpu_set, decimal, kib, label, uuid, wrong, yes
 
 MAX_XML = 1 << 20
@@ -50,7 +51,8 @@ def parse_domain(xml: str | bytes) -> Definition:
     kind = domain.get("type")
     if not kind:
         raise wrong(domain, "it has no type")
-    vcpus, most = _vcpus(domain)
+    present, most = _vcpus(domain)
+    wishes, problems = cpu_wishes(domain)
     cells = _cells(domain, most)
     tuning = _numatune(domain, cells)
     threads = _iothreads(domain)
@@ -63,7 +65,7 @@ def parse_domain(xml: str | bytes) -> Definition:
         name=name,
         uuid="" if identity is None else uuid(identity, identity.text or ""),
         type=kind,
-        vcpus=vcpus,
+        vcpus=len(present),
         max_vcpus=most,
         topology=_topology(domain),
         vcpu_pins=_vcpu_pins(domain, most),
@@ -82,6 +84,9 @@ def parse_domain(xml: str | bytes) -> Definition:
         dimms=dimms(domain, len(cells)),
         gpu=_gpu(domain, devices),
         slices=slice_specs(domain),
+        vcpu_ids=_out_of_turn(present),
+        wishes=wishes,
+        problems=problems,
     )
 
 
@@ -114,11 +119,11 @@ def _first(domain: Element, path: str) -> Element:
     return domain if found is None else found
 
 
-def _vcpus(domain: Element) -> tuple[int, int]:
-    """How many there are at start, and at most."""
+def _vcpus(domain: Element) -> tuple[Sequence[int], int]:
+    """Those there are at start, and how many at most."""
     element = domain.find("vcpu")
     if element is None:
-        return 1, 1
+        return (0,), 1
     most = decimal(element, element.text, "the count") if (element.text or "").strip() else 1
     current = most if element.get("current") is None else decimal(element, element.get("current"), "current")
     if not most or not current:
@@ -127,7 +132,7 @@ def _vcpus(domain: Element) -> tuple[int, int]:
         raise wrong(element, f"current {current} is above the maximum, {most}")
     states = domain.findall("vcpus/vcpu")
     if not states:
-        return current, most
+        return range(current), most
     enabled: set[int] = set()
     for state in states:
         vcpu = decimal(state, state.get("id"), "id")
@@ -137,7 +142,12 @@ def _vcpus(domain: Element) -> tuple[int, int]:
             enabled.add(vcpu)
     if not enabled:
         raise wrong(_first(domain, "vcpus"), "no vCPU is enabled")
-    return len(enabled), most
+    return tuple(sorted(enabled)), most
+
+
+def _out_of_turn(present: Sequence[int]) -> tuple[int, ...]:
+    """Empty where they are simply the first ones."""
+    return () if present[-1] == len(present) - 1 else tuple(present)
 
 
 def _topology(domain: Element) -> GuestTopology | None:

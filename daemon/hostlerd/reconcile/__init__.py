@@ -24,6 +24,7 @@ from hostlerd.host import Host
 from hostlerd.log import about
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import Claim
+from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
 from hostlerd.model.settings import Settings
 from hostlerd.reconcile.claims import Claims
@@ -70,6 +71,7 @@ class Reconciler:
         self._host_lane = HostLane(self._shared, self._claims)
         self._libvirt_lane = LibvirtLane(self._shared, self._claims)
         self.awake = self._shared.awake
+        self.lending = self._shared.lending
         self.run_returns = Returns(self._shared).run
         self.run_guest_memory = self._shared.guests.run
         self.prepare = self._claims.prepare
@@ -132,13 +134,22 @@ class Reconciler:
         """The plan a pass would perform at this moment."""
         return (await self._shared.look_and_decide())[1]
 
+    @property
+    def settings(self) -> Settings:
+        """The policy in force."""
+        return self._shared.settings
+
     async def what_if(self, definition: Definition) -> Plan:
         """The plan if this domain were started."""
+        return (await self.imagine(definition))[1]
+
+    async def imagine(self, definition: Definition) -> tuple[Observed, Plan]:
+        """What is seen with the claim of a domain that would start now, and the plan of it."""
         observed = await self._shared.look()
         claim = Claim(definition=definition, since=self._shared.next_count())
         claims = {**observed.ledger.claims, definition.uuid: claim}
         asked = replace(observed, ledger=replace(observed.ledger, claims=claims))
-        return (await self._shared.answer(asked))[1]
+        return await self._shared.answer(asked)
 
     def apply(self, settings: Settings) -> None:
         """Another policy is in force."""

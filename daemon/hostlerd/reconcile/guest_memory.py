@@ -24,8 +24,8 @@ from hostlerd.reconcile.latch import Latch
 
 log = logging.getLogger(__name__)
 
-LOOKS = (0.0, 30.0, 300.0)
-"""Seconds after the question."""
+LOOKS = (0.0, 5.0, 30.0, 300.0)
+"""Seconds after the question. A guest whose memory is still being pinned has little at the first."""
 LIMIT = 60.0
 """Seconds for one domain: with small pages some 0.1 to 0.3 s a GiB."""
 
@@ -43,6 +43,7 @@ class GuestMemory:
     def __init__(self, host: Host, changed: Kick) -> None:
         self._host, self._changed = host, changed
         self._domains: dict[str, _Domain] = {}
+        self._running: frozenset[str] = frozenset()
         self._asked = Latch()
         self.known: dict[str, Placed] = {}
         """By UUID; empty while it was asked for and is not known."""
@@ -57,9 +58,10 @@ class GuestMemory:
 
     def keep(self, running: Iterable[Running]) -> None:
         """These run, and no others; whoever is new may have moved the others' memory."""
-        uuids = {domain.uuid for domain in running}
-        if uuids == set(self._domains):
+        uuids = frozenset(domain.uuid for domain in running)
+        if uuids == self._running:
             return
+        self._running = uuids
         for uuid in set(self._domains) - uuids:
             self.forget(uuid)
         for domain in self._domains.values():

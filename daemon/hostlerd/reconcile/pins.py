@@ -49,7 +49,7 @@ class PinsChanges:
         return definition, outcome
 
     async def _take_back(self, definition: Definition, *, dry_run: bool) -> Outcome:
-        policy = self._shared.settings.domain(definition.name, definition.uuid)
+        policy = self._shared.settings.domain(definition.name, definition.uuid, definition.wishes)
         edit = in_force(self._shared.definitions.edits, definition.uuid, PINS)
         if edit is not None and policy.write_config and not dry_run:
             raise Refused(

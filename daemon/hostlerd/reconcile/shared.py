@@ -29,6 +29,7 @@ from hostlerd.observe.answers import answered
 from hostlerd.reconcile.awake import Awake
 from hostlerd.reconcile.guest_memory import GuestMemory
 from hostlerd.reconcile.latch import Latch
+from hostlerd.reconcile.pressure import Lending
 
 Tell = Callable[[str, str, str], None]
 """(kind, object, text): one line of `hostler watch`."""
@@ -58,6 +59,7 @@ class Shared:
     """A write has been left behind: its end is to be waited for."""
     awake: Awake = field(init=False)
     guests: GuestMemory = field(init=False)
+    lending: Lending = field(init=False)
     asked: trio.Event = field(default_factory=trio.Event)
     snapshot: Snapshot = field(default_factory=Snapshot)
     released: dict[str, int] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class Shared:
     def __post_init__(self) -> None:
         self.awake = Awake(self.look_everywhere)
         self.guests = GuestMemory(self.host, self.look_at_host.kick)
+        self.lending = Lending(self.look_everywhere)
         self.count = max((claim.since for claim in self.journal.ledger.claims.values()), default=0)
 
     def next_count(self) -> int:
@@ -96,6 +99,7 @@ class Shared:
             edits=self.definitions.edits,
             guest_memory=self.guests.known,
             alive=dict.fromkeys(self.awake.silent, False),
+            starving=self.lending.starving,
         )
 
     async def look_and_decide(self) -> tuple[Observed, Plan]:
@@ -124,6 +128,7 @@ class Shared:
             ledger=self.journal.ledger,
             edits=self.definitions.edits,
             guest_memory=self.guests.known,
+            starving=self.lending.starving,
         )
 
     def forget_domain(self, uuid: str) -> None:

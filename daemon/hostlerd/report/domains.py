@@ -140,6 +140,7 @@ def _notes(definition: Definition) -> Iterator[str]:
             f"managed='yes': libvirt rebinds {', '.join(managed)}, too, since 10.0 to the VFIO driver that it thinks "
             "best; managed='no' leaves that to hostler alone"
         )
+    yield from definition.problems
 
 
 def _pins(pins: Mapping[int, CpuSet]) -> dict[str, list[int]]:

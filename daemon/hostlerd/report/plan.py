@@ -55,7 +55,12 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
             if (owner := plan.owners.get(m.uuid)) is not None and owner.kind == "domain"
         ],
         "domains": [
-            {"name": name, "uuid": uuid, "state": _state(uuid, observed)}
+            {
+                "name": name,
+                "uuid": uuid,
+                "state": _state(uuid, observed),
+                "notes": list(plan.notes.get(uuid, ())),
+            }
             for uuid, name in sorted(names.items())
         ],
         "isolation": {

@@ -1,4 +1,4 @@
-"""The key `hugepages` of `[domains]` and `[domain."..."]`: a word, or what to do where the kernel gives too few."""
+"""The value of `hugepages` for domains: a word, or what to do where the kernel gives too few."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from hostlerd.settings.places import HUGEPAGES, PLACES
 from hostlerd.toml_table import Table
 
 
-def read_hugepages(table: Table) -> HugepagesPolicy | None:
-    if isinstance(table.values.get("hugepages"), str):
-        off = table.choice("hugepages", ("auto", "off")) == "off"
+def read_hugepages(table: Table, key: str) -> HugepagesPolicy | None:
+    if isinstance(table.values.get(key), str):
+        off = table.choice(key, ("auto", "off")) == "off"
         return HugepagesPolicy(mode="off" if off else "auto")
-    more = table.table("hugepages")
+    more = table.table(key)
     if more is None:
         return None
     more.allow(HUGEPAGES, PLACES)

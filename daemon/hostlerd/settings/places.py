@@ -5,7 +5,10 @@ writes first.
 from __future__ import annotations
 
 HOUSEKEEPING = ("cpus", "at_least")
-DOMAIN = ("cpus", "prefer", "profile", "rebalance", "write_config", "fallback", "fallback_model", "hugepages")
+DOMAIN = (
+    *("cpus", "prefer", "class", "smt", "priority", "emulator", "profile", "rebalance", "write_config"),
+    *("fallback", "fallback_model", "hugepages"),
+)
 HUGEPAGES = ("compact", "drop_caches")
 DEVICE = (
     *("name", "match", "when_idle", "companions", "group", "holders", "holder_limit", "units"),

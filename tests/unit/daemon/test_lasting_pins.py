@@ -86,6 +86,29 @@ async def test_a_domain_begins_where_it_belongs_and_all_is_taken_back(
         assert not one.reconciler._shared.definitions.edits
 
 
+async def test_what_is_pinned_by_hand_wins_over_what_it_began_with(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    host = simulated("server")
+    async with stable(host, tmp_path / "journal", WRITE) as one:
+        await host.hypervisor.define(domain("win11"))
+        await trio.sleep(LONG)
+        await host.hypervisor.start("win11")
+        await one.settle()
+        began = live(host).vcpu_pins
+        await host.hypervisor.pin_by_hand("win11", "vcpupin", 1, frozenset({9}))
+        await one.settle()
+        assert live(host).vcpu_pins == {**began, 1: {9}}
+        (notes,) = one.plan.notes.values()
+        assert any("by hand" in note and "vCPU 1 to 9" in note for note in notes)
+        await host.hypervisor.destroy("win11")
+        await trio.sleep(LONG)
+        assert defined(host).vcpu_pins == began  # and is forgotten when it stops
+        await host.hypervisor.start("win11")
+        await one.settle()
+        assert live(host).vcpu_pins == began
+
+
 async def test_a_burst_is_one_edit(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     host = simulated("server")
     settings = Settings(
@@ -273,20 +296,27 @@ async def test_edits_of_both_kinds_come_and_go_alone(
         await one.settle()
         before = text(host)
         await one.reconciler.change_pins(PinsRequest(domain="win11"))
+        await one.settle()
         with_pins = text(host)
         await one.reconciler.change_gpu(GpuRequest(domain="win11", way="emulated"))
         await one.settle()
         with_both = text(host)
         await one.reconciler.change_pins(PinsRequest(domain="win11", undo=True))
+        await one.settle()
         assert (defined(host).gpu, defined(host).vcpu_pins) == ("emulated", {})
         await one.reconciler.change_gpu(GpuRequest(domain="win11", way="undo"))
+        await one.settle()
         assert text(host) == before
         await one.reconciler.change_pins(PinsRequest(domain="win11"))
+        await one.settle()
         await one.reconciler.change_gpu(GpuRequest(domain="win11", way="emulated"))
+        await one.settle()
         assert text(host) == with_both
         await one.reconciler.change_gpu(GpuRequest(domain="win11", way="undo"))
+        await one.settle()
         assert text(host) == with_pins
         await one.reconciler.change_pins(PinsRequest(domain="win11", undo=True))
+        await one.settle()
         assert text(host) == before
 
 

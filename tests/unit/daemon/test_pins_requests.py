@@ -55,7 +55,7 @@ def test_memory_is_shown_and_what_is_far_is_said(tmp_path: Path) -> None:
         call(tmp_path, "simulate", action="define", xml=domain("win11").replace("<os>", FAR + "<os>"))
         call(tmp_path, "simulate", action="start", name="win11")
         deadline = time.monotonic() + LIMIT
-        while not (shown := call(tmp_path, "domains")["domains"][0])["memory"]:
+        while not (shown := call(tmp_path, "domains")["domains"][0])["notes"]:
             assert time.monotonic() < deadline
         assert [row["node"] for row in shown["memory"]] == [0, 1]
         assert shown["memory"][1]["kib"] == 4 << 20

@@ -132,6 +132,10 @@ match = {{ serial = "x", path = "pci-0000:0b:00.0" }}
                 fallback_model="bochs",
             ),
         },
+        stated={
+            "win11": frozenset({"cpus"}),
+            UUID: frozenset({"profile", "rebalance", "write_config"}),
+        },
         devices=(
             DevicePolicy(
                 name="gaming",
@@ -438,3 +442,35 @@ def test_huge_pages_that_are_wrong(policy: Policy, text: str, says: str, remedy:
     error = policy.complaint(f"[domains]\n{text}")
     assert says in error.message
     assert remedy in error.remedy
+
+
+def test_wishes_for_cpus(policy: Policy) -> None:
+    settings = policy.load(
+        '[domains]\nclass = "efficiency"\npriority = 9\n[domain.a]\nsmt = "isolate"\nemulator = 4\n'
+        "write_config = true"
+    )
+    assert settings.domain("b", "").core_class == "efficiency"
+    assert settings.domain("a", "") == DomainPolicy(
+        core_class="efficiency", priority=9, smt="isolate", emulator=4, write_config=True
+    )
+    assert settings.stated == {"a": frozenset({"smt", "emulator", "write_config"})}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('class = "performence"', "performance"),
+        ('smt = "none"', "pair, isolate"),
+        ("priority = 10", "0 to 9"),
+        ("priority = -1", "0 to 9"),
+        ("emulator = 5", "0 to 4"),
+        ("emulator = true", "not a whole number"),
+        ('write_config = "yes"', "not true or false"),
+        ('core_class = "none"', "class"),
+    ],
+)
+def test_a_wrong_wish_is_named(policy: Policy, line: str, words: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        policy.load(f"[domains]\n{line}")
+    assert words in caught.value.sentence
+    assert caught.value.data["line"] == 2

@@ -148,15 +148,16 @@ class Reserving:
         ]
         if degraded:
             reason += f": a write to {degraded[0]} has not returned, or failed"
+            remedy = "`hostler status` says which; it is tried again when the write has returned"
         elif has + could < need.pages:
             reason += f": all memory there would be no more than {pages_text(has + could, need.page_kib)}"
+            remedy = "give it less memory, or memory of more nodes"
         else:
             reason += ": the kernel finds no more memory in one piece, or not in time"
-        room = "" if policy.compact and policy.drop_caches else ROOM.format(name=f'[domain."{name}"]')
-        size = size_text(need.page_kib).replace(" ", "").removesuffix("iB")
-        return Refusal(
-            object=name, reason=reason, remedy=REMEDY.format(size=size, room=room), claim=claim.uuid
-        )
+            room = "" if policy.compact and policy.drop_caches else ROOM.format(name=f'[domain."{name}"]')
+            size = size_text(need.page_kib).replace(" ", "").removesuffix("iB")
+            remedy = REMEDY.format(size=size, room=room)
+        return Refusal(object=name, reason=reason, remedy=remedy, claim=claim.uuid)
 
 
 def _no_such_size(claim: Claim, need: Need, sizes: Iterable[int]) -> Refusal:

@@ -201,6 +201,7 @@ class Hostdevs:
             huge_kib=sum(size * pages for _, size, pages in domain.pages),
         )
         self._kernel.tree.put(f"{PIDS}/{domain.name}.pid", f"{domain.pid}\n")
+        self._kernel.threads.show(domain.pid)
 
     def group(self, address: str) -> int | None:
         device = self._kernel.pci.devices.get(address)

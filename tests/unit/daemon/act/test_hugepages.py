@@ -80,7 +80,7 @@ async def test_no_longer_than_the_limit(
     began = trio.current_time()
     await perform(host, journal, change(0, 10_000))
     assert trio.current_time() - began < hugepages.LIMIT + 0.1
-    assert int(host.files.read(path())) == pytest.approx(800, abs=1)
+    assert int(host.files.read(path())) == pytest.approx(800, abs=5)
     assert not journal.ledger.outstanding
 
 

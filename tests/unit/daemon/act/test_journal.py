@@ -31,7 +31,7 @@ from hostlerd.model.plan import Unbind
 GPU = "0000:01:00.0"
 DEVICE = DeviceRecord(address=GPU, driver="amdgpu", override=None, identity="1002:744c:030000")
 GROUP = GroupRecord(unit="system.slice", allowed="", ours=("0-1", "0-3"))
-PINS = PinRecord(uuid="u", vcpus={0: "2", 1: "6"}, iothreads={1: "0-1"}, emulator="0-1", idle="7")
+PINS = PinRecord(uuid="u", vcpus={0: "2", 1: "6"}, iothreads={1: "0-1"}, emulator="0-1", idle="7", own="3")
 RULE = FileRecord(path="/run/udev/rules.d/70-hostler.rules")
 PAGES = HugepagesRecord(
     uuid="u", name="win11", path="/sys/nr", node=1, page_kib=2048, added=3, before=3, target=9
