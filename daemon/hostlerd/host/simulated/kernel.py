@@ -31,6 +31,7 @@ from hostlerd.host.simulated.hugepages import ROOM, Hugepages
 from hostlerd.host.simulated.mdevs import CREATE, DEVICE, Mdevs
 from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
+from hostlerd.host.simulated.quiet import Quiet
 from hostlerd.host.simulated.screen import ScreenSpec
 from hostlerd.host.simulated.threads import Threads
 from hostlerd.host.simulated.tree import Tree
@@ -75,6 +76,7 @@ class Kernel:
     card: Card = field(init=False)
     vfs: VirtualFunctions = field(init=False)
     cgroups: Cgroups = field(init=False)
+    quiet: Quiet = field(init=False)
     processes: Processes = field(init=False)
     threads: Threads = field(init=False)
     mdevs: Mdevs = field(init=False)
@@ -92,6 +94,7 @@ class Kernel:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
         self.card, self.vfs = Card(self.pci), VirtualFunctions(self.pci)
         self.cgroups = Cgroups(self.tree, self.cpus, unified=self.unified)
+        self.quiet = Quiet(self.tree, self.cpus)
         self.processes = Processes(self.tree)
         self.threads = Threads(self.tree, self.cgroups, lambda: self.pci.release)
         self.mdevs = Mdevs(self.tree, self.pci, self._emit)
@@ -118,6 +121,8 @@ class Kernel:
         self.tree.put(f"/lib/modules/{release}/modules.alias", aliases)
         self.pci.boot(drivers)
         self.cgroups.boot()
+        self.quiet.release = self.pci.release
+        self.quiet.boot()
 
     def boot_screen(self, spec: ScreenSpec) -> None:
         """The firmware's screen, in the first megabytes of the card's memory."""
@@ -208,6 +213,8 @@ class Kernel:
             self.hugepages.write(int(match[1]), int(match[2]), text)
         elif ROOM.fullmatch(real):
             self.hugepages.make_room(real)
+        elif self.quiet.write(real, text):
+            pass
         elif _PLAIN.fullmatch(real):
             self.tree.put(real, text if text.endswith("\n") else text + "\n")
         else:
