@@ -29,7 +29,7 @@ from hostlerd.decide.screen import decide_screens
 from hostlerd.decide.slices import decide_slices
 from hostlerd.decide.usb import decide_usb
 from hostlerd.decide.vfio import decide_vfio
-from hostlerd.decide.wishes import wishes
+from hostlerd.decide.wishes import is_of_device, wishes
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Placement, Plan, Refusal
@@ -68,11 +68,13 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         *own.clearing,
         *pages.steps,
         *(step for step in attributes.steps if step.object not in tuned),
+        # Before drivers come back: an interrupt that they request begins with the default affinity.
+        *(step for step in attributes.returns if not is_of_device(step.object)),
         *slices.make,
         *handoff.steps,
         *slices.unmake,
         *screens.steps,
-        *attributes.returns,
+        *(step for step in attributes.returns if is_of_device(step.object)),
         *running.steps,
         *masks,
         *tunings.steps,
