@@ -18,10 +18,12 @@ from hostler.wire import SIMULATE_METHOD
 from hostlerd.api import Json, Peer, Published
 from hostlerd.api.events import Events
 from hostlerd.decide.closure import companions
+from hostlerd.decide.doctor import diagnose
 from hostlerd.host import Host
 from hostlerd.model.edits import MODELS, Model
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
+from hostlerd.observe.checkup import observe_checkup
 from hostlerd.observe.domain_xml import parse_domain
 from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import look_for_holders, with_names
@@ -31,6 +33,7 @@ from hostlerd.reconcile import Reconciler
 from hostlerd.reconcile.gpu import ASKED, Asked, GpuRequest
 from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
+from hostlerd.report.doctor import doctor_json
 from hostlerd.report.domains import domain_json, edit_json, running_json
 from hostlerd.report.plan import plan_json, status_json
 
@@ -139,6 +142,8 @@ class HostlerService:
                 return {"domains": self._domains(params)}
             case "plan":
                 return await self._plan_for(params)
+            case "doctor":
+                return await self._doctor()
             case "prepare":
                 return await self._prepare(params)
             case "release":
@@ -229,6 +234,16 @@ class HostlerService:
                 f"libvirt has no domain {domain!r} that is shut off", remedy="`hostler domains` lists them"
             )
         return plan_json(await self._loop().what_if(definition))
+
+    async def _doctor(self) -> Json:
+        """What the last pass saw, and a look at what it has no use for."""
+        observed, files = self._observed, self._host.files
+        if observed is None:
+            raise Unreachable("the daemon has not looked at the host yet", remedy="ask again in a moment")
+        seen = await self._host.look(
+            lambda: observe_checkup(files, live=True, observed=observed), limit=LOOK_LIMIT
+        )
+        return doctor_json(diagnose(seen, self._loop().settings))
 
     async def _prepare(self, params: Mapping[str, Any]) -> Json:
         xml = _text(params, "xml")

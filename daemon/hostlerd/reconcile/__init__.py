@@ -87,6 +87,11 @@ class Reconciler:
         """A pass of the host lane is under way."""
         return self._host_lane.busy
 
+    @property
+    def settings(self) -> Settings:
+        """The policy in force."""
+        return self._shared.settings
+
     def claim_of(self, name: str) -> str | None:
         """The UUID of the claim a domain of this name has."""
         claims = self._shared.journal.ledger.claims.values()
