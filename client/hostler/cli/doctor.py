@@ -12,7 +12,8 @@ SPEC = Spec(
     "doctor",
     """
 What on this host is in the way of giving devices and CPUs to domains, why, and what to do about it: IOMMU and its groups,
-boot parameters, who else tunes the host, hostler's own installation; and the kernel command line for this host. It looks
+boot parameters, who else tunes the host, hostler's own installation; and the kernel command line for this '
+'host. It looks
 and tells, nothing is changed. Without the daemon it looks by itself, as whoever runs it may. Exit status 1 where there
 are warnings, 2 where something is broken.
 """,
@@ -55,6 +56,4 @@ def run(arguments: Arguments) -> int:
 
 
 def _show(found: object, arguments: Arguments) -> str:
-    return render.render(
-        expect_map(found, "doctor"), output.style(), everything=arguments.flag("--all")
-    )
+    return render.render(expect_map(found, "doctor"), output.style(), everything=arguments.flag("--all"))

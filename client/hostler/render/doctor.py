@@ -14,7 +14,12 @@ _HEADS = {
     "warnings": ("yellow", "it works, and could work better"),
     "broken": ("red", "domains cannot have devices until this is mended"),
 }
-_MARKS = {"broken": ("red", "BROKEN"), "warning": ("yellow", "warning"), "note": ("cyan", "note"), "ok": ("green", "ok")}
+_MARKS = {
+    "broken": ("red", "BROKEN"),
+    "warning": ("yellow", "warning"),
+    "note": ("cyan", "note"),
+    "ok": ("green", "ok"),
+}
 _LABEL = 9
 """Columns before a finding's text."""
 
@@ -26,6 +31,8 @@ def render(found: Mapping[str, object], style: Style = PLAIN, *, everything: boo
     known = [row for row in rows if row.get("known") is not False]
     state = clean(found.get("state"))
     paint, story = _HEADS.get(state, ("", ""))
+    if state == "fine" and unknown:
+        story = "nothing of what could be looked at is in the way"
     lines = [style.paint(state, paint) + (f": {story}" if story else "")]
     for severity in ("broken", "warning", "note"):
         for row in known:
@@ -50,7 +57,7 @@ def _finding(row: Mapping[str, object], severity: str, style: Style, *, evidence
     lines = paragraph(clean(row.get("what")), style, first=f"{mark:<{_LABEL}}", indent=" " * _LABEL)
     lines[0] = style.paint(mark, paint) + lines[0][len(mark) :]
     for key, label in (("why", "why:"), ("do", "to do:")):
-        if row.get(key):
+        if row.get(key) and (severity != "ok" or evidence):
             lines += _labelled(clean(row.get(key)), label, style)
     if evidence and row.get("evidence"):
         lines += _labelled(clean(row.get("evidence")), "from:", style)
@@ -70,7 +77,9 @@ def _unknown(rows: Sequence[Mapping[str, object]], style: Style, *, everything: 
         return paragraph(f"{head}: {told} (--all says for want of what)", style, indent="  ", first="")
     lines = [f"{head}:"]
     for row in rows:
-        lines += paragraph(f"{clean(row.get('what'))}: {clean(row.get('why'))}", style, first="  ", indent="    ")
+        lines += paragraph(
+            f"{clean(row.get('what'))}: {clean(row.get('why'))}", style, first="  ", indent="    "
+        )
     return lines
 
 

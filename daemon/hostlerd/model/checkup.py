@@ -126,13 +126,15 @@ class Checkup:
     """`live`: this very host, not a recording. `unread`: files that are there and may not be read.
 
     `controllers`: of cgroup v2 at the top, None where there is no such file. `mounted`: there are control groups.
-    `described`: processors are. `domains`: whether the definitions in `observed.snapshot` are all there are. `names`: of
-    functions, for people. `screens`: boot framebuffers by the function they are on.
+    `described`: processors are. `isolation_told`: also which of them are isolated. `domains`: whether the definitions
+    in `observed.snapshot` are all there are. `names`: of functions, for people. `screens`: boot framebuffers by the
+    function they are on.
     """
 
     observed: Observed
     live: bool = False
     described: bool = True
+    isolation_told: bool = True
     domains: bool = False
     names: Mapping[str, str] = field(default_factory=dict)
     controllers: frozenset[str] | None = None

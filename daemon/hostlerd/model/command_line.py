@@ -1,7 +1,8 @@
 """The kernel's command line, as the kernel itself takes it apart.
 
-lib/cmdline.c, next_arg: words are split at blanks, double quotes keep them together. kernel/params.c, parameq: in names a
-dash is an underscore. What comes after a lone `--` is init's (Documentation/admin-guide/kernel-parameters.rst).
+lib/cmdline.c, next_arg: words are split at blanks, double quotes keep them together. kernel/params.c, parameq: in
+names a dash is an underscore. What comes after a lone `--` is init's
+(Documentation/admin-guide/kernel-parameters.rst).
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ def _same(a: str, b: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Isolcpus:
-    """`isolcpus=[flag-list,]CPUs`; without flags that it knows the kernel takes it for domain (kernel/sched/isolation.c,
-    housekeeping_isolcpus_setup). `cpus` is None where it makes no sense of the word, and overlooks it.
+    """`isolcpus=[flag-list,]CPUs`; without flags that it knows the kernel takes it for domain
+    (kernel/sched/isolation.c, housekeeping_isolcpus_setup). `cpus` is None where it makes no sense of the word, and
+    overlooks it.
     """
 
     flags: frozenset[str]

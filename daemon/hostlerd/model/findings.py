@@ -54,7 +54,8 @@ class Diagnosis:
 
     @property
     def worst(self) -> Severity:
-        return max((finding.severity for finding in self.findings), key=SEVERITIES.index, default="ok")
+        found = {finding.severity for finding in self.findings}
+        return next((severity for severity in reversed(SEVERITIES) if severity in found), "ok")
 
 
 def unknown(id_: str, what: str, missing: str) -> Finding:

@@ -1,7 +1,7 @@
 """What `hostler doctor` finds: from what was looked at to findings and a kernel command line.
 
-Rules: pure. One module a subject, each a function `examine` that yields findings. What is not known is said to be, it is
-never broken. Nothing is ever advised that switches a protection off, and nothing is carried out.
+Rules: pure. One module a subject, each a function `examine` that yields findings. What is not known is said to be, it
+is never broken. Nothing is ever advised that switches a protection off, and nothing is carried out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The kernel command line for this host: what has to be there, what is better gone, and the optional rest.
 
-Only an IOMMU that is off, words that do harm or nothing, and lists of CPUs that fit no domain make a different line. What
-takes CPUs from the host for good is an offer for the profile realtime, with its price, never more.
+Only an IOMMU that is off, words that do harm or nothing, and lists of CPUs that fit no domain make a different line.
+What takes CPUs from the host for good is an offer for the profile realtime, with its price, never more.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.findings import BootAdvice
 
 COSTS = (
-    "these CPUs are taken from the host for good, whether a domain runs or not; entries into the kernel cost more on them; "
-    "every vCPU has to be pinned to one of them. It gains where a guest must answer within tens of microseconds, not where "
-    "it plays games. managed_irq keeps the interrupts of NVMe queues off them as far as possible; leave `domain,` out and "
+    "these CPUs are taken from the host for good, whether a domain runs or not; entries into the kernel cost "
+    "more on them; "
+    "every vCPU has to be pinned to one of them. It gains where a guest must answer within tens of "
+    "microseconds, not where "
+    "it plays games. managed_irq keeps the interrupts of NVMe queues off them as far as possible; leave "
+    "`domain,` out and "
     "the host can use them while no domain runs"
 )
 

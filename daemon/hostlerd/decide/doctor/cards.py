@@ -1,8 +1,8 @@
 """Each display card of the host: what goes with it, whose screen is on it, by which driver it is left.
 
-A group is what the IOMMU cannot tell apart, or cannot keep from reaching each other for want of ACS in the bridges above
-(Documentation/driver-api/vfio.rst, Groups, Devices, and IOMMUs): VFIO gives all of it to one domain or none of it.
-pcie_acs_override= is a patch that no Linux release has: it makes the kernel believe in ACS where there is none.
+A group is what the IOMMU cannot tell apart, or cannot keep from reaching each other for want of ACS in the bridges
+above (Documentation/driver-api/vfio.rst, Groups, Devices, and IOMMUs): VFIO gives all of it to one domain or none of
+it. pcie_acs_override= is a patch that no Linux release has: it makes the kernel believe in ACS where there is none.
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ from collections.abc import Iterator
 from hostlerd.decide.closure import companions, members
 from hostlerd.model.checkup import Checkup
 from hostlerd.model.devices import Function
-from hostlerd.model.findings import Finding
+from hostlerd.model.findings import Finding, unknown
 from hostlerd.model.settings import Settings
 
 
 def examine(checkup: Checkup, settings: Settings) -> Iterator[Finding]:
-    cards = [f for f in checkup.observed.functions.values() if f.is_display and f.physfn is None]
+    functions = checkup.observed.functions.values()
+    if not functions:
+        yield unknown("cards", "which cards this host has", "there are no PCI functions to see")
+    cards = [f for f in functions if f.is_display and f.physfn is None]
+    bound = checkup.live or any(function.driver for function in functions)
+    if cards and not bound:
+        yield unknown("drivers", "which drivers the cards are on", "no function shows any")
     for card in cards:
         yield from _group(checkup, settings, card, others=len(cards) - 1)
         yield from _screen(checkup, settings, card, others=len(cards) - 1)
-        yield from _driver(checkup, settings, card)
+        if bound:
+            yield from _driver(checkup, settings, card)
 
 
 def label(checkup: Checkup, function: Function) -> str:
@@ -64,9 +71,11 @@ def _group(checkup: Checkup, settings: Settings, card: Function, *, others: int)
         # The screen of a host with other cards is as a rule not the one to be given away.
         severity="note" if card.boot_vga and others else "warning",
         what=f"{label(checkup, card)} shares its IOMMU group with: {told}",
-        why="nothing keeps these from reaching each other's memory (the slot's bridge lacks ACS), so a domain gets all of "
+        why="nothing keeps these from reaching each other's memory (the slot's bridge lacks ACS), so a domain "
+        "gets all of "
         "them or none",
-        do=f"put the card into a slot that hangs on the processor, or say group = [{listed}] in its [[device]] section if "
+        do=f"put the card into a slot that hangs on the processor, or say group = [{listed}] in its [[device]] "
+        f"section if "
         "the host can spare these; pcie_acs_override only hides the sharing, it keeps nothing apart",
         evidence=evidence,
     )
@@ -79,21 +88,20 @@ def _screen(checkup: Checkup, settings: Settings, card: Function, *, others: int
     parts: list[str] = []
     if boot is not None:
         parts.append(
-            f"the boot framebuffer ({boot.driver}, {boot.device}) sits on its memory: hostler takes it off before a "
-            "domain gets the card, and puts it back afterwards"
+            "hostler takes the boot framebuffer off before a domain gets the card, and puts it back afterwards"
         )
     if not others:
         parts.append("it is the only display: while a domain has it, the host has no screen")
     else:
-        parts.append(
-            "the firmware and the host's console are on it; another card is the easier one to give away"
-        )
+        parts.append("another card is the easier one to give away")
     policy = settings.device(card)
     unit = policy is not None and any("display-manager" in unit for unit in policy.units)
     yield Finding(
         id=f"card.screen:{card.address}",
         severity="note",
-        what=f"{label(checkup, card)} has the host's screen",
+        what=f"{label(checkup, card)} is the display that the firmware chose"
+        if boot is None
+        else f"{label(checkup, card)} has the boot framebuffer ({boot.driver}, {boot.device}) in its memory",
         why="; ".join(parts),
         do=""
         if others or unit
@@ -129,8 +137,10 @@ def _driver(checkup: Checkup, settings: Settings, card: Function) -> Iterator[Fi
         yield Finding(
             id=id_,
             severity="note",
-            what=f"{name} has no driver",
-            why="the host cannot use it; a domain can",
+            what=f"{name} has no driver" + (" of its own" if card.address in checkup.screens else ""),
+            why="the host has the firmware's picture on it and no more"
+            if card.address in checkup.screens
+            else "the host cannot use it; a domain can",
             evidence=evidence,
         )
     elif card.driver.startswith("nvidia") and (policy is None or policy.leave != "unbind"):
@@ -138,7 +148,8 @@ def _driver(checkup: Checkup, settings: Settings, card: Function) -> Iterator[Fi
             id=id_,
             severity="note",
             what=f"{name} is on {card.driver}",
-            why="its driver waits for ever when it is unbound while something has the card open, so hostler unloads its "
+            why="its driver waits for ever when it is unbound while something has the card open, so hostler "
+            "unloads its "
             "modules instead: nothing may use any card of NVIDIA's then",
             do='see who has it open with `hostler devices`; units = ["nvidia-persistenced.service"] in its [[device]] '
             "section stops that one",

@@ -55,7 +55,8 @@ def _hook(checkup: Checkup) -> Iterator[Finding]:
                 severity="broken" if checkup.live else "warning",
                 what="libvirt does not tell hostler when a domain starts",
                 why="the hook is not installed, so devices are handed over by nobody or by libvirt itself",
-                do="install hostler's package (make -f packaging/install.mk install), then restart libvirtd: it looks for "
+                do="install hostler's package (make -f packaging/install.mk install), then restart libvirtd: it "
+                "looks for "
                 "hooks when it starts",
                 evidence=f"{HOOK} is not there",
             )
@@ -112,7 +113,7 @@ def _libvirt(checkup: Checkup) -> Iterator[Finding]:
             what=f"libvirt {text}" + (" is older than hostler is made for" if old else ""),
             why="hostler is made for 9.0 and newer" if old else variants,
             do="install a newer libvirt" if old else "",
-            evidence=f"libvirt.so.0.{version // 1_000_000 * 1000 + version // 1_000 % 1_000}.{version % 1_000}",
+            evidence="its own word" if checkup.observed.snapshot.libvirt else "the name of libvirt.so.0",
         )
     both = {"libvirtd", "virtqemud"} <= daemons
     if both or {"libvirtd.socket", "virtqemud.socket"} <= checkup.installation.sockets:

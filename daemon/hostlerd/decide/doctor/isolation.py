@@ -1,8 +1,9 @@
 """What the kernel was told at boot about CPUs, against what domains would have: isolcpus=, nohz_full=, rcu_nocbs=.
 
-Sources: Documentation/admin-guide/kernel-parameters.txt (nohz_full= offloads the RCU callbacks of its CPUs as if rcu_nocbs=
-named them, too), Documentation/admin-guide/cpu-isolation.rst (cpusets are the way that can be changed; what each costs),
-Documentation/timers/no_hz.rst (the boot CPU is taken out of nohz_full=; one runnable task a CPU or no gain).
+Sources: Documentation/admin-guide/kernel-parameters.txt (nohz_full= offloads the RCU callbacks of its CPUs as if
+rcu_nocbs= named them, too), Documentation/admin-guide/cpu-isolation.rst (cpusets are the way that can be changed;
+what each costs), Documentation/timers/no_hz.rst (the boot CPU is taken out of nohz_full=; one runnable task a CPU or
+no gain).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ NAMES = ("isolcpus", "nohz_full", "rcu_nocbs")
 
 def examine(checkup: Checkup, share: Share) -> Iterator[Finding]:
     line, topology = checkup.boot.command_line, checkup.observed.topology
-    if line is None and not checkup.described:
+    if line is None and not (checkup.described and checkup.isolation_told):
         yield unknown(
             "boot-isolation", "whether CPUs are isolated since boot", "there is no /proc/cmdline to read"
         )
@@ -41,7 +42,8 @@ def examine(checkup: Checkup, share: Share) -> Iterator[Finding]:
         yield Finding(
             id="realtime",
             severity="note",
-            what=f"the profile realtime is asked for by {', '.join(share.realtime)}, and no CPU is free of the timer tick",
+            what=f"the profile realtime is asked for by {', '.join(share.realtime)}, and no CPU is free of the "
+            f"timer tick",
             why="that can only be had at boot",
             do="see the line for realtime below, and what it costs",
             evidence="/sys/devices/system/cpu/nohz_full: none",
@@ -55,12 +57,13 @@ def wanted_at_boot(checkup: Checkup) -> dict[str, CpuSet]:
         return {}
     found: dict[str, CpuSet] = {}
     for value in line.values("isolcpus"):
-        if "domain" in (told := parse_isolcpus(value)).flags:
-            found["isolcpus"] = found.get("isolcpus", frozenset()) | (told.cpus or frozenset())
+        isolcpus = parse_isolcpus(value)
+        if "domain" in isolcpus.flags:
+            found["isolcpus"] = found.get("isolcpus", frozenset()) | (isolcpus.cpus or frozenset())
     for name in NAMES[1:]:
-        value = line.value(name)
-        if value is not None:
-            found[name] = parse_cpus(value, possible=possible) or frozenset()
+        told = line.value(name)
+        if told is not None:
+            found[name] = parse_cpus(told, possible=possible) or frozenset()
     return found
 
 
@@ -99,7 +102,8 @@ def _isolcpus(checkup: Checkup, share: Share) -> Iterator[Finding]:
             id="isolcpus",
             severity="warning",
             what=f"CPUs {format_cpu_list(wasted)} are taken from the host for good, and {none}",
-            why="nothing is balanced onto isolated CPUs: the host does not use them, and threads that are let onto them "
+            why="nothing is balanced onto isolated CPUs: the host does not use them, and threads that are let "
+            "onto them "
             "pile up on the first one",
             do=f"isolate {format_cpu_list(share.cpus)} instead"
             if share.cpus
@@ -172,7 +176,8 @@ def _rcu_nocbs(checkup: Checkup, share: Share) -> Iterator[Finding]:
         yield Finding(
             id="rcu_nocbs",
             severity="note",
-            what=f"RCU's callbacks are kept off CPUs {format_cpu_list(cpus - share.cpus)}, and no domain would get them",
+            what=f"RCU's callbacks are kept off CPUs {format_cpu_list(cpus - share.cpus)}, and no domain would "
+            f"get them",
             why="it costs a little more work elsewhere",
             do=f"name {format_cpu_list(share.cpus)} instead" if share.cpus else "take rcu_nocbs= off",
             evidence=evidence,

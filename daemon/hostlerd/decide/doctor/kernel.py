@@ -1,9 +1,9 @@
 """What this kernel can do for isolation, and its control groups.
 
-Versions: vfio-dev/ says who is on VFIO from 6.1 (drivers/vfio/vfio_main.c); before 6.2 a change of cpuset.cpus wipes the
-affinities that programs set themselves (systemd issue 23748; commit da019032819a); partitions that are not below the root
-from 6.7 (Documentation/admin-guide/cgroup-v2.rst, cpuset.cpus.exclusive); NVIDIA's vGPUs are made by attributes of their
-VFs from 6.8 on. AllowedCPUs= needs the unified hierarchy (systemd.resource-control(5)).
+Versions: vfio-dev/ says who is on VFIO from 6.1 (drivers/vfio/vfio_main.c); before 6.2 a change of cpuset.cpus wipes
+the affinities that programs set themselves (systemd issue 23748; commit da019032819a); partitions that are not below
+the root from 6.7 (Documentation/admin-guide/cgroup-v2.rst, cpuset.cpus.exclusive); NVIDIA's vGPUs are made by
+attributes of their VFs from 6.8 on. AllowedCPUs= needs the unified hierarchy (systemd.resource-control(5)).
 """
 
 from __future__ import annotations
@@ -64,9 +64,6 @@ def _version(checkup: Checkup) -> Iterator[Finding]:
         severity="note" if kernel < KEEPS_AFFINITY else "ok",
         what=f"{name} will do" + ("; newer ones do more" if lacks else ""),
         why="; ".join(lacks),
-        do="nothing has to be done; set the affinity of such programs by their unit's AllowedCPUs= or CPUAffinity="
-        if kernel < KEEPS_AFFINITY
-        else "",
         evidence=evidence,
     )
 

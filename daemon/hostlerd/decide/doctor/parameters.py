@@ -1,9 +1,9 @@
 """Words of the kernel command line that concern devices: what each does here, and which are better gone.
 
-What can be said of CPUs is in `isolation`. Sources: Documentation/admin-guide/kernel-parameters.txt; drivers/iommu/amd/init.c,
-parse_amd_iommu_options (there is no "on"); drivers/firmware/sysfb_simplefb.c (the firmware's screen is a simple-framebuffer
-where the kernel is built with SYSFB_SIMPLEFB, and video=efifb:off then names a driver that is not in use).
-Nothing here ever advises to switch a protection off.
+What can be said of CPUs is in `isolation`. Sources: Documentation/admin-guide/kernel-parameters.txt;
+drivers/iommu/amd/init.c, parse_amd_iommu_options (there is no "on"); drivers/firmware/sysfb_simplefb.c (the
+firmware's screen is a simple-framebuffer where the kernel is built with SYSFB_SIMPLEFB, and video=efifb:off then
+names a driver that is not in use). Nothing here ever advises to switch a protection off.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ WORDS = (
         name="pcie_acs_override",
         severity="warning",
         what="pcie_acs_override= makes IOMMU groups look smaller than they are",
-        why="devices that share a path can still reach each other's memory, and the host's through each other; a kernel "
+        why="devices that share a path can still reach each other's memory, and the host's through each other; "
+        "a kernel "
         "without the patch overlooks the word",
         drop=True,
     ),
@@ -93,7 +94,8 @@ WORDS = (
         name="pci",
         parts=("realloc", "realloc=on"),
         what="pci=realloc: the kernel may give bridges other windows than the firmware did",
-        why="that is what a card with large BARs may need (bar = in its [[device]] section); where cards are missing, try "
+        why="that is what a card with large BARs may need (bar = in its [[device]] section); where cards are "
+        "missing, try "
         "without it",
     ),
     Word(
@@ -180,7 +182,8 @@ def _taken(checkup: Checkup, settings: Settings) -> Iterator[Finding]:
             severity="note" if meant else "warning",
             what=f"{text} takes {_listed(taken)} from the host at every boot",
             why="the host cannot use them while no domain runs, and every card of such a model is meant",
-            do=f"take it {'off the kernel command line' if file == CMDLINE else 'out, and make the initial ramdisk anew'}; "
+            do=f"take it "
+            f"{'off the kernel command line' if file == CMDLINE else 'out, and make the initial ramdisk anew'}; "
             + INSTEAD,
             evidence=f"{file}: {text}",
         )
@@ -233,7 +236,8 @@ def _kept_away(checkup: Checkup) -> Iterator[Finding]:
             id="kept-drivers",
             severity="note",
             what="drivers of cards are kept away: " + "; ".join(dict.fromkeys(text for _, text in told)),
-            why="a card that no driver may take is of no use to the host while no domain has it; hostler needs none of this",
+            why="a card that no driver may take is of no use to the host while no domain has it; hostler needs "
+            "none of this",
             do="keep it only where the driver itself is the trouble (nouveau beside NVIDIA's own)",
             evidence="; ".join(dict.fromkeys(f"{file}: {text}" for file, text in told)),
         )

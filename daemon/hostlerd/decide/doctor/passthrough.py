@@ -1,9 +1,9 @@
 """What giving a device away needs: virtualisation, an IOMMU, remapped interrupts, VFIO.
 
-Sources. Intel's IOMMU is off unless intel_iommu=on or CONFIG_INTEL_IOMMU_DEFAULT_ON says otherwise (drivers/iommu/intel/
-Kconfig; Debian has a third choice, "but not for the integrated GPU", bug 935270); AMD's is on wherever the firmware
-describes one (drivers/iommu/amd/init.c, amd_iommu_detect). VFIO takes no group without isolated MSIs unless it is told to
-do without (vfio_iommu_type1.c, vfio_iommu_type1_attach_group).
+Sources. Intel's IOMMU is off unless intel_iommu=on or CONFIG_INTEL_IOMMU_DEFAULT_ON says otherwise
+(drivers/iommu/intel/ Kconfig; Debian has a third choice, "but not for the integrated GPU", bug 935270); AMD's is on
+wherever the firmware describes one (drivers/iommu/amd/init.c, amd_iommu_detect). VFIO takes no group without isolated
+MSIs unless it is told to do without (vfio_iommu_type1.c, vfio_iommu_type1_attach_group).
 """
 
 from __future__ import annotations
@@ -82,7 +82,12 @@ def _kvm(checkup: Checkup) -> Iterator[Finding]:
             evidence=evidence,
         )
     else:
-        yield Finding(id="kvm", severity="ok", what="KVM is there", evidence=evidence)
+        yield Finding(
+            id="kvm",
+            severity="ok",
+            what="KVM is there" if processor.kvm else "the processor can run guests",
+            evidence=evidence,
+        )
 
 
 def _iommu(checkup: Checkup) -> Iterator[Finding]:
@@ -152,8 +157,10 @@ def _remapping(checkup: Checkup) -> Iterator[Finding]:
             what="interrupts are not remapped",
             why="VFIO was told to do without: a guest's device can raise any interrupt of the host"
             if iommu.unsafe
-            else "VFIO gives no device to a domain then (allow_unsafe_interrupts would, and opens the host to its guests)",
-            do="take intremap=off or nointremap off the kernel command line, update the firmware, and switch x2APIC on in "
+            else "VFIO gives no device to a domain then (allow_unsafe_interrupts would, and opens the host to "
+            "its guests)",
+            do="take intremap=off or nointremap off the kernel command line, update the firmware, and switch "
+            "x2APIC on in "
             "its setup",
             evidence='/proc/interrupts: no chip called "IR-..."' + (f"; {file}: Y" if iommu.unsafe else ""),
         )
@@ -179,6 +186,8 @@ def _vfio(checkup: Checkup) -> Iterator[Finding]:
             do="reboot into the new kernel",
             evidence=f"/lib/modules/{release} is not there",
         )
+        if modules.vfio_pci is None:
+            return
     if modules.vfio_pci is None:
         yield unknown(
             "vfio", "whether vfio-pci can be loaded", "it is not loaded, and there is no modules.dep to read"
@@ -189,7 +198,8 @@ def _vfio(checkup: Checkup) -> Iterator[Finding]:
             severity="broken",
             what="this kernel has no vfio-pci",
             why="it is the driver by which a domain gets a device",
-            do="install the rest of the kernel's modules (linux-modules-extra-... on Ubuntu), or a kernel with CONFIG_VFIO_PCI",
+            do="install the rest of the kernel's modules (linux-modules-extra-... on Ubuntu), or a kernel with "
+            "CONFIG_VFIO_PCI",
             evidence=f"/lib/modules/{release}/modules.dep: no vfio-pci.ko",
         )
     else:

@@ -1,9 +1,10 @@
 """Which CPUs domains would have to themselves, all started: what a boot parameter would have to say.
 
 Where domains are defined it is the planner that says it, for all that can run at once. Where there are none, the host
-keeps the level-3 domain it boots on and domains get the others; on one level-3 domain it keeps its first cores, and of
-cores of several classes the small ones. Whole cores always, and never the CPU it boots on: the kernel takes that out of
-nohz_full= (Documentation/timers/no_hz.rst).
+keeps the level-3 domain it boots on, and one on every other node (cpu-isolation.rst: a housekeeping CPU a node), and
+domains get the others; where that leaves none, it keeps the first cores, and of cores of several classes the small
+ones. Whole cores always, and never the CPU it boots on: the kernel takes that out of nohz_full=
+(Documentation/timers/no_hz.rst).
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ def room(topology: Topology, settings: Settings) -> CpuSet:
         return frozenset()
     kept = set(_kept(topology, settings))
     first = topology.cpus[0]
+    for node in topology.nodes:  # each is to keep a core for the kernel's own work on its memory
+        near = [cpu for cpu in topology.cpus if cpu.node == node.id]
+        kept |= near[0].siblings if near else frozenset()
     home = [cpu for cpu in topology.cpus if cpu.l3 == first.l3]
     big = frozenset(c.id for c in topology.cpus if c.core_class is CoreClass.PERFORMANCE)
     small = frozenset(

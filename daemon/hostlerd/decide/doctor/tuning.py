@@ -69,7 +69,8 @@ def _memory(checkup: Checkup) -> Iterator[Finding]:
             id="huge-pages.transparent",
             severity="note",
             what="transparent huge pages are off",
-            why="guests' memory is in pages of 4 KiB then, which costs a few per cent where a domain asks for no huge pages",
+            why="guests' memory is in pages of 4 KiB then, which costs a few per cent where a domain asks for "
+            "no huge pages",
             do="echo madvise > /sys/kernel/mm/transparent_hugepage/enabled (QEMU asks for them)",
             evidence="/sys/kernel/mm/transparent_hugepage/enabled: never",
         )
@@ -95,7 +96,8 @@ def _memory(checkup: Checkup) -> Iterator[Finding]:
             severity="note",
             what=f"{names} ask for {_gib(need)} of huge pages, and {_gib(have)} are reserved now",
             why="pages are hard to find once memory is in pieces",
-            do="hugepages= on the kernel command line, or vm.nr_hugepages in /etc/sysctl.d, reserves them early, for good",
+            do="hugepages= on the kernel command line, or vm.nr_hugepages in /etc/sysctl.d, reserves them "
+            "early, for good",
             evidence=evidence,
         )
     elif have and not asking and checkup.domains and have == sum(p.kib * p.free for p in tuning.pages):

@@ -21,7 +21,7 @@ from hostlerd.observe.checkup.installation import observe_installation
 from hostlerd.observe.checkup.passthrough import observe_iommu, observe_modules, observe_processor
 from hostlerd.observe.checkup.rivals import observe_rivals
 from hostlerd.observe.checkup.tuning import observe_tuning
-from hostlerd.observe.cpus import observe_cpus
+from hostlerd.observe.cpus import CPUS, observe_cpus
 from hostlerd.observe.domain_xml import parse_domain
 from hostlerd.observe.groups import ROOT, observe_groups
 from hostlerd.observe.names import device_names
@@ -52,6 +52,7 @@ def observe_checkup(
         observed=observed,
         live=live,
         described=bool(observed.topology.cpus),
+        isolation_told=files.exists(f"{CPUS}/isolated"),
         domains=known,
         names=device_names(functions.values()),
         controllers=None if controllers is None else frozenset(controllers.split()),

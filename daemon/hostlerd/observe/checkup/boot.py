@@ -1,7 +1,7 @@
 """How this kernel was booted and built, and what tells the boot loader.
 
-The Boot Loader Interface (systemd.io/BOOT_LOADER_INTERFACE): LoaderInfo is the loader's name and version in UTF-16, after
-four bytes of attributes (efivarfs). /boot/config-RELEASE is Debian's and many others' place of the kernel's
+The Boot Loader Interface (systemd.io/BOOT_LOADER_INTERFACE): LoaderInfo is the loader's name and version in UTF-16,
+after four bytes of attributes (efivarfs). /boot/config-RELEASE is Debian's and many others' place of the kernel's
 configuration, /lib/modules/RELEASE/config Fedora's; /proc/config.gz is not read, it is packed.
 """
 
@@ -74,7 +74,7 @@ def _config(careful: Careful, release: str) -> Mapping[str, str] | None:
             lines = careful.files.lines_with(path, CONFIG)
         except OSError:
             continue
-        found = dict.fromkeys(CONFIG, "n")
+        found: dict[str, str] = dict.fromkeys(CONFIG, "n")
         for line in lines:
             name, sign, value = line.strip().partition("=")
             if sign and name in found:

@@ -1,8 +1,8 @@
 """What a device that is given away needs of the processor, the IOMMU and the kernel's modules.
 
-Sources: /sys/class/iommu (Documentation/ABI/testing/sysfs-class-iommu), /sys/firmware/acpi/tables (sysfs-firmware-acpi).
-Interrupts that are remapped have chips whose names begin with "IR-" in /proc/interrupts, on Intel and AMD alike
-(drivers/iommu/{intel/irq_remapping,amd/iommu}.c, arch/x86/kernel/apic/io_apic.c).
+Sources: /sys/class/iommu (Documentation/ABI/testing/sysfs-class-iommu), /sys/firmware/acpi/tables
+(sysfs-firmware-acpi). Interrupts that are remapped have chips whose names begin with "IR-" in /proc/interrupts, on
+Intel and AMD alike (drivers/iommu/{intel/irq_remapping,amd/iommu}.c, arch/x86/kernel/apic/io_apic.c).
 """
 
 from __future__ import annotations

@@ -50,8 +50,16 @@ def _programs(careful: Careful) -> frozenset[str] | None:
     """None where processes are not shown: a recording, or a /proc that shows one's own alone (hidepid)."""
     if careful.text("/proc/1/comm") is None:
         return None
-    numbers = (name for name in careful.names("/proc") or () if name.isdecimal())
-    return PROGRAMS.intersection(filter(None, (careful.text(f"/proc/{pid}/comm") for pid in numbers)))
+    found = (
+        (pid, careful.text(f"/proc/{pid}/comm")) for pid in careful.names("/proc") or () if pid.isdecimal()
+    )
+    running = {name for pid, name in found if name in PROGRAMS and not _simulates(careful, name, pid)}
+    return frozenset(filter(None, running))
+
+
+def _simulates(careful: Careful, name: str | None, pid: str) -> bool:
+    """A hostlerd for a simulated host is not this host's."""
+    return name == "hostlerd" and "--sim" in (careful.text(f"/proc/{pid}/cmdline") or "")
 
 
 def _hooks(careful: Careful) -> tuple[HookFile, ...] | None:
