@@ -11,11 +11,10 @@ from hostler.render import doctor as render
 SPEC = Spec(
     "doctor",
     """
-What on this host is in the way of giving devices and CPUs to domains, why, and what to do about it: IOMMU and its groups,
-boot parameters, who else tunes the host, hostler's own installation; and the kernel command line for this '
-'host. It looks
-and tells, nothing is changed. Without the daemon it looks by itself, as whoever runs it may. Exit status 1 where there
-are warnings, 2 where something is broken.
+What on this host is in the way of giving devices and CPUs to domains, why, and what to do about it: the IOMMU and its
+groups, boot parameters, who else tunes the host, hostler's own installation; and the kernel command line for this host.
+It looks and tells, and changes nothing. Without the daemon it looks by itself, as far as whoever runs it may. Exit
+status 1 where there are warnings, 2 where something is broken.
 """,
     options=(
         Option(

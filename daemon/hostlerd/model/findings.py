@@ -54,8 +54,11 @@ class Diagnosis:
 
     @property
     def worst(self) -> Severity:
-        found = {finding.severity for finding in self.findings}
-        return next((severity for severity in reversed(SEVERITIES) if severity in found), "ok")
+        found = frozenset(finding.severity for finding in self.findings)
+        for severity in reversed(SEVERITIES):
+            if severity in found:
+                return severity
+        return "ok"
 
 
 def unknown(id_: str, what: str, missing: str) -> Finding:

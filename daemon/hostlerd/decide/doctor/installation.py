@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hostler.wire import POLICY, RUNTIME_DIRECTORY
 from hostlerd.model.checkup import Checkup
 from hostlerd.model.findings import Finding, unknown
 from hostlerd.model.settings import Settings
 
 HOOK = "/etc/libvirt/hooks/qemu.d/hostler"
+RUNTIME_DIRECTORY = "/run/hostler"
+POLICY = "/etc/hostler/hostler.toml"
 FLOOR, VARIANTS = 9_000_000, 10_000_000
 
 
