@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hostlerd.decide import life
+from hostlerd.decide.adoption import adopt, aimed_by_rule, noted, rebound, took_by_rule
 from hostlerd.decide.bars import forgotten, grow, shrink
 from hostlerd.decide.gate import must_let_go
 from hostlerd.decide.life import decide_removed
@@ -109,8 +110,8 @@ def decide_handoff(observed: Observed, settings: Settings, own: Ownership, vfio:
         function = observed.functions.get(address)
         if function is None or observed.untouchable(address):
             continue
-        if want.waits and _aimed_by_rule(observed, function, want):
-            there.clear.append(_adopt(function, want))
+        if want.waits and aimed_by_rule(observed, function, want):
+            there.clear.append(adopt(function, want))
         if not want.waits:
             _take(there, observed, function, want, vfio.of.get(address, VFIO))
             if want.place == "vfio" and not function.on_vfio:
@@ -258,11 +259,11 @@ def _load_homes(phases: _Phases, observed: Observed) -> list[Step]:
 
 def _take(phases: _Phases, observed: Observed, function: Function, want: Want, vfio_driver: str) -> None:
     vfio = want.place == "vfio"
-    if vfio and _took_by_rule(observed, function, want):
-        phases.override.append(_adopt(function, want))
+    if vfio and took_by_rule(observed, function, want):
+        phases.override.append(adopt(function, want))
         return
-    if vfio and (record := _rebound(observed, function, want)) is not None:
-        phases.override.append(_noted(function, want, record))
+    if vfio and (record := rebound(observed, function, want)) is not None:
+        phases.override.append(noted(function, want, record))
         return
     if function.on_vfio if vfio else (function.driver is None and function.override == NO_DRIVER):
         return
@@ -314,64 +315,6 @@ def _take(phases: _Phases, observed: Observed, function: Function, want: Want, v
                 to_vfio=True,
             )
         )
-
-
-def _took_by_rule(observed: Observed, function: Function, want: Want) -> bool:
-    """Our udev rule won the race: it is where it belongs before we ever looked, and nothing says that it is ours."""
-    return function.on_vfio and _aimed_by_rule(observed, function, want)
-
-
-def _aimed_by_rule(observed: Observed, function: Function, want: Want) -> bool:
-    """Its override is our rule's, also where its driver won the race and is busy: that has to go again some day."""
-    return (
-        function.address not in observed.ledger.devices
-        and want.claim is None
-        and want.place == "vfio"
-        and function.override is not None
-        and bool(observed.rule)
-        and f'driver_override}}="{function.override}"' in str(observed.rule)
-    )
-
-
-def _adopt(function: Function, want: Want) -> Override:
-    """Writes what is there already; what counts is the record, so that the card can go back some day."""
-    theirs = not function.on_vfio
-    record = DeviceRecord(
-        address=function.address,
-        driver=function.driver if theirs else None,
-        override=None,
-        any_driver=True,
-        module=(function.module or "") if theirs else "",
-        ours=function.override or VFIO,
-        identity=identity(function),
-    )
-    return _noted(function, want, record)
-
-
-def _rebound(observed: Observed, function: Function, want: Want) -> DeviceRecord | None:
-    """Since 10.0 libvirt puts a device that it manages on the VFIO driver that it thinks best, whatever it was on, and
-    does not take it from there again: for the way back that counts as ours.
-    """
-    record = observed.ledger.devices.get(function.address)
-    if record is None or not (want.domain or want.claim) or not function.on_vfio:
-        return None
-    if function.override is None or function.override != function.driver:
-        return None
-    if function.override in record.ours.split():
-        return None
-    return replace(record, ours=f"{record.ours} {function.override}")
-
-
-def _noted(function: Function, want: Want, record: DeviceRecord) -> Override:
-    """Writes what is there already, for the record's sake."""
-    return Override(
-        object=function.address,
-        before=function.override,
-        after=function.override,
-        why=want.why,
-        claim=want.claim,
-        record=record,
-    )
 
 
 def _return(
