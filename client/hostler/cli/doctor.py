@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from hostler.cli import output
 from hostler.cli.arguments import Arguments, Option, Spec, Usage
 from hostler.connection import Connection, expect_map
 from hostler.errors import Unreachable
 from hostler.render import doctor as render
+from hostler.wire import SOCKET_VARIABLE
 
 SPEC = Spec(
     "doctor",
@@ -39,8 +42,8 @@ def run(arguments: Arguments) -> int:
             with Connection(arguments.socket) as daemon:
                 found = expect_map(daemon.call("doctor"), "doctor")
         except Unreachable:
-            if arguments.socket is not None:
-                raise
+            if arguments.socket is not None or SOCKET_VARIABLE in os.environ:
+                raise  # another daemon was asked for, perhaps of another host
             root = LIVE
         else:
             if arguments.json:

@@ -1,4 +1,8 @@
-"""What doctor found, the worst first, as a person reads it: what, why, what to do; then the kernel command line."""
+"""What doctor found, the worst first, as a person reads it: what, why, what to do; then the kernel command line.
+
+Rules: what a person may copy (the command line, the steps to change it) stands in one line, however long; a terminal
+folds it, and what is copied is whole.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,8 @@ def render(found: Mapping[str, object], style: Style = PLAIN, *, everything: boo
     paint, story = _HEADS.get(state, ("", ""))
     if state == "fine" and unknown:
         story = "nothing of what could be looked at is in the way"
-    lines = [style.paint(state, paint) + (f": {story}" if story else "")]
+    lines = paragraph(state + (f": {story}" if story else ""), style, indent="  ", first="")
+    lines[0] = style.paint(state, paint) + lines[0][len(state) :]
     for severity in ("broken", "warning", "note"):
         for row in known:
             if row.get("severity") == severity:
@@ -90,22 +95,22 @@ def _boot(boot: Mapping[str, object], style: Style) -> list[str]:
     if now is None or not (changes or realtime):
         return []
     lines = [style.paint("kernel command line", "bold")]
-    lines += _option("now", clean(now, nothing="(empty)"), style)
+    lines += _option("now", clean(now, nothing="(empty)"))
     if changes:
-        lines += _option("better", clean(line, nothing="(empty)"), style)
+        lines += _option("better", clean(line, nothing="(empty)"))
     if realtime:
-        lines += _option("for the profile realtime", clean(realtime), style)
+        lines += _option("for the profile realtime", clean(realtime))
         lines += paragraph(f"its price: {clean(boot.get('costs'))}", style, first="    ", indent="    ")
     how = texts_of(boot.get("how"))
     if how:
         loader = clean(boot.get("loader"))
         lines.append(f"  to change it ({loader}{'' if changes else '; for realtime'}):")
         for number, step in enumerate(how, 1):
-            lines += paragraph(step, style, first=f"    {number}. ", indent="       ")
+            lines.append(f"    {number}. {step}")
     elif not boot.get("loader"):
         lines.append("  to change it: by your boot loader's means, which is none that hostler knows")
     return lines
 
 
-def _option(label: str, text: str, style: Style) -> list[str]:
-    return [f"  {label}:", *paragraph(text, style, first="    ", indent="    ")]
+def _option(label: str, text: str) -> list[str]:
+    return [f"  {label}:", f"    {text}"]

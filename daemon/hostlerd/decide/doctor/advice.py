@@ -61,7 +61,7 @@ def _with_fitting_cpus(checkup: Checkup, share: Share, words: list[str]) -> list
     found: list[str] = []
     for word in words:
         name = name_of(word).replace("-", "_")
-        if name not in isolation.NAMES or not isolation.misses(checkup, share, name):
+        if name not in isolation.NAMES or not isolation.fits_not(checkup, share, name):
             found.append(word)
         elif share.cpus:
             found.append(_word(word, share.cpus))

@@ -67,8 +67,14 @@ def wanted_at_boot(checkup: Checkup) -> dict[str, CpuSet]:
     return found
 
 
-def misses(checkup: Checkup, share: Share, name: str) -> bool:
-    """It names CPUs that no domain would have: wasted, or worse."""
+def fits_not(checkup: Checkup, share: Share, name: str) -> bool:
+    """It names CPUs that no domain would have, nor could have if one were defined."""
+    cpus = wanted_at_boot(checkup).get(name)
+    return share.known and cpus is not None and bool(cpus - share.fitting)
+
+
+def _wastes(checkup: Checkup, share: Share, name: str) -> bool:
+    """It names CPUs that no domain would have."""
     cpus = wanted_at_boot(checkup).get(name)
     return share.known and cpus is not None and bool(cpus - share.cpus)
 
@@ -94,8 +100,7 @@ def _isolcpus(checkup: Checkup, share: Share) -> Iterator[Finding]:
             return
         cpus = topology.isolated
     yield from _absent(checkup, "isolcpus", cpus, evidence)
-    wasted = cpus - share.cpus & topology.online if share.known else frozenset[int]()
-    isolated = format_cpu_list(cpus)
+    wasted = (cpus - share.cpus) & topology.online if share.known else frozenset[int]()
     if wasted:
         none = "no domain gets CPUs of its own" if not share.cpus else "no domain would get them"
         yield Finding(
@@ -107,14 +112,17 @@ def _isolcpus(checkup: Checkup, share: Share) -> Iterator[Finding]:
             "pile up on the first one",
             do=f"isolate {format_cpu_list(share.cpus)} instead"
             if share.cpus
-            else "take isolcpus= off the kernel command line: hostler clears CPUs while a domain runs",
+            else (
+                "" if fits_not(checkup, share, "isolcpus") else "define the domain that is to have them, or "
+            )
+            + "take isolcpus= off the kernel command line: hostler clears CPUs while a domain runs",
             evidence=evidence + (f"; the plan for {', '.join(share.whom)}" if share.whom else "; no domain"),
         )
         return
     yield Finding(
         id="isolcpus",
         severity="note",
-        what=f"CPUs {isolated} are taken from the host for good",
+        what=f"CPUs {format_cpu_list(cpus)} are taken from the host for good",
         why="the host cannot use them while no domain runs; hostler clears a domain's CPUs only while it runs"
         if share.known
         else "whether domains have just these is not known: their definitions were not read",
@@ -140,7 +148,7 @@ def _nohz_full(checkup: Checkup, share: Share) -> Iterator[Finding]:
             do="take it off the kernel command line",
             evidence=evidence,
         )
-    elif misses(checkup, share, "nohz_full"):
+    elif _wastes(checkup, share, "nohz_full"):
         wasted = format_cpu_list(cpus - share.cpus)
         yield Finding(
             id="nohz_full",
@@ -172,7 +180,7 @@ def _rcu_nocbs(checkup: Checkup, share: Share) -> Iterator[Finding]:
         return
     evidence = f"/proc/cmdline: {' '.join(line.written('rcu_nocbs'))}"
     yield from _absent(checkup, "rcu_nocbs", cpus, evidence)
-    if misses(checkup, share, "rcu_nocbs") and cpus != ticks:
+    if _wastes(checkup, share, "rcu_nocbs") and cpus != ticks:
         yield Finding(
             id="rcu_nocbs",
             severity="note",

@@ -22,13 +22,17 @@ from hostlerd.model.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """`cpus`: for domains. `whom`: their names. `known`: domains could be looked at, so that empty means none."""
+    """`cpus`: for domains. `whom`: their names. `known`: domains could be looked at, so that empty means none.
+
+    `fitting`: what a boot parameter may name: `cpus`, and as long as no domain is defined, what domains could have.
+    """
 
     cpus: CpuSet = frozenset()
     whom: tuple[str, ...] = ()
     realtime: tuple[str, ...] = ()
     """Those of the profile realtime."""
     known: bool = False
+    fitting: CpuSet = frozenset()
 
 
 def share(checkup: Checkup, settings: Settings) -> Share:
@@ -41,14 +45,16 @@ def share(checkup: Checkup, settings: Settings) -> Share:
         claims.setdefault(domain.uuid, Claim(definition=domain, since=count))
     plan = decide(replace(observed, ledger=replace(observed.ledger, claims=claims)), settings)
     names = {c.uuid: c.name for c in claims.values()} | {r.uuid: r.name for r in observed.snapshot.running}
+    cpus = _whole(observed.topology, plan.dedicated, _kept(observed.topology, settings))
     having = [p.uuid for p in plan.placements if p.taken & plan.dedicated and p.uuid in names]
     return Share(
-        cpus=_whole(observed.topology, plan.dedicated, _kept(observed.topology, settings)),
+        cpus=cpus,
         whom=tuple(sorted(names[uuid] for uuid in having)),
         realtime=tuple(
             sorted(n for u, n in names.items() if u in having and settings.domain(n, u).profile == "realtime")
         ),
         known=True,
+        fitting=cpus if names else room(observed.topology, settings),
     )
 
 
