@@ -111,6 +111,15 @@ def _screen(checkup: Checkup, settings: Settings, card: Function, *, others: int
     )
 
 
+def _domain(checkup: Checkup, address: str) -> str:
+    """Who has it, or is about to."""
+    observed = checkup.observed
+    having = [r.live for r in observed.snapshot.running] + [
+        c.definition for c in observed.ledger.claims.values()
+    ]
+    return next((domain.name for domain in having if address in domain.pci_addresses), "")
+
+
 def _driver(checkup: Checkup, settings: Settings, card: Function) -> Iterator[Finding]:
     id_, name = f"card.driver:{card.address}", label(checkup, card)
     evidence = f"/sys/bus/pci/devices/{card.address}/driver: {card.driver or 'none'}"
@@ -125,12 +134,13 @@ def _driver(checkup: Checkup, settings: Settings, card: Function) -> Iterator[Fi
             evidence=evidence,
         )
     elif card.on_vfio:
-        meant = policy is not None and policy.when_idle == "vfio"
+        whose = _domain(checkup, card.address)
+        meant = whose or (policy is not None and policy.when_idle == "vfio")
         yield Finding(
             id=id_,
             severity="ok" if meant else "note",
-            what=f"{name} is on {card.driver}",
-            why="" if meant else "a domain has it, or something but hostler's policy keeps it from the host",
+            what=f"{name} is on {card.driver}" + (f", for {whose}" if whose else ""),
+            why="" if meant else "no domain that is known has it, so something else keeps it from the host",
             evidence=evidence,
         )
     elif card.driver is None:
