@@ -17,6 +17,8 @@ OBJECT_ROOT = "/org/hostler1"
 
 METADATA_NAMESPACE = "urn:hostler:domain:1"
 """Of our element in a domain's `<metadata>`: what a slice of it is made of, so that this travels with the domain."""
+WISHES_NAMESPACE = "https://hostler.org/domain/1.0"
+"""Of `<hostler:cpus>` where it stands by itself: libvirt keeps one element of each namespace."""
 
 MAX_FRAME = 256 * 1024
 """Bytes of one msgpack map on the socket, without the four of its length."""
@@ -28,10 +30,11 @@ PREPARE_LIMIT = 25.0
 
 READ_METHODS = ("hello", "status", "devices", "cpus", "domains", "plan", "doctor", "subscribe")
 """Socket methods that change nothing. Parameters: none, but for `domains` {"name"?}, `plan` {"domain"?}."""
-CHANGE_METHODS = ("prepare", "release", "hook", "reload", "retry", "gpu")
+CHANGE_METHODS = ("prepare", "release", "hook", "reload", "retry", "gpu", "pins")
 """`prepare` {"name", "xml"} -> {"devices": [...]} | `release` {"name", "xml"} -> {} | `hook` {"name", "operation",
 "sub_operation"} -> {} | `reload` {} -> {"changed": bool} | `retry` {"object"} -> {} |
 `gpu` {"domain", "way": "passthrough" | "slice" | "emulated" | "undo", "what"?, "model"?, "video"?, "live"?,
-"dry_run"?} -> {"domain", "uuid", "changed": bool, "diff", "before", "after", "notes": [...]}"""
+"dry_run"?} -> {"domain", "uuid", "changed": bool, "diff", "before", "after", "notes": [...]} |
+`pins` {"domain", "undo"?, "dry_run"?} -> the same"""
 SIMULATE_METHOD = "simulate"
 """Only a simulated host's daemon has it: {"action", ...} drives its libvirt, its slots and its faults."""

@@ -25,6 +25,7 @@ from hostlerd.host.hypervisors import Hypervisors
 from hostlerd.host.libvirt import Libvirt
 from hostlerd.host.logind import Logind
 from hostlerd.host.notify import Notify
+from hostlerd.host.pressure import LivePressure
 from hostlerd.host.processes import LiveProcesses
 from hostlerd.host.systemd import SystemdUnits
 from hostlerd.host.threads import in_thread
@@ -35,6 +36,7 @@ from hostlerd.observe.domain_xml import parse_domain
 from hostlerd.options import Options
 from hostlerd.settings import load
 from hostlerd.sources import libvirt as libvirt_source
+from hostlerd.sources import threads as threads_source
 from hostlerd.sources import udev as udev_source
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class LiveHost:
         self.writer = LiveWriter(adopt=self._adopt)
         self.processes = LiveProcesses()
         self.sleep = Logind(bus)
+        self.pressure = LivePressure()
         self.connections = tuple(Libvirt(uri, parse=parse_domain) for uri in uris)
         self.hypervisor = Hypervisors(self.connections)
 
@@ -86,7 +89,10 @@ async def open_live(options: Options) -> AsyncIterator[Machine]:
             authorize=Authorizer(bus),
             notify=Notify(),
             device_sources=(udev_source.run, udev_source.run_usb),
-            domain_sources=tuple(partial(libvirt_source.run, connection) for connection in host.connections),
+            domain_sources=(
+                *(partial(libvirt_source.run, connection) for connection in host.connections),
+                threads_source.run,
+            ),
             faces=(face,),
         )
         await host.writer.aclose()

@@ -32,6 +32,7 @@ from hostlerd.observe.everything import Everything
 from hostlerd.options import Options, parse
 from hostlerd.policy import Policy
 from hostlerd.reconcile import Reconciler
+from hostlerd.sources import pressure as pressure_source
 from hostlerd.sources import sleep as sleep_source
 
 log = logging.getLogger(__name__)
@@ -107,9 +108,11 @@ async def serve(options: Options, machine: Machine) -> None:
             for source in machine.device_sources:
                 await tasks.start(source, reconciler.look_at_host.kick)
             await tasks.start(sleep_source.run, host.sleep, reconciler.awake)
+            await tasks.start(pressure_source.run, host.pressure, reconciler.lending)
             tasks.start_soon(reconciler.run_host)
             tasks.start_soon(reconciler.run_domains)
             tasks.start_soon(reconciler.run_returns)
+            tasks.start_soon(reconciler.run_guest_memory)
             listeners = socket_face.listeners(options.socket)
             await tasks.start(socket_face.serve, service, listeners)
             for face in machine.faces:

@@ -19,6 +19,7 @@ from hostler.wire import POLICY, POLICY_DIRECTORY
 from hostlerd.decide import decide
 from hostlerd.decide.closure import companions
 from hostlerd.decide.doctor import diagnose
+from hostlerd.decide.explained import Explained
 from hostlerd.decide.rule import RULE_FILE
 from hostlerd.host import Files
 from hostlerd.host.files import open_files
@@ -42,6 +43,7 @@ from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
 from hostlerd.report.doctor import doctor_json
 from hostlerd.report.domains import domain_json
+from hostlerd.report.placement import placements_json
 from hostlerd.report.plan import plan_json
 from hostlerd.settings import load
 
@@ -137,7 +139,11 @@ def _plan(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
             break
         observed = answered_by_files(files, observed, plan.questions)
         plan = decide(observed, settings)
-    return plan_json(plan), exit_status(Refused("")) if plan.refusals else 0
+    answer = plan_json(plan)
+    if claims:
+        reasons = Explained(observed, settings, plan, claims)
+        answer["placements"] = placements_json(one for uuid in claims if (one := reasons.of(uuid)))
+    return answer, exit_status(Refused("")) if plan.refusals else 0
 
 
 def _settings(policy: str | None) -> Settings:

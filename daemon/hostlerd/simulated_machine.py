@@ -75,6 +75,10 @@ async def open_simulated(options: Options) -> AsyncIterator[Machine]:
         task_status.started()
         kick()
 
+    async def threads(kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        host.subscribe_threads(kick)
+        task_status.started()
+
     async with trio.open_nursery() as nursery:
         bus = None
         if options.bus is not None:
@@ -86,7 +90,7 @@ async def open_simulated(options: Options) -> AsyncIterator[Machine]:
             authorize=Authorizer(bus, simulated=True),
             notify=Notify(),
             device_sources=(devices, usb),
-            domain_sources=(domains,),
+            domain_sources=(domains, threads),
             faces=(partial(bus_face.serve, bus),) if bus is not None else (),
             simulate=host.simulate,
         )

@@ -25,6 +25,9 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
     lines = [head]
     lines += _entry("devices", _devices(status.get("devices"), status.get("mdevs")), style)
     lines += _entry("domains", _domains(status.get("domains")), style)
+    for domain in rows_of(status.get("domains")):
+        for note in texts_of(domain.get("notes")):
+            lines += _entry("", f"{clean(domain.get('name'))}: {note}", style)
     lines += _entry("isolation", _isolation(map_of(status.get("isolation"))), style)
     lines += _entry(
         "daemon", f"hostler {clean(status.get('version'))}, pass {clean(status.get('pass'))}", style
@@ -41,6 +44,10 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
         lines += ["", style.paint(f"refused: {clean(refusal.get('object'))}", "yellow")]
         lines += paragraph(clean(refusal.get("reason")), style, first="  why:   ", indent="         ")
         lines += paragraph(clean(refusal.get("remedy")), style, first="  to do: ", indent="         ")
+    for warning in rows_of(status.get("warnings")):
+        lines += ["", style.paint(f"could be better: {clean(warning.get('object'))}", "yellow")]
+        lines += paragraph(clean(warning.get("reason")), style, first="  why:   ", indent="         ")
+        lines += paragraph(clean(warning.get("remedy")), style, first="  to do: ", indent="         ")
     for trouble in rows_of(status.get("degraded")):
         since = trouble.get("since")
         what = clean(trouble.get("object")) + (f" (since {moment(since)})" if since is not None else "")

@@ -65,6 +65,7 @@ def _pins(value: Json) -> PinRecord:
         iothreads={int(k): v for k, v in value["iothreads"].items()},
         emulator=value["emulator"],
         idle=value["idle"],
+        own=value.get("own", ""),
     )
 
 

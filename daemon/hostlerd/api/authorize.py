@@ -38,6 +38,7 @@ ACTIONS = {
     "hook": HANDOFF,
     "retry": HANDOFF,
     "gpu": HANDOFF,
+    "pins": HANDOFF,
     "reload": CHANGE_POLICY,
 }
 """Method of the service to polkit action (dbus/org.hostler1.policy)."""

@@ -7,16 +7,20 @@ step and every refusal says why.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hostlerd.decide import life
 from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.awake import keeps_awake
 from hostlerd.decide.departing import departing
 from hostlerd.decide.fallback import decide_fallback
+from hostlerd.decide.guest_memory import ask_for_memory, far_from_memory
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import decide_isolation
+from hostlerd.decide.lasting_pins import decide_lasting_pins
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
-from hostlerd.decide.pinning import Tenant, decide_pins, decide_placement, tenants
+from hostlerd.decide.pinning import Lent, Tenant, decide_pins, decide_placement, lent, tenants
 from hostlerd.decide.reset import refuse_resets
 from hostlerd.decide.rule import decide_rule
 from hostlerd.decide.running import decide_running
@@ -49,22 +53,28 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     housekeeping = observed.topology.online - dedicated
     isolated = _isolated(domains, placements, dedicated)
     masks, units, impossible = decide_isolation(observed, isolated, observed.topology.online - isolated)
-    pins, unpinned = decide_pins(observed, domains, placements, housekeeping)
+    loans = lent(observed, domains, placements)
+    pins = decide_pins(observed, domains, placements, housekeeping, loans)
     rules, files = decide_rule(observed, settings)
+    steps = (
+        *rules,
+        *own.clearing,
+        *attributes.steps,
+        *slices.make,
+        *handoff.steps,
+        *slices.unmake,
+        *screens.steps,
+        *attributes.returns,
+        *running.steps,
+        *masks,
+        *pins.steps,
+    )
+    changing = bool(steps) or not all(claim.prepared for claim in observed.ledger.claims.values())
     return Plan(
         steps=(
-            *rules,
-            *own.clearing,
-            *attributes.steps,
-            *slices.make,
-            *handoff.steps,
-            *slices.unmake,
-            *screens.steps,
-            *attributes.returns,
-            *running.steps,
-            *masks,
-            *pins,
+            *steps,
             *decide_fallback(observed, settings, own),
+            *decide_lasting_pins(observed, settings, changing=changing),
             *usb,
         ),
         refusals=(
@@ -78,6 +88,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *crowding,
             *impossible,
         ),
+        cautions=tuple(far_from_memory(observed, settings)),
         questions=tuple(
             dict.fromkeys(
                 (
@@ -88,6 +99,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                     *attributes.questions,
                     *screens.questions,
                     *running.questions,
+                    *ask_for_memory(observed),
                 )
             )
         ),
@@ -98,7 +110,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *screens.settled,
             *running.settled,
             *units,
-            *unpinned,
+            *pins.gone,
             *files,
         ),
         learned=learned(observed, settings),
@@ -108,6 +120,9 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         housekeeping=housekeeping,
         dedicated=dedicated,
         isolated=isolated,
+        lent=frozenset[int]().union(*(loan.cpus for loan in loans)),
+        confirmed=tuple(pins.confirmed),
+        notes=_notes(domains, loans),
     )
 
 
@@ -151,7 +166,9 @@ def _dedicated(
             if tenant.mode == "dedicated":
                 refusals.append(_no_room(tenant, len(online), least))
             continue
-        more = (placement.taken & online) - settings.housekeeping.cpus
+        # A pin to all CPUs says "anywhere".
+        narrow = frozenset[int]().union(*(cpus for cpus in placement.vcpus if not cpus >= online))
+        more = ((narrow | placement.emulator | placement.idle) & online) - settings.housekeeping.cpus
         if len(online - dedicated - more) >= least:
             dedicated |= more
             continue
@@ -159,7 +176,7 @@ def _dedicated(
         refusals.append(
             Refusal(
                 object=tenant.definition.name,
-                reason=f"the <vcpupin> elements of {tenant.definition.name} would leave the host "
+                reason=f"the pins of {tenant.definition.name} (<vcpupin>, or by hand) would leave the host "
                 f"{len(online - dedicated - more)} CPUs of the {least} it must keep, so they are not isolated",
                 remedy="pin it to fewer CPUs, or lower housekeeping.at_least",
             )
@@ -179,5 +196,21 @@ def _no_room(tenant: Tenant, online: int, least: int) -> Refusal:
 
 def _isolated(domains: list[Tenant], placements: dict[str, Placement], dedicated: CpuSet) -> CpuSet:
     """Of the dedicated CPUs, those of domains whose profile asks for isolation."""
-    ours = (placements.get(t.definition.uuid) for t in domains if t.profile != "none")
+    ours = (placements.get(t.definition.uuid) for t in domains if t.policy.profile != "none")
     return dedicated & frozenset().union(*(p.taken for p in ours if p is not None))
+
+
+def _notes(domains: list[Tenant], loans: Sequence[Lent]) -> dict[str, tuple[str, ...]]:
+    """What is to be known of each domain's CPUs, beside where they are."""
+    found = {
+        t.definition.uuid: (
+            *([t.hand.told()] if t.hand.sets else []),
+            *(
+                f"shared domains starve and use its CPUs for now, {loan.why}"
+                for loan in loans
+                if loan.owner == t.uuid
+            ),
+        )
+        for t in domains
+    }
+    return {uuid: notes for uuid, notes in found.items() if notes}

@@ -224,6 +224,17 @@ class Sleep(Protocol):
         ...
 
 
+class Pressure(Protocol):
+    """Who waits for CPUs. Nothing here raises."""
+
+    async def wait_starved(self, group: str) -> None:
+        """Until tasks of this control group have waited for a CPU too much.
+
+        For ever where the kernel does not tell; the group may appear meanwhile, and go.
+        """
+        ...
+
+
 class Host(Protocol):
     """All of them, and a way to look that cannot hang the loop."""
 
@@ -254,6 +265,9 @@ class Host(Protocol):
 
     @property
     def sleep(self) -> Sleep: ...
+
+    @property
+    def pressure(self) -> Pressure: ...
 
 
 Kick = Callable[[], None]

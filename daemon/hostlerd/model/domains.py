@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.guest_memory import Numatune
 from hostlerd.model.slices import SliceSpec
 from hostlerd.model.usb import UsbSource
 
 NO_PINS: Mapping[int, CpuSet] = MappingProxyType({})
+NO_WISHES: Mapping[str, Any] = MappingProxyType({})
 
 
 class Gpu(StrEnum):
@@ -71,9 +74,24 @@ class Definition:
     iothread_ids: tuple[int, ...] = ()
     hostdevs: tuple[Hostdev, ...] = ()
     cells: tuple[Cell, ...] = ()
+    memory_kib: int = 0
     hugepages: bool = False
+    numatune: Numatune | None = None
+    auto_placement: bool = False
+    """`<vcpu placement='auto'>`: numad says where it runs, and libvirt drops pins."""
     gpu: Gpu = Gpu.NONE
     slices: tuple[SliceSpec, ...] = ()
+    vcpu_ids: tuple[int, ...] = ()
+    """Those that are plugged in, where they are not simply the first `vcpus` (`virsh setvcpu`)."""
+    wishes: Mapping[str, Any] = field(default_factory=lambda: NO_WISHES)
+    """What its own metadata says of its CPUs, by field of model.settings.DomainPolicy."""
+    problems: tuple[str, ...] = ()
+    """What in there makes no sense, and is not heeded."""
+
+    @property
+    def present(self) -> Sequence[int]:
+        """The vCPUs it has now, by id."""
+        return self.vcpu_ids or range(self.vcpus)
 
     @property
     def pci_addresses(self) -> tuple[str, ...]:

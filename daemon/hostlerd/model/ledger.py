@@ -47,7 +47,7 @@ class PinRecord:
 
     Of a thread that is about to be moved both lists are recorded, with a space between: either may be in force.
     `vcpus`, `iothreads`: index to list. `emulator`: list, empty if we did not pin it. `idle`: siblings kept empty for
-    it.
+    it. `own`: CPUs that its emulator and iothreads have for themselves.
     """
 
     uuid: str
@@ -55,6 +55,7 @@ class PinRecord:
     iothreads: Mapping[int, str] = field(default_factory=dict)
     emulator: str = ""
     idle: str = ""
+    own: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hostlerd.model.cpus import Topology
+from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function, Variant
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.edits import NO_EDITS, Edits
+from hostlerd.model.guest_memory import Placed
 from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
@@ -33,7 +35,8 @@ class Observed:
     What only questions bring (model/questions), each absent where it was not asked: `holders` by address (of a mediated
     device by UUID), `grips` by address, `attributes` by path (None: there is no such file), `units` by name
     (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is the best), `platform` by device
-    (its driver; empty for none, None: there is no such device), `bars` and `alive` by address.
+    (its driver; empty for none, None: there is no such device), `bars` and `alive` by address, `guest_memory` by UUID
+    of a running domain (empty: not known yet).
     """
 
     topology: Topology
@@ -54,6 +57,12 @@ class Observed:
     platform: Mapping[str, str | None] = field(default_factory=dict)
     bars: Mapping[str, tuple[Bar, ...]] = field(default_factory=dict)
     alive: Mapping[str, bool] = field(default_factory=dict)
+    guest_memory: Mapping[str, Placed] = field(default_factory=dict)
+    affinity: Mapping[str, Mapping[int, CpuSet]] = field(default_factory=dict)
+    """By UUID of a running domain and vCPU, where the kernel lets its thread run. Read where it may differ from the pin
+    that libvirt shows, which is on Linux before 6.2."""
+    starving: bool = False
+    """Shared domains have waited for a CPU too much of late."""
     known: Mapping[str, Known] = field(default_factory=dict)
     edits: Edits = field(default_factory=lambda: NO_EDITS)
 

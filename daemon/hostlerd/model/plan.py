@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from hostlerd.model.caution import Caution
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
-from hostlerd.model.edits import GpuChange
+from hostlerd.model.edits import GPU, By, GpuChange, Kind, PinsChange
 from hostlerd.model.holders import Container
 from hostlerd.model.identity import Known
 from hostlerd.model.ledger import (
@@ -276,7 +277,8 @@ class SetVgpuType(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditDefinition(Step):
-    """Change how a domain's definition gives it its GPU, or (`change` None) take hostler's last edit of it back.
+    """Change how a domain's definition gives it its GPU or where it begins (`about`), or (`change` None) take hostler's
+    last edit of that kind back.
 
     Its record is kept in /var/lib/hostler, as a definition outlives the journal. `lacks`: what it has to do without.
     """
@@ -284,7 +286,9 @@ class EditDefinition(Step):
     kind: ClassVar[str] = "definition"
     lane: ClassVar[Lane] = "libvirt"
     uuid: str
-    change: GpuChange | None
+    change: GpuChange | PinsChange | None
+    about: Kind = GPU
+    by: By = "fallback"
     lacks: tuple[str, ...] = ()
 
 
@@ -325,18 +329,24 @@ class Refusal:
 class Placement:
     """Where a domain's threads belong. `vcpus` is None for a shared domain, which floats on the host's CPUs.
 
-    `idle`: siblings kept empty for it. `explicit`: the CPUs its own definition names.
+    `vcpus`: in the order of the definition's `present`. `emulator`: CPUs that its emulator and iothreads have for
+    themselves. `idle`: siblings kept empty for it. `explicit`: the CPUs its user has pinned it to.
     """
 
     uuid: str
     vcpus: tuple[CpuSet, ...] | None
+    emulator: CpuSet = frozenset()
     idle: CpuSet = frozenset()
     explicit: CpuSet = frozenset()
-    why: str = ""
+
+    @property
+    def used(self) -> CpuSet:
+        """What something of it runs on."""
+        return frozenset().union(*(self.vcpus or ())) | self.emulator
 
     @property
     def taken(self) -> CpuSet:
-        return frozenset().union(*(self.vcpus or ())) | self.idle
+        return self.used | self.idle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,6 +370,7 @@ class Plan:
 
     steps: tuple[Step, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    cautions: tuple[Caution, ...] = ()
     questions: tuple[Question, ...] = ()
     settled: tuple[str, ...] = ()
     learned: Mapping[str, Known] = field(default_factory=dict)
@@ -368,6 +379,12 @@ class Plan:
     housekeeping: CpuSet = frozenset()
     dedicated: CpuSet = frozenset()
     isolated: CpuSet = frozenset()
+    lent: CpuSet = frozenset()
+    """Of the dedicated CPUs, those that shared domains may use for now."""
+    confirmed: tuple[PinRecord, ...] = ()
+    """Records that are to be replaced by these without a step: what they announced is seen to be so."""
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By UUID of a domain, sentences about its CPUs."""
     awake: str = ""
     """Why the host must not sleep; empty: it may."""
 

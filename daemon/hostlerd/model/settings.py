@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
+from hostlerd.model.domains import NO_WISHES
 from hostlerd.model.edits import Model
 from hostlerd.model.usb import UsbDevice
+
+PRIORITIES = range(10)
+EMULATORS = range(5)
+"""What [domains] `priority` and `emulator` may be."""
 
 RESETS = ("device_specific", "acpi", "flr", "af_flr", "pm", "bus", "cxl_bus")
 """The kernel's names, as reset_method has them (drivers/pci/pci.c, pci_reset_fn_methods)."""
@@ -28,7 +33,17 @@ class DomainPolicy:
     cpus: Literal["auto", "dedicated", "shared", "off"] = "auto"
     prefer: Literal["vcache", "frequency", "none"] = "none"
     profile: Literal["balanced", "latency", "realtime", "none"] = "balanced"
+    core_class: Literal["performance", "efficiency", "none"] = "none"
+    """The word is `class`, in the policy as in a domain's metadata."""
+    smt: Literal["pair", "isolate"] = "pair"
+    """isolate: each vCPU has a core of its own, the siblings stay empty."""
+    priority: int = 0
+    """Who gets CPUs of its own where they do not suffice: more is more."""
+    emulator: int = 0
+    """CPUs of its own for its emulator and iothreads."""
     rebalance: bool = True
+    write_config: bool = False
+    """Its pins and numatune are planned while it is off, and written into its definition."""
     fallback: Literal["emulated", "none"] = "none"
     """What its definition becomes while its GPU is missing or another domain's."""
     fallback_model: Model = "virtio"
@@ -144,13 +159,25 @@ class Settings:
     """Whether the host may sleep while a domain has a device of it."""
     domains: DomainPolicy = field(default_factory=DomainPolicy)
     overrides: Mapping[str, DomainPolicy] = field(default_factory=dict)
-    """By name or UUID of a domain."""
+    """By name or UUID of a domain, with what [domains] says where they say nothing."""
+    stated: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The keys that each of them sets itself; all, of one that is not in here."""
     devices: tuple[DevicePolicy, ...] = ()
     slices: tuple[SlicePolicy, ...] = ()
     usb: tuple[UsbPolicy, ...] = ()
 
-    def domain(self, name: str, uuid: str) -> DomainPolicy:
-        return self.overrides.get(uuid) or self.overrides.get(name) or self.domains
+    def domain(self, name: str, uuid: str, wishes: Mapping[str, Any] = NO_WISHES) -> DomainPolicy:
+        """`wishes`: the domain's own, from its metadata (Definition.wishes).
+
+        They come before [domains] and after what the host says of this very domain.
+        """
+        known_as = next((key for key in (uuid, name) if key in self.overrides), None)
+        if known_as is None:
+            return replace(self.domains, **wishes)
+        own = self.stated.get(known_as, wishes.keys())
+        return replace(
+            self.overrides[known_as], **{key: wish for key, wish in wishes.items() if key not in own}
+        )
 
     def device(self, function: Function) -> DevicePolicy | None:
         """The first section that matches."""

@@ -1,7 +1,8 @@
 """What a decision asked for (model/questions), looked at now.
 
 Rules: what may block is read where it can be abandoned, each kind of question by itself. What cannot be found out is
-answered, too, so that nothing is asked twice: nobody has it open, there is no such file, systemd does not say.
+answered, too, so that nothing is asked twice: nobody has it open, there is no such file, systemd does not say. Where a
+domain's memory is takes too long for anybody to wait for: it is not known yet (reconcile/guest_memory looks).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import replace
 from hostler.errors import HostlerError
 from hostlerd.host import Files, Host
 from hostlerd.model.devices import Function
+from hostlerd.model.guest_memory import Placed
 from hostlerd.model.holders import Holder
 from hostlerd.model.observed import UNKNOWN, Observed
 from hostlerd.model.questions import Question
@@ -76,6 +78,7 @@ def answered_by_files(
         units={**dict.fromkeys(asked["unit"], ""), **observed.units},
         bars={**dict.fromkeys(asked["bars"], ()), **observed.bars},
         alive={**dict.fromkeys(asked["alive"], True), **observed.alive},
+        guest_memory={**dict.fromkeys(asked["memory"], Placed()), **observed.guest_memory},
         platform={
             **observed.platform,
             **{device: platform_driver(files, device) for device in asked["platform"]},

@@ -15,8 +15,10 @@ from xml.etree.ElementTree import Element
 from hostler.errors import BadInput
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.domains import Cell, Definition, Gpu, GuestTopology, Hostdev
+from hostlerd.model.guest_memory import Numatune
 from hostlerd.observe.domain_hostdevs import hostdevs
 from hostlerd.observe.domain_slices import slice_specs
+from hostlerd.observe.domain_wishes import cpu_wishes
 from hostlerd.observe.libvirt_text import cpu_set, decimal, kib, label, uuid, wrong, yes
 
 MAX_XML = 1 << 20
@@ -48,8 +50,10 @@ def parse_domain(xml: str | bytes) -> Definition:
     kind = domain.get("type")
     if not kind:
         raise wrong(domain, "it has no type")
-    vcpus, most = _vcpus(domain)
+    present, most = _vcpus(domain)
+    wishes, problems = cpu_wishes(domain)
     cells = _cells(domain, most)
+    tuning = _numatune(domain, cells)
     _check_memory(domain, cells)
     threads = _iothreads(domain)
     vcpu = domain.find("vcpu")
@@ -61,7 +65,7 @@ def parse_domain(xml: str | bytes) -> Definition:
         name=name,
         uuid="" if identity is None else uuid(identity, identity.text or ""),
         type=kind,
-        vcpus=vcpus,
+        vcpus=len(present),
         max_vcpus=most,
         topology=_topology(domain),
         vcpu_pins=_vcpu_pins(domain, most),
@@ -72,9 +76,15 @@ def parse_domain(xml: str | bytes) -> Definition:
         iothread_ids=threads,
         hostdevs=devices,
         cells=cells,
+        memory_kib=_memory(domain, cells),
+        numatune=tuning,
+        auto_placement=vcpu is not None and vcpu.get("placement") == "auto",
         hugepages=domain.find("memoryBacking/hugepages") is not None,
         gpu=_gpu(domain, devices),
         slices=slice_specs(domain),
+        vcpu_ids=_out_of_turn(present),
+        wishes=wishes,
+        problems=problems,
     )
 
 
@@ -107,11 +117,11 @@ def _first(domain: Element, path: str) -> Element:
     return domain if found is None else found
 
 
-def _vcpus(domain: Element) -> tuple[int, int]:
-    """How many there are at start, and at most."""
+def _vcpus(domain: Element) -> tuple[Sequence[int], int]:
+    """Those there are at start, and how many at most."""
     element = domain.find("vcpu")
     if element is None:
-        return 1, 1
+        return (0,), 1
     most = decimal(element, element.text, "the count") if (element.text or "").strip() else 1
     current = most if element.get("current") is None else decimal(element, element.get("current"), "current")
     if not most or not current:
@@ -120,7 +130,7 @@ def _vcpus(domain: Element) -> tuple[int, int]:
         raise wrong(element, f"current {current} is above the maximum, {most}")
     states = domain.findall("vcpus/vcpu")
     if not states:
-        return current, most
+        return range(current), most
     enabled: set[int] = set()
     for state in states:
         vcpu = decimal(state, state.get("id"), "id")
@@ -130,7 +140,12 @@ def _vcpus(domain: Element) -> tuple[int, int]:
             enabled.add(vcpu)
     if not enabled:
         raise wrong(_first(domain, "vcpus"), "no vCPU is enabled")
-    return len(enabled), most
+    return tuple(sorted(enabled)), most
+
+
+def _out_of_turn(present: Sequence[int]) -> tuple[int, ...]:
+    """Empty where they are simply the first ones."""
+    return () if present[-1] == len(present) - 1 else tuple(present)
 
 
 def _topology(domain: Element) -> GuestTopology | None:
@@ -238,25 +253,43 @@ def _cells(domain: Element, most: int) -> tuple[Cell, ...]:
     return tuple(cells[id_] for id_ in sorted(cells))
 
 
-def _check_memory(domain: Element, cells: Sequence[Cell]) -> None:
+def _memory(domain: Element, cells: Sequence[Cell]) -> int:
+    """KiB. Where there are cells their sum counts (virDomainDefPostParseMemory)."""
+    element = domain.find("memory")
+    if cells:
+        return sum(cell.memory_kib for cell in cells)
+    return 0 if element is None else kib(element, (element.text or "").strip(), element.get("unit"))
+
+
+def _numatune(domain: Element, cells: Sequence[Cell]) -> Numatune | None:
     """Nodesets are sets, and cells that are named exist."""
     tuned = domain.find("numatune/memory")
+    nodes: CpuSet = frozenset()
     if tuned is not None and tuned.get("placement") != "auto":
         if tuned.get("nodeset") is not None:
-            cpu_set(tuned, "nodeset", what="nodes")
+            nodes = cpu_set(tuned, "nodeset", what="nodes")
         elif tuned.get("placement") == "static":
             raise wrong(tuned, "placement is static, and it has no nodeset")
-    seen: set[int] = set()
+    bound: dict[int, CpuSet] = {}
+    modes: dict[int, str] = {}
     for element in domain.iterfind("numatune/memnode"):
         cell = decimal(element, element.get("cellid"), "cellid")
-        cpu_set(element, "nodeset", what="nodes")
+        of_cell = cpu_set(element, "nodeset", what="nodes")
         if cell >= len(cells):
             raise wrong(element, f"the domain has no NUMA cell {cell}")
-        if cell in seen:
+        if cell in bound:
             raise wrong(element, f"cell {cell} is there twice")
-        seen.add(cell)
+        bound[cell], modes[cell] = of_cell, element.get("mode", "strict")
         if tuned is not None and tuned.get("mode") == "restrictive" != element.get("mode"):
             raise wrong(element, f"its mode must be restrictive, as that of {label(tuned)} is")
+    if domain.find("numatune") is None:
+        return None
+    mode = "strict" if tuned is None else tuned.get("mode", "strict")
+    return Numatune(mode=mode, nodes=nodes, cells=bound, modes=modes)
+
+
+def _check_memory(domain: Element, cells: Sequence[Cell]) -> None:
+    """Cells that are named exist."""
     for page in domain.iterfind("memoryBacking/hugepages/page"):
         kib(page, page.get("size"), page.get("unit"))
         nodes = (

@@ -14,6 +14,7 @@ from typing import Protocol
 from hostler.errors import HostlerError, TimedOut
 from hostlerd.host import Files, Host
 from hostlerd.model.cpus import Topology
+from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE, Group, Groups
@@ -25,6 +26,7 @@ from hostlerd.observe.cpus import observe_cpus
 from hostlerd.observe.groups import observe_groups
 from hostlerd.observe.pci import observe_drivers, observe_functions, observe_kernel
 from hostlerd.observe.slices import observe_slices
+from hostlerd.observe.threads import observe_affinity
 from hostlerd.observe.usb import Serials, observe_usb
 
 LIMIT = 5.0
@@ -104,7 +106,7 @@ class Everything:
                     raise
                 journal.trouble(_hangs(progress.at))
             else:
-                return Observed(
+                found = Observed(
                     topology=read.topology,
                     functions=read.functions,
                     slices=read.slices,
@@ -116,6 +118,7 @@ class Everything:
                     rule=read.rule,
                     usb=await self._serials.added(read.usb),
                 )
+                return replace(found, affinity=await look_at_affinity(self._host, found))
 
     async def _with_properties(self, groups: Groups) -> Groups:
         """AllowedCPUs as systemd has it: what the kernel shows may be a mask that is no longer asked for."""
@@ -129,6 +132,16 @@ class Everything:
         except HostlerError:
             return groups  # no systemd to ask: what the control groups show has to do
         return Groups(units=tuple(replace(g, allowed=allowed.get(u, frozenset())) for u, g in known.items()))
+
+
+async def look_at_affinity(host: Host, observed: Observed) -> Mapping[str, Mapping[int, CpuSet]]:
+    """Of the threads of its snapshot's domains. What cannot be looked at in time is not known."""
+    try:
+        return await host.look(
+            lambda: observe_affinity(host.files, observed, observed.snapshot.running), limit=LIMIT
+        )
+    except TimedOut:
+        return {}
 
 
 def _hangs(address: str) -> Trouble:

@@ -58,7 +58,9 @@ class HostLane:
     def look_again_after(self) -> float:
         """Seconds. Nothing tells when a process lets go of a device, which as a rule it is about to do."""
         now = trio.current_time()
-        return min(self._looks.next_due(now), self._rivals.next_due(now))
+        return min(
+            self._looks.next_due(now), self._rivals.next_due(now), self._shared.lending.look_again_after
+        )
 
     async def one_pass(self) -> None:
         self.passes += 1
@@ -110,6 +112,7 @@ class HostLane:
         self._rivals.seen(plan, observed.functions, shared.journal.ledger.devices)
         shared.observed = shared.seen(observed)
         shared.plan = plan
+        shared.lending.seen(shared.observed, plan)
         shared.publish(shared.observed, plan, self.passes)
         return plan
 

@@ -14,8 +14,10 @@ import trio
 
 from hostler.errors import HostFailed, HostlerError
 from hostlerd.act.perform import is_gone, perform
+from hostlerd.act.pins import WITHOUT_EFFECT
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.plan import AttachUsb, DetachUsb, EditDefinition, Pin, Step
+from hostlerd.observe.everything import look_at_affinity
 from hostlerd.reconcile.claims import Claims
 from hostlerd.reconcile.lasting_edits import LastingEdits
 from hostlerd.reconcile.shared import Shared
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 ROUNDS = 4
 TRIES = 3
 """Of giving or taking one USB device. A try that fails has QEMU open the device and let go, and these are events, too:
-without an end each would be the reason for the next."""
+without an end each would be the reason for the next. The same with pins that have no effect."""
 OFTEN, WHILE = 10, 60.0
 """Times that what is in one USB port is given to a domain within so many seconds. There are devices that start anew,
 with another number, whenever they are opened."""
@@ -54,12 +56,18 @@ class LibvirtLane:
         shared = self._shared
         self._held_back = False
         refused: set[str] = set()
+        performed = False
         for _ in range(ROUNDS):
-            await self._take_snapshot()
+            if not await self._take_snapshot() and performed:
+                shared.look_at_host.kick()  # libvirt shows what it showed before; the kernel does not
             await self._edits.settle(shared.snapshot)
             if shared.observed is None:
                 return  # the host lane kicks this one when it has looked
-            plan = shared.decide(shared.seen(shared.observed))
+            seen = shared.seen(shared.observed)
+            # What was read before the last pins would have them set once more.
+            plan = shared.decide(replace(seen, affinity=await look_at_affinity(shared.host, seen)))
+            for record in plan.confirmed:
+                shared.journal.record(record)
             steps = tuple(step for step in plan.of("libvirt") if not isinstance(step, EditDefinition))
             keys = {_key(step) for step in steps}
             self._failed = Counter({key: times for key, times in self._failed.items() if key in keys})
@@ -67,7 +75,8 @@ class LibvirtLane:
             if not (await self._edits.make(plan) or performed):
                 break
 
-    async def _take_snapshot(self) -> None:
+    async def _take_snapshot(self) -> bool:
+        """True if something is another than before: then the host lane is told."""
         shared, before = self._shared, self._shared.snapshot
         taken = shared.next_count()
         try:
@@ -82,9 +91,12 @@ class LibvirtLane:
             known=True, taken=taken, running=running, inactive=inactive, libvirt=version
         )
         shared.released = {uuid: when for uuid, when in shared.released.items() if when >= taken}
+        shared.guests.keep(running)
         self._end_claims(taken, frozenset(domain.uuid for domain in running))
-        if (before.known, before.running, before.inactive) != (True, running, inactive):
+        changed = (before.known, before.running, before.inactive) != (True, running, inactive)
+        if changed:
             shared.look_at_host.kick()
+        return changed
 
     def _end_claims(self, taken: int, active: frozenset[str]) -> None:
         """Those libvirt does not know as active, if it was asked after they were made."""
@@ -135,10 +147,12 @@ class LibvirtLane:
             log.info("%s: %s", step.object, error.sentence, extra={"device": step.object})
             return
         text = error.sentence
-        if isinstance(step, AttachUsb | DetachUsb):
+        usb = isinstance(step, AttachUsb | DetachUsb)
+        if usb or WITHOUT_EFFECT in error.data:
             self._failed[_key(step)] += 1
             if self._failed[_key(step)] == TRIES:
-                text += "; not tried again until it is plugged in again, or the policy is reloaded"
+                again = "it is plugged in again, or " if usb else ""
+                text += f"; not tried again until {again}the policy is reloaded"
         log.warning("%s: %s", step.object, text, extra={"domain": step.object})
         self._shared.tell("failed", step.object, text)
 

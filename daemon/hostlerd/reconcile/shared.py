@@ -27,7 +27,9 @@ from hostlerd.model.questions import QUESTIONS
 from hostlerd.model.settings import Settings
 from hostlerd.observe.answers import answered
 from hostlerd.reconcile.awake import Awake
+from hostlerd.reconcile.guest_memory import GuestMemory
 from hostlerd.reconcile.latch import Latch
+from hostlerd.reconcile.pressure import Lending
 
 Tell = Callable[[str, str, str], None]
 """(kind, object, text): one line of `hostler watch`."""
@@ -56,6 +58,8 @@ class Shared:
     wedged: Latch = field(default_factory=Latch)
     """A write has been left behind: its end is to be waited for."""
     awake: Awake = field(init=False)
+    guests: GuestMemory = field(init=False)
+    lending: Lending = field(init=False)
     asked: trio.Event = field(default_factory=trio.Event)
     snapshot: Snapshot = field(default_factory=Snapshot)
     released: dict[str, int] = field(default_factory=dict)
@@ -65,6 +69,8 @@ class Shared:
 
     def __post_init__(self) -> None:
         self.awake = Awake(self.look_everywhere)
+        self.guests = GuestMemory(self.host, self.look_at_host.kick)
+        self.lending = Lending(self.look_everywhere)
         self.count = max((claim.since for claim in self.journal.ledger.claims.values()), default=0)
 
     def next_count(self) -> int:
@@ -91,7 +97,9 @@ class Shared:
             known=self.memory.known,
             functions=functions,
             edits=self.definitions.edits,
+            guest_memory=self.guests.known,
             alive=dict.fromkeys(self.awake.silent, False),
+            starving=self.lending.starving,
         )
 
     async def look_and_decide(self) -> tuple[Observed, Plan]:
@@ -103,6 +111,8 @@ class Shared:
         for _ in range(QUESTIONS):
             if not plan.questions:
                 break
+            asked = {question.object for question in plan.questions if question.kind == "memory"}
+            self.guests.want(domain for domain in observed.snapshot.running if domain.uuid in asked)
             observed = await answered(self.host, observed, plan.questions)
             plan = self.decide(observed)
         return observed, plan
@@ -113,12 +123,18 @@ class Shared:
     def seen(self, observed: Observed) -> Observed:
         """An observation with what is known by now of domains, of the journal and of edits."""
         return replace(
-            observed, snapshot=self.snapshot, ledger=self.journal.ledger, edits=self.definitions.edits
+            observed,
+            snapshot=self.snapshot,
+            ledger=self.journal.ledger,
+            edits=self.definitions.edits,
+            guest_memory=self.guests.known,
+            starving=self.lending.starving,
         )
 
     def forget_domain(self, uuid: str) -> None:
         """A domain that released its devices does not run, whatever an older snapshot says."""
         self.released[uuid] = self.next_count()
+        self.guests.forget(uuid)
         running = tuple(domain for domain in self.snapshot.running if domain.uuid != uuid)
         self.snapshot = replace(self.snapshot, running=running)
 

@@ -46,7 +46,12 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
             if (owner := plan.owners.get(m.uuid)) is not None and owner.kind == "domain"
         ],
         "domains": [
-            {"name": name, "uuid": uuid, "state": _state(uuid, observed)}
+            {
+                "name": name,
+                "uuid": uuid,
+                "state": _state(uuid, observed),
+                "notes": list(plan.notes.get(uuid, ())),
+            }
             for uuid, name in sorted(names.items())
         ],
         "isolation": {
@@ -57,6 +62,7 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
         },
         "degraded": degraded_json(ledger),
         "refusals": [{"object": r.object, "reason": r.reason, "remedy": r.remedy} for r in plan.refusals],
+        "warnings": [{"object": c.object, "reason": c.reason, "remedy": c.remedy} for c in plan.cautions],
         "residue": list(ledger.residue),
         "libvirt": "connected" if observed.snapshot.known else "not connected",
     }

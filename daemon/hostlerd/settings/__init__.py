@@ -36,6 +36,7 @@ def load(policy_file: str, policy_directory: str) -> Settings:
     return replace(
         settings,
         overrides={name: replace(settings.domains, **changes) for name, changes in overrides.items()},
+        stated={name: frozenset(changes) for name, changes in overrides.items()},
     )
 
 

@@ -5,20 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
 
-from hostlerd.model.settings import DomainPolicy
+from hostlerd.model.settings import EMULATORS, PRIORITIES, DomainPolicy
 from hostlerd.settings import words
 from hostlerd.settings.places import DOMAIN, PLACES
 from hostlerd.toml_table import Table
+
+FIELDS = {"class": "core_class"}
+"""Where a field of DomainPolicy is not called as the key is."""
+RANGES = {"priority": PRIORITIES, "emulator": EMULATORS}
 
 
 def read_domain(table: Table) -> dict[str, Any]:
     """The keys of DomainPolicy that are set here."""
     table.allow(DOMAIN, PLACES)
     hints = get_type_hints(DomainPolicy)
-    found = {key: table.choice(key, get_args(hints[key])) for key in DOMAIN if key != "rebalance"} | {
-        "rebalance": table.get("rebalance", bool)
-    }
-    return {key: value for key, value in found.items() if value is not None}
+    found: dict[str, Any] = {}
+    for key in DOMAIN:
+        field = FIELDS.get(key, key)
+        if hints[field] is bool:
+            found[field] = table.get(key, bool)
+        elif hints[field] is int:
+            found[field] = _count(table, key, RANGES[field])
+        else:
+            found[field] = table.choice(key, get_args(hints[field]))
+    return {field: value for field, value in found.items() if value is not None}
+
+
+def _count(table: Table, key: str, allowed: range) -> int | None:
+    value = table.get(key, int)
+    if value is not None and value not in allowed:
+        table.under(key).fail(f"{key} cannot be {value}", remedy=f"allowed: {allowed[0]} to {allowed[-1]}")
+    return value
 
 
 def read_overrides(top: Table) -> Iterator[tuple[str, dict[str, Any]]]:

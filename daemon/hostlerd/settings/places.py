@@ -5,7 +5,10 @@ writes first.
 from __future__ import annotations
 
 HOUSEKEEPING = ("cpus", "at_least")
-DOMAIN = ("cpus", "prefer", "profile", "rebalance", "fallback", "fallback_model")
+DOMAIN = (
+    *("cpus", "prefer", "class", "smt", "priority", "emulator", "profile", "rebalance", "write_config"),
+    *("fallback", "fallback_model"),
+)
 DEVICE = (
     *("name", "match", "when_idle", "companions", "group", "holders", "holder_limit", "units"),
     *("driver", "leave", "power", "vfio_driver", "reset", "bar", "recover", "vfs", "keep_vfs"),

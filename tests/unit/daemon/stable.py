@@ -23,7 +23,7 @@ from hostlerd.model.settings import Settings
 from hostlerd.observe.domain_xml import parse_domain
 from hostlerd.observe.everything import Everything
 from hostlerd.reconcile import Reconciler
-from hostlerd.sources import sleep
+from hostlerd.sources import pressure, sleep
 
 GPU = "0000:01:00.0"
 CARD = (GPU, "0000:01:00.1", "0000:01:00.2", "0000:01:00.3")
@@ -100,11 +100,14 @@ async def stable(host: SimulatedHost, path: Path, settings: Settings | None = No
     host.subscribe_devices(one.reconciler.look_at_host.kick)
     host.subscribe_usb(one.reconciler.look_at_host.kick)
     host.subscribe_domains(one.reconciler.look_at_domains.kick)
+    host.subscribe_threads(one.reconciler.look_at_domains.kick)
     async with trio.open_nursery() as nursery:
         await nursery.start(sleep.run, host.sleep, one.reconciler.awake)
+        await nursery.start(pressure.run, host.pressure, one.reconciler.lending)
         nursery.start_soon(one.reconciler.run_host)
         nursery.start_soon(one.reconciler.run_domains)
         nursery.start_soon(one.reconciler.run_returns)
+        nursery.start_soon(one.reconciler.run_guest_memory)
         nursery.start_soon(one.wait_killed)
         one.reconciler.look_at_host.kick()
         one.reconciler.look_at_domains.kick()

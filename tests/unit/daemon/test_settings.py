@@ -67,6 +67,7 @@ cpus = "shared"
 prefer = "vcache"
 profile = "latency"
 rebalance = false
+write_config = true
 fallback = "emulated"
 fallback_model = "bochs"
 
@@ -76,6 +77,7 @@ cpus = "dedicated"
 [domain."{UUID.upper()}"]
 profile = "realtime"
 rebalance = true
+write_config = false
 
 [[device]]
 name = "gaming"
@@ -106,6 +108,7 @@ match = {{ serial = "x", path = "pci-0000:0b:00.0" }}
             prefer="vcache",
             profile="latency",
             rebalance=False,
+            write_config=True,
             fallback="emulated",
             fallback_model="bochs",
         ),
@@ -115,6 +118,7 @@ match = {{ serial = "x", path = "pci-0000:0b:00.0" }}
                 prefer="vcache",
                 profile="latency",
                 rebalance=False,
+                write_config=True,
                 fallback="emulated",
                 fallback_model="bochs",
             ),
@@ -126,6 +130,10 @@ match = {{ serial = "x", path = "pci-0000:0b:00.0" }}
                 fallback="emulated",
                 fallback_model="bochs",
             ),
+        },
+        stated={
+            "win11": frozenset({"cpus"}),
+            UUID: frozenset({"profile", "rebalance", "write_config"}),
         },
         devices=(
             DevicePolicy(
@@ -392,3 +400,35 @@ def test_usb_rules_that_are_wrong(policy: Policy, text: str, line: int, key: str
     error = policy.complaint(text)
     assert (error.data["line"], error.data["key"]) == (line, key)
     assert words in f"{error.message}; {error.remedy}"
+
+
+def test_wishes_for_cpus(policy: Policy) -> None:
+    settings = policy.load(
+        '[domains]\nclass = "efficiency"\npriority = 9\n[domain.a]\nsmt = "isolate"\nemulator = 4\n'
+        "write_config = true"
+    )
+    assert settings.domain("b", "").core_class == "efficiency"
+    assert settings.domain("a", "") == DomainPolicy(
+        core_class="efficiency", priority=9, smt="isolate", emulator=4, write_config=True
+    )
+    assert settings.stated == {"a": frozenset({"smt", "emulator", "write_config"})}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('class = "performence"', "performance"),
+        ('smt = "none"', "pair, isolate"),
+        ("priority = 10", "0 to 9"),
+        ("priority = -1", "0 to 9"),
+        ("emulator = 5", "0 to 4"),
+        ("emulator = true", "not a whole number"),
+        ('write_config = "yes"', "not true or false"),
+        ('core_class = "none"', "class"),
+    ],
+)
+def test_a_wrong_wish_is_named(policy: Policy, line: str, words: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        policy.load(f"[domains]\n{line}")
+    assert words in caught.value.sentence
+    assert caught.value.data["line"] == 2

@@ -112,7 +112,7 @@ def _memory(checkup: Checkup) -> Iterator[Finding]:
 
 
 def _kib(domain: Definition) -> int:
-    return sum(cell.memory_kib for cell in domain.cells)
+    return domain.memory_kib or sum(cell.memory_kib for cell in domain.cells)
 
 
 def _gib(kib: int) -> str:

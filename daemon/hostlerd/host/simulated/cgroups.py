@@ -4,13 +4,15 @@ kernel/cgroup/cpuset.c (update_cpumasks_hier): effective is what was asked for a
 that is empty. An empty cpuset.cpus asks for nothing of its own. A group's children have the files only while the
 controller is on for them. Lab: `console_card`, `in_turn` read cpuset.cpus.effective of the slices.
 
-Simpler than the real thing: there are no tasks, so a group says itself whether it counts as populated.
+Simpler than the real thing: there are no tasks but the threads of domains (`threads`), so a group says itself whether
+it counts as populated.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hostlerd.host.simulated.tree import Tree
@@ -29,13 +31,16 @@ def _fail(code: int, path: str) -> OSError:
 class Cgroups:
     """`unified`: version 2. On version 1 the cpuset hierarchy exists, and systemd's AllowedCPUs does nothing to it.
 
-    `populated`: groups that have a task in them or below.
+    `populated`: groups that have a task in them or below. `changed`: told of each group whose effective mask
+    is another. `offline`: of `cpus`, those that are off line now.
     """
 
     tree: Tree
     cpus: CpuSet
     unified: bool = True
     populated: set[str] = field(default_factory=set[str])
+    offline: CpuSet = frozenset()
+    changed: Callable[[str], None] = lambda _: None
 
     def boot(self) -> None:
         if not self.unified:
@@ -100,6 +105,7 @@ class Cgroups:
             for name in self.tree.listdir(f"{ROOT}{child}"):
                 if name.startswith("cpuset."):
                     self.tree.discard(f"{ROOT}{child}/{name}")
+            self.changed(self.cpuset_of(child))
         file = f"{ROOT}{path}/cgroup.subtree_control"
         words = [word for word in self.tree.read(file).split() if word != "cpuset"]
         self.tree.put(file, " ".join(words) + "\n" if words else "")  # cgroup_print_ss_mask
@@ -138,12 +144,27 @@ class Cgroups:
 
     def effective(self, path: str) -> CpuSet:
         """Of a group, or of the nearest one above that has the controller."""
+        file = f"{ROOT}{self.cpuset_of(path)}/cpuset.cpus.effective"
+        return parse_cpu_list(self.tree.read(file)) if self.tree.exists(file) else self.cpus - self.offline
+
+    def cpuset_of(self, path: str) -> str:
+        """The group itself, or the nearest one above that has the controller: the tasks in it have its cpuset."""
         parts = [part for part in path.split("/") if part]
-        for depth in range(len(parts), -1, -1):
-            file = ROOT + "".join(f"/{part}" for part in parts[:depth]) + "/cpuset.cpus.effective"
-            if self.tree.exists(file):
-                return parse_cpu_list(self.tree.read(file))
-        return self.cpus
+        for depth in range(len(parts), 0, -1):
+            here = "".join(f"/{part}" for part in parts[:depth])
+            if self.tree.exists(f"{ROOT}{here}/cpuset.cpus.effective"):
+                return here
+        return ""
+
+    def switch(self, cpu: int, *, online: bool) -> None:
+        """A CPU comes or goes: the masks in force follow, those that were asked for stay (cpuset_hotplug_workfn)."""
+        self.offline = self.offline - {cpu} if online else self.offline | {cpu}
+        if self.unified:
+            text = format_cpu_list(self.cpus - self.offline) + "\n"
+            self.tree.put(f"{ROOT}/cpuset.cpus.effective", text)
+            self.changed("")
+            for child in self._children(""):
+                self._settle(child)
 
     @property
     def _base(self) -> str:
@@ -173,6 +194,9 @@ class Cgroups:
             return
         above = self.effective(os.path.dirname(path))
         wanted = parse_cpu_list(self.tree.read(f"{folder}/cpuset.cpus"))
-        self.tree.put(f"{folder}/cpuset.cpus.effective", format_cpu_list((wanted & above) or above) + "\n")
+        text = format_cpu_list((wanted & above) or above) + "\n"
+        if self.tree.read(f"{folder}/cpuset.cpus.effective") != text:
+            self.tree.put(f"{folder}/cpuset.cpus.effective", text)
+            self.changed(path)
         for child in self._children(path):
             self._settle(child)

@@ -5,11 +5,13 @@ Documentation/ABI/{testing,stable}/sysfs-devices-{system-cpu,node}. Nothing here
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hostlerd.host.simulated.tree import Tree
-from hostlerd.model.cpuset import CpuSet, format_cpu_list
+from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 
 CPUS = "/sys/devices/system/cpu"
 NODES = "/sys/devices/system/node"
@@ -84,6 +86,22 @@ def show(tree: Tree, processors: Processors) -> None:
         for cpu in processors.of_core(core):
             _show_cpu(tree, processors, core, cpu)
     _show_nodes(tree, processors)
+
+
+def show_online(tree: Tree, cpu: int, *, online: bool) -> None:
+    """What the kernel shows of a CPU that goes or comes (drivers/base/cpu.c, online_store).
+
+    Raises OSError: EACCES for the boot CPU, which has no such file.
+    """
+    file = f"{CPUS}/cpu{cpu}/online"
+    if not tree.exists(file):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), file)
+    tree.put(file, f"{int(online)}\n")
+    possible = parse_cpu_list(tree.read(f"{CPUS}/possible"))
+    off = parse_cpu_list(tree.read(f"{CPUS}/offline"))
+    off = off - {cpu} if online else off | {cpu}
+    tree.put(f"{CPUS}/offline", format_cpu_list(off) + "\n")
+    tree.put(f"{CPUS}/online", format_cpu_list(possible - off) + "\n")
 
 
 def _show_cpu(tree: Tree, processors: Processors, core: int, cpu: int) -> None:

@@ -10,7 +10,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hostler.errors import BadInput
+from hostler.errors import BadInput, HostFailed
+from hostler.wire import WISHES_NAMESPACE
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 
 
@@ -121,6 +122,33 @@ def without_device(text: str, address: str) -> str:
 def vcpus(text: str) -> int:
     element = _parse(text).find("vcpu")
     return 1 if element is None else int(element.get("current") or element.text or "1")
+
+
+def with_vcpus(text: str, count: int) -> str:
+    """`count` of those that it may have at most. Raises HostFailed with libvirt's words."""
+    root = _parse(text)
+    element = root.find("vcpu")
+    most = 1 if element is None else int(element.text or "1")
+    if element is None or not 0 < count <= most:
+        raise HostFailed(
+            f"invalid argument: requested vcpus is greater than max allowable vcpus for the live domain: {count} > "
+            f"{most}"
+        )
+    element.set("current", str(count))
+    return _text(root)
+
+
+def with_wishes(text: str, attributes: str) -> str:
+    """One element of a namespace in the metadata; the one before is replaced (virXMLInjectNamespace)."""
+    root = _parse(text)
+    metadata = root.find("metadata")
+    if metadata is None:
+        metadata = ET.Element("metadata")
+        root.insert(1, metadata)
+    for element in metadata.findall(f"{{{WISHES_NAMESPACE}}}cpus"):
+        metadata.remove(element)
+    metadata.append(_parse(f"<hostler:cpus xmlns:hostler='{WISHES_NAMESPACE}' {attributes}/>"))
+    return _text(root)
 
 
 def iothreads(text: str) -> list[int]:

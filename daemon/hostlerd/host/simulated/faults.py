@@ -31,6 +31,7 @@ KNOWN = {
     "define-fails": "libvirt does not take another definition of the domain `object`",
     "attach-fails": "QEMU of the domain `object` cannot open any USB device",
     "pin-fails": "libvirt cannot pin anything of the domain `object`",
+    "no-cpusets": "the domain `object` is started without cpusets of its own (cgroup_controllers of qemu.conf)",
     "early-udev": "udev's rules win the race against loaded drivers for a new device (mostly they lose it)",
     "vanish-after-writes": "the card of the device `object` is pulled out after `value` more changes to the host",
     "die-before-writes": "SIGKILL for this process when it is about to make the change of number `value`",

@@ -27,6 +27,7 @@ from hostlerd.host.simulated.hosts import HostSpec
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.libvirt import Parse, SimulatedLibvirt
 from hostlerd.host.simulated.pci import Blocked
+from hostlerd.host.simulated.pressure import SimulatedPressure
 from hostlerd.host.simulated.signals import SimulatedSignals
 from hostlerd.host.simulated.sleep import SimulatedSleep
 from hostlerd.host.simulated.systemd import SimulatedUnits
@@ -39,7 +40,8 @@ from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE
 from hostlerd.observe import domain_xml
 
 ACTIONS = (
-    "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "plug", "unplug",
+    "show", "record", "define", "undefine", "create", "start", "stop", "attach", "detach", "pin", "wish",
+    "set-vcpus", "suspend", "continue", "offline", "online", "starve", "plug", "unplug",
     "plug-usb", "unplug-usb", "storm-usb",
     "hold", "contain", "let-go", "fault", "lift", "start-unit", "stop-unit", "set-cpus", "daemon-reload",
     "inhibitors", "sleep", "resume",
@@ -49,7 +51,7 @@ ACTIONS = (
 
 T = TypeVar("T")
 
-SIMULATION = 2
+SIMULATION = 3
 """Form of the state file. One of another form is refused: the host starts anew only when it is removed."""
 
 
@@ -83,6 +85,7 @@ class SimulatedHost:
         self.engines = SimulatedEngines(self.kernel)
         self.processes = SimulatedSignals(self.kernel)
         self.sleep = SimulatedSleep()
+        self.pressure = SimulatedPressure(self.kernel)
         self.hypervisor = SimulatedLibvirt(
             self.kernel,
             self.units,
@@ -127,6 +130,10 @@ class SimulatedHost:
     def subscribe_domains(self, kick: Kick) -> None:
         """Called on every event of libvirt, and when the connection is lost or there again."""
         self.hypervisor.kicks.append(kick)
+
+    def subscribe_threads(self, kick: Kick) -> None:
+        """Called when a vCPU or an iothread of a running domain comes or goes."""
+        self.kernel.thread_kicks.append(kick)
 
     def _boot(self) -> None:
         known = {driver.name: driver for driver in KNOWN}
@@ -212,7 +219,12 @@ class SimulatedHost:
         | create | as define | virsh create: a transient domain |
         | power-off | name | the guest ends by itself, whether libvirtd is there or not |
         | attach, detach | name, address, managed? | virsh attach-device, detach-device |
-        | pin | name, vcpu, cpus, config? | virsh vcpupin |
+        | pin | name, vcpu or iothread or neither, cpus, config? | virsh vcpupin, iothreadpin, emulatorpin |
+        | wish | name, cpus: attributes of hostler:cpus | virsh metadata --set |
+        | set-vcpus | name, count | virsh setvcpus --live |
+        | suspend, continue | name | virsh suspend, resume |
+        | offline, online | cpu | a CPU goes or comes |
+        | starve | | tasks in machine.slice have waited for a CPU too much |
         | plug | card | a card of the host's description goes into its slot |
         | unplug | address | it is pulled out |
         | plug-usb | device, port | a USB device (see usb.THINGS) goes into a port such as 1-2 |
@@ -272,9 +284,21 @@ class SimulatedHost:
                 await libvirt.detach_device(params["name"], params["address"])
             case "pin":
                 cpuset, config = parse_cpu_list(params["cpus"]), _flag(params, "config")
-                await libvirt.pin_by_hand(
-                    params["name"], "vcpupin", int(params["vcpu"]), cpuset, config=config
-                )
+                kind = next((kind for kind in ("vcpu", "iothread") if kind in params), "emulator")
+                number = int(params.get(kind, 0))
+                await libvirt.pin_by_hand(params["name"], f"{kind}pin", number, cpuset, config=config)
+            case "wish":
+                await libvirt.set_wishes(params["name"], params["cpus"])
+            case "set-vcpus":
+                await libvirt.set_vcpus(params["name"], int(params["count"]))
+            case "suspend":
+                await libvirt.suspend(params["name"])
+            case "continue":
+                await libvirt.resume(params["name"])
+            case "offline" | "online":
+                kernel.switch_cpu(int(params["cpu"]), online=action == "online")
+            case "starve":
+                kernel.starve()
             case "plug":
                 kernel.plug(self._card(params["card"]))
             case "unplug":

@@ -22,6 +22,7 @@ from hostlerd.host import Kick
 from hostlerd.host.simulated import nodes, udev
 from hostlerd.host.simulated.card import Card
 from hostlerd.host.simulated.cgroups import ROOT, Cgroups
+from hostlerd.host.simulated.cpus import show_online
 from hostlerd.host.simulated.drivers import KNOWN, Driver
 from hostlerd.host.simulated.faults import Faults, number
 from hostlerd.host.simulated.functions import FunctionSpec
@@ -29,6 +30,7 @@ from hostlerd.host.simulated.mdevs import CREATE, DEVICE, Mdevs
 from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
 from hostlerd.host.simulated.screen import ScreenSpec
+from hostlerd.host.simulated.threads import Threads
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.host.simulated.usb import Usb, UsbSpec
 from hostlerd.host.simulated.vfs import VirtualFunctions
@@ -54,9 +56,10 @@ _PLAIN = re.compile(
 class Kernel:
     """`log`: every change tried through the seam, in order. `uevents`: (action, address or USB port) of every event.
 
-    `kicks`: for events of PCI devices; `usb_kicks`: for those of USB devices and their interfaces. `left_behind`:
-    writer processes to the device (or what else has the fault) whose write has not returned; `returned` is called,
-    once, when one has.
+    `kicks`: for events of PCI devices; `usb_kicks`: for those of USB devices and their interfaces. `thread_kicks`: for
+    folders of vCPUs and iothreads that come and go (inotify). `pressure_kicks`: for the trigger of machine.slice.
+    `left_behind`: writer processes to the device (or what else has the fault) whose write has not returned; `returned`
+    is called, once, when one has.
     """
 
     cpus: CpuSet
@@ -72,6 +75,7 @@ class Kernel:
     vfs: VirtualFunctions = field(init=False)
     cgroups: Cgroups = field(init=False)
     processes: Processes = field(init=False)
+    threads: Threads = field(init=False)
     mdevs: Mdevs = field(init=False)
     vgpus: Vgpus = field(init=False)
     usb: Usb = field(init=False)
@@ -79,12 +83,15 @@ class Kernel:
     left_behind: dict[int, str] = field(default_factory=dict[int, str])
     returned: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     usb_kicks: list[Kick] = field(default_factory=list[Kick])
+    thread_kicks: list[Kick] = field(default_factory=list[Kick])
+    pressure_kicks: list[Kick] = field(default_factory=list[Kick])
 
     def __post_init__(self) -> None:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
         self.card, self.vfs = Card(self.pci), VirtualFunctions(self.pci)
         self.cgroups = Cgroups(self.tree, self.cpus, unified=self.unified)
         self.processes = Processes(self.tree)
+        self.threads = Threads(self.tree, self.cgroups, lambda: self.pci.release)
         self.mdevs = Mdevs(self.tree, self.pci, self._emit)
         self.vgpus = Vgpus(self.tree, self.pci)
         self.pci.bound, self.pci.let_go, self.pci.closed = self._bound, self._let_go, self.mdevs.go_on
@@ -253,6 +260,18 @@ class Kernel:
             self.pci.take_out(functions)
         finally:
             self.settle()
+
+    def switch_cpu(self, cpu: int, *, online: bool) -> None:
+        """A write to /sys/devices/system/cpu/cpuN/online by somebody. Raises OSError for a CPU that cannot go."""
+        show_online(self.tree, cpu, online=online)
+        self.cgroups.switch(cpu, online=online)
+        self._emit("online" if online else "offline", f"cpu{cpu}")
+        self.settle()
+
+    def starve(self) -> None:
+        """The trigger of machine.slice's cpu.pressure fires."""
+        for kick in self.pressure_kicks:
+            kick()
 
     def plug_usb(self, spec: UsbSpec, port: str) -> None:
         self.usb.plug(spec, port)
@@ -438,6 +457,8 @@ class Kernel:
             "hung": self.tree.hung,
             "left_behind": [[pid, what] for pid, what in self.left_behind.items()],
             "open": [[pid, paths] for pid, paths in self.processes.open.items()],
+            "threads": self.threads.dump(),
+            "offline": sorted(self.cgroups.offline),
             "cpus": sorted(self.cpus),
             "unified": self.cgroups.unified,
             "populated": sorted(self.cgroups.populated),
@@ -456,3 +477,5 @@ class Kernel:
         self.cpus = frozenset(dumped["cpus"])
         self.cgroups.cpus, self.cgroups.unified = self.cpus, dumped["unified"]
         self.cgroups.populated = set(dumped["populated"])
+        self.cgroups.offline = frozenset(dumped["offline"])
+        self.threads.load(dumped["threads"])

@@ -20,7 +20,7 @@ import trio
 
 from hostler.errors import BadInput, HostFailed
 from hostlerd.host import Kick, Writer
-from hostlerd.host.simulated import domain_text, guests, hooks
+from hostlerd.host.simulated import domain_text, guest_memory, guests, hooks
 from hostlerd.host.simulated.domains import Domain
 from hostlerd.host.simulated.hostdevs import Hostdevs, monitor_closed
 from hostlerd.host.simulated.kernel import Kernel
@@ -291,6 +291,39 @@ class SimulatedLibvirt:
             domain.inactive = domain_text.with_pin(domain.inactive, kind, number, cpus)
             self._event(name, "defined")
 
+    async def set_vcpus(self, name: str, count: int) -> None:
+        """`virsh setvcpus NAME COUNT --live`. No event (qemuDomainSetVcpusLive)."""
+        await self.libvirtd.answer()
+        async with self._jobs[name]:
+            domain = self._active(name)
+            before = domain_text.vcpus(domain.live or "")
+            domain.live = domain_text.with_vcpus(domain.live or "", count)
+            for vcpu in range(before, count):
+                self._scopes.plug(domain, vcpu)
+            for vcpu in range(before - 1, count - 1, -1):
+                self._scopes.unplug(domain, vcpu)
+        self._kernel.settle()
+
+    async def suspend(self, name: str) -> None:
+        """`virsh suspend`: the event is SUSPENDED."""
+        self._active(name).state = "paused"
+        self._event(name, "suspended")
+
+    async def resume(self, name: str) -> None:
+        self._active(name).state = "running"
+        self._event(name, "resumed")
+
+    async def set_wishes(self, name: str, attributes: str) -> None:
+        """`virsh metadata NAME https://hostler.org/domain/1.0 --live --config --set '<cpus .../>'`.
+
+        The event is METADATA_CHANGE (qemuDomainSetMetadata).
+        """
+        domain = self._active(name)
+        domain.live = domain_text.with_wishes(domain.live or "", attributes)
+        if domain.inactive is not None:
+            domain.inactive = domain_text.with_wishes(domain.inactive, attributes)
+        self._event(name, "metadata-change")
+
     # --- libvirtd itself
 
     def stop_libvirtd(self) -> None:
@@ -355,6 +388,7 @@ class SimulatedLibvirt:
         if self._kernel.faults.get("start-fails", domain.name) is not None:
             raise monitor_closed(domain, "Could not open the firmware: No such file or directory")
         self._scopes.make(domain)
+        domain.memory = guest_memory.allot(self._kernel.tree, domain.live or "")
         self._hostdevs.open_mdevs(domain, mdevs)
         self._hostdevs.open_groups(domain, hostdevs)
         for (kind, number), cpus in domain_text.pins(domain.live or "").items():
@@ -384,7 +418,7 @@ class SimulatedLibvirt:
 
     async def _pin(self, uuid: str, kind: str, number: int, cpus: CpuSet) -> None:
         domain = await self._by_uuid(uuid)
-        if domain.live is None or domain.state != "running":
+        if domain.live is None or domain.state not in ("running", "paused"):
             raise HostFailed("Requested operation is not valid: domain is not running")
         count = domain_text.vcpus(domain.live)
         if kind == "vcpupin" and number >= count:
@@ -455,7 +489,7 @@ class SimulatedLibvirt:
         """
         self._next, self.libvirtd.away = dumped["next"], dumped["away"]
         self.domains = {d["name"]: Domain(**d) for d in dumped["domains"]}
-        running = [domain for domain in self.domains.values() if domain.state == "running"]
+        running = [domain for domain in self.domains.values() if domain.state in ("running", "paused")]
         for domain in running:
             found = domain_text.pci_hostdevs(domain.live or "")
             self._hostdevs.active |= {hostdev.address: domain.name for hostdev in found}

@@ -28,17 +28,48 @@ class Scopes:
         live = domain.live or ""
         threads = ["emulator", *(f"vcpu{n}" for n in range(domain_text.vcpus(live)))]
         threads += [f"iothread{n}" for n in domain_text.iothreads(live)]
-        for thread in threads:
-            self._kernel.cgroups.make(f"{path}/libvirt/{thread}")
-        if self._kernel.cgroups.unified:
+        if self._kernel.cgroups.unified and self._kernel.faults.get("no-cpusets", domain.name) is None:
+            self._kernel.cgroups.make(f"{path}/libvirt")
             self._kernel.cgroups.control(f"{path}/libvirt")
+        self._kernel.tree.put(f"/run/libvirt/qemu/{domain.name}.pid", f"{domain.pid}")
+        for thread in threads:
+            self._begin(domain, thread)
+
+    def _begin(self, domain: Domain, thread: str) -> None:
+        """virCgroupNewThread."""
+        group = f"/machine.slice/{domain.unit}/libvirt/{thread}"
+        self._kernel.cgroups.make(group)
+        self._kernel.threads.start(domain.pid, thread, group)
+
+    def plug(self, domain: Domain, vcpu: int) -> None:
+        """A vCPU comes while it runs; no event of libvirt's tells (qemuDomainHotplugAddVcpu).
+
+        Its folder does: it is made by mkdir(2), which inotify sees in control groups as anywhere (vfs_mkdir).
+        """
+        self._begin(domain, f"vcpu{vcpu}")
+        pin = domain_text.pins(domain.live or "").get(("vcpupin", vcpu))
+        if pin is not None:  # qemuProcessSetupVcpu
+            self.pin(domain, "vcpupin", vcpu, pin)
+        self._tell()
+
+    def unplug(self, domain: Domain, vcpu: int) -> None:
+        """Its pin stays in the live XML, and is there again when it comes back."""
+        self._kernel.threads.end(domain.pid, f"vcpu{vcpu}")
+        self._kernel.cgroups.remove(f"/machine.slice/{domain.unit}/libvirt/vcpu{vcpu}")
+        self._tell()
+
+    def _tell(self) -> None:
+        for kick in self._kernel.thread_kicks:
+            kick()
 
     def pin(self, domain: Domain, kind: str, number: int, cpus: CpuSet) -> None:
         """virProcessSetAffinity: EINVAL where nothing of the mask is in the cpuset (__set_cpus_allowed_ptr)."""
         thread = {"vcpupin": f"vcpu{number}", "iothreadpin": f"iothread{number}"}.get(kind, "emulator")
         cgroups = self._kernel.cgroups
         path = f"/machine.slice/{domain.unit}/libvirt"
-        if cgroups.unified:  # libvirt writes it first, and leaves it there when the affinity is refused
+        if cgroups.unified and cgroups.controlled(
+            path
+        ):  # libvirt writes it first, and leaves it there when the affinity is refused
             cgroups.ask(f"{path}/{thread}", cpus & cgroups.cpus)
         if (
             not cpus & cgroups.effective(path)
@@ -48,8 +79,11 @@ class Scopes:
                 f"cannot set CPU affinity on process {domain.pid}: Invalid argument",
                 data={"object": domain.name},
             )
+        self._kernel.threads.pin(domain.pid, thread, cpus)
 
     def end(self, domain: Domain) -> None:
         if domain.unit:
+            self._kernel.threads.end(domain.pid)
+            self._kernel.tree.discard(f"/run/libvirt/qemu/{domain.name}.pid")
             self._units.stop(domain.unit)
             domain.unit = ""

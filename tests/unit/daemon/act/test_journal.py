@@ -21,7 +21,7 @@ from hostlerd.model.plan import Unbind
 GPU = "0000:01:00.0"
 DEVICE = DeviceRecord(address=GPU, driver="amdgpu", override=None, identity="1002:744c:030000")
 GROUP = GroupRecord(unit="system.slice", allowed="", ours=("0-1", "0-3"))
-PINS = PinRecord(uuid="u", vcpus={0: "2", 1: "6"}, iothreads={1: "0-1"}, emulator="0-1", idle="7")
+PINS = PinRecord(uuid="u", vcpus={0: "2", 1: "6"}, iothreads={1: "0-1"}, emulator="0-1", idle="7", own="3")
 RULE = FileRecord(path="/run/udev/rules.d/70-hostler.rules")
 TROUBLE = Trouble(object=GPU, reason="hangs", remedy="reboot", since=1.5, wedged=True)
 STEP = Unbind(object=GPU, before="amdgpu", after=None, why="because")

@@ -66,6 +66,8 @@ def test_what_is_not_there_is_null_or_empty() -> None:
     assert "file" not in found
     assert (found["uuid"], found["topology"], found["emulator_pins"]) == (None, None, None)
     assert found["notes"] == []
+    problem = Definition(name="a", uuid="", problems=("its metadata makes no sense",))
+    assert domain_json(problem, state="shut off")["notes"] == ["its metadata makes no sense"]
     assert (found["vcpu_pins"], found["hostdevs"], found["gpu"]) == ({}, [], "none")
 
 

@@ -5,47 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.unit.daemon.decide.cards import GPU, NIC, WIN11, WORK, claim, domain, observed
+from tests.unit.daemon.decide.pinning.virt import performed, pins, run
 
 from hostlerd.decide import decide
 from hostlerd.model.cpuset import format_cpu_list, parse_cpu_list
-from hostlerd.model.domains import Definition, Running
+from hostlerd.model.domains import Running
 from hostlerd.model.ledger import Ledger
-from hostlerd.model.observed import Observed
-from hostlerd.model.plan import Pin, Plan
+from hostlerd.model.plan import Pin
 from hostlerd.model.settings import DomainPolicy, Housekeeping, Settings
 
 DEFAULTS = Settings()
-
-
-def run(definition: Definition, live: Definition | None = None) -> Running:
-    return Running(live=live or definition, definition=definition)
-
-
-def pins(plan: Plan) -> dict[str, str | None]:
-    return {s.object: s.after for s in plan.steps if isinstance(s, Pin)}
-
-
-def performed(state: Observed, plan: Plan) -> Observed:
-    """libvirt after the plan's pins, with the records journalled."""
-    running, records = {d.uuid: d for d in state.snapshot.running}, dict(state.ledger.pins)
-    for step in plan.steps:
-        if not isinstance(step, Pin):
-            continue
-        live = running[step.uuid].live
-        if step.thread == "vcpu":
-            live = replace(live, vcpu_pins={**live.vcpu_pins, step.index: step.cpus})
-        elif step.thread == "emulator":
-            live = replace(live, emulator_pins=step.cpus)
-        else:
-            live = replace(live, iothread_pins={**live.iothread_pins, step.index: step.cpus})
-        running[step.uuid] = replace(running[step.uuid], live=live)
-        if step.record is not None:
-            records[step.uuid] = step.record
-    return replace(
-        state,
-        snapshot=replace(state.snapshot, running=tuple(running.values())),
-        ledger=replace(state.ledger, pins=records),
-    )
 
 
 def test_guest_cores_get_host_cores_within_one_l3():
@@ -231,7 +200,10 @@ def test_hands_off_gives_the_cpus_back():
     state = performed(state, plan)
     plan = decide(state, off)
     assert not plan.steps
-    assert plan.settled == (WIN11,)
+    state = performed(state, plan)
+    assert not decide(state, off).confirmed
+    again = pins(decide(state, Settings(domains=dedicated)))
+    assert {f"win11/vcpu{i}" for i in range(4)} <= again.keys()
 
 
 def test_nobody_is_put_where_a_domain_that_is_left_alone_is_pinned():
