@@ -325,10 +325,12 @@ class HostlerService:
         observed, files = self._observed, self._host.files
         if observed is None:
             raise Unreachable("the daemon has not looked at the host yet", remedy="ask again in a moment")
-        seen = await self._host.look(
-            lambda: observe_checkup(files, live=True, observed=observed), limit=LOOK_LIMIT
+        settings = self._loop().settings
+        # The planner is asked for all domains at once, so judging takes its time, too.
+        return await self._host.look(
+            lambda: doctor_json(diagnose(observe_checkup(files, live=True, observed=observed), settings)),
+            limit=EXPLAIN_LIMIT,
         )
-        return doctor_json(diagnose(seen, self._loop().settings))
 
     async def _prepare(self, params: Mapping[str, Any]) -> Json:
         xml = _text(params, "xml")

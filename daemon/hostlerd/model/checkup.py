@@ -58,7 +58,8 @@ class Iommu:
 class Modules:
     """`folder`: whether there is one for the running kernel. `vfio_pci`: loaded, built in or loadable.
 
-    `options`: lines of modprobe.d that are about VFIO or keep a display driver away, each with its file.
+    `options`: lines of modprobe.d and of udev's rules that are about VFIO or keep a display driver away, with their
+    files.
     """
 
     folder: bool | None = None

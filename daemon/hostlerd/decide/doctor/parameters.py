@@ -18,6 +18,8 @@ from hostlerd.model.findings import Finding, Severity, unknown
 from hostlerd.model.settings import Settings
 
 CMDLINE = "/proc/cmdline"
+KEEPERS = ("blacklist", "softdep", "install")
+"""Commands of modprobe.d."""
 INSTEAD = (
     'when_idle = "vfio" in a [[device]] section does it for one card, and can be taken back without a boot'
 )
@@ -187,6 +189,16 @@ def _taken(checkup: Checkup, settings: Settings) -> Iterator[Finding]:
             + INSTEAD,
             evidence=f"{file}: {text}",
         )
+    for file, text in checkup.modules.options:
+        if "driver_override" in text:
+            yield Finding(
+                id=f"udev:{file}",
+                severity="warning",
+                what=f"{file} gives cards to VFIO at every boot",
+                why="the host cannot use them while no domain runs",
+                do=f"take the rule out; {INSTEAD}",
+                evidence=f"{file}: {text}",
+            )
     for address, driver in sorted(checkup.rivals.driverctl.items()):
         if "vfio" not in driver:
             continue
@@ -221,7 +233,9 @@ def _kept_away(checkup: Checkup) -> Iterator[Finding]:
     line = checkup.boot.command_line
     drivers = frozenset({"nouveau", "nvidia", "amdgpu", "radeon", "i915", "xe"})
     told = [
-        (file, text) for file, text in checkup.modules.options if "ids=" not in text and "unsafe" not in text
+        (file, text)
+        for file, text in checkup.modules.options
+        if text.split()[0] in KEEPERS and "ids=" not in text
     ]
     for word in () if line is None else line.words:
         name = name_of(word)

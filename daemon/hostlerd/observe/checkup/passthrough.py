@@ -8,6 +8,7 @@ Intel and AMD alike (drivers/iommu/{intel/irq_remapping,amd/iommu}.c, arch/x86/k
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Literal
 
 from hostlerd.model.checkup import Iommu, Modules, Processor, Vendor
@@ -17,11 +18,13 @@ from hostlerd.observe.pci import DRIVERS, GROUPS
 TABLES = frozenset({"DMAR", "IVRS", "IORT", "VIOT"})
 """Of Intel's IOMMU, AMD's, Arm's, and a virtual one."""
 UNITS = "/sys/class/iommu"
-MODPROBE = "/etc/modprobe.d"
+MODPROBE, UDEV = "/etc/modprobe.d", "/etc/udev/rules.d"
+IDS = "/sys/module/vfio_pci/parameters/ids"
 
 _VENDORS: dict[str, Vendor] = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "amd"}
 _VENDOR = re.compile(r"^vendor_id\s*:\s*(\S+)", re.MULTILINE)
 _FLAGS = re.compile(r"^flags\s*:(.*)$", re.MULTILINE)
+_OVERRIDES = re.compile(r"[^#].*\bdriver_override\b.*vfio.*")
 _OURS = re.compile(
     r"(options\s+vfio[-_]pci\b.*\bids=.*"
     r"|options\s+vfio_iommu_type1\b.*\ballow_unsafe_interrupts=.*"
@@ -85,10 +88,24 @@ def _vfio_pci(careful: Careful, release: str) -> Literal["loaded", "loadable", "
 
 
 def _options(careful: Careful) -> list[tuple[str, str]]:
-    """modprobe.d(5): one command a line, # begins a comment."""
-    found: list[tuple[str, str]] = []
-    for name in careful.names(MODPROBE) or ():
-        if name.endswith(".conf"):
-            lines = (careful.text(f"{MODPROBE}/{name}") or "").splitlines()
-            found += [(f"{MODPROBE}/{name}", line.strip()) for line in lines if _OURS.fullmatch(line.strip())]
+    """modprobe.d(5) and udev(7): one command or rule a line, # begins a comment.
+
+    What vfio_pci itself was given (in an initial ramdisk, say) counts where no file says it.
+    """
+    found = [
+        *_lines(careful, MODPROBE, ".conf", _OURS),
+        *_lines(careful, UDEV, ".rules", _OVERRIDES),
+    ]
+    given = careful.text(IDS)
+    if given and not any("ids=" in text for _, text in found):
+        found.append((IDS, f"ids={given}"))
     return found
+
+
+def _lines(careful: Careful, folder: str, ending: str, wanted: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """(file, line): the lines that are `wanted` of the files in a folder."""
+    for name in careful.names(folder) or ():
+        if name.endswith(ending):
+            for line in (careful.text(f"{folder}/{name}") or "").splitlines():
+                if wanted.fullmatch(line.strip()):
+                    yield f"{folder}/{name}", line.strip()

@@ -81,6 +81,25 @@ def test_ids_in_modprobe_d() -> None:
     assert len([id_ for id_ in found if id_.startswith("vfio-ids")]) == 1
 
 
+def test_ids_that_no_file_tells_of() -> None:
+    files, links = CARD
+    files = {**files, "/sys/module/vfio_pci/parameters/ids": "1002:73bf\n"}
+    assert GPU in findings(files, links)["vfio-ids:/sys/module/vfio_pci/parameters/ids"].what
+    files["/etc/modprobe.d/v.conf"] = "options vfio-pci ids=1002:73bf\n"
+    assert [id_ for id_ in findings(files, links) if id_.startswith("vfio-ids")] == [
+        "vfio-ids:/etc/modprobe.d/v.conf"
+    ]
+
+
+def test_a_rule_of_udev_s() -> None:
+    rule = 'ACTION=="add", SUBSYSTEM=="pci", KERNEL=="0000:01:00.0", ATTR{driver_override}="vfio-pci"'
+    path = "/etc/udev/rules.d/10-vfio.rules"
+    found = findings({path: f'# {rule}\n{rule}\nACTION=="add"\n'})
+    assert found[f"udev:{path}"].severity == "warning"
+    assert "kept-drivers" not in found
+    assert f"udev:{path}" not in findings({path: f"# {rule}\n"})
+
+
 def test_ids_of_no_device_here() -> None:
     found = findings({"/etc/modprobe.d/v.conf": "options vfio_pci ids=8086:1\n"})
     assert "no device that is here" in found["vfio-ids:/etc/modprobe.d/v.conf"].what
