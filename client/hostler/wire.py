@@ -17,7 +17,7 @@ OBJECT_ROOT = "/org/hostler1"
 
 METADATA_NAMESPACE = "urn:hostler:domain:1"
 """Of our element in a domain's `<metadata>`: what a slice of it is made of, so that this travels with the domain."""
-WISHES_NAMESPACE = "https://hostler.org/domain/1.0"
+WISHES_NAMESPACE = "urn:hostler:cpus:1"
 """Of `<hostler:cpus>` where it stands by itself: libvirt keeps one element of each namespace."""
 
 MAX_FRAME = 256 * 1024

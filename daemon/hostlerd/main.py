@@ -121,7 +121,7 @@ async def serve(options: Options, machine: Machine) -> None:
             machine.notify.ready()
             tasks.start_soon(machine.notify.run_watchdog)
             for source in machine.domain_sources:
-                tasks.start_soon(source, reconciler.look_at_domains.kick)
+                tasks.start_soon(source, reconciler.domains_changed)
             log.info("hostlerd is up, socket %s", options.socket)
             async for number in signals:
                 if number != signal.SIGHUP:

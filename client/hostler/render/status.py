@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostler.render.text import PLAIN, Style, clean, cpu_list, paragraph, texts_of
+from hostler.render.text import PLAIN, Style, clean, count, cpu_list, paragraph, texts_of
 from hostler.render.times import moment
 from hostler.shapes import map_of, rows_of
 
@@ -29,6 +29,8 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
         for note in texts_of(domain.get("notes")):
             lines += _entry("", f"{clean(domain.get('name'))}: {note}", style)
     lines += _entry("isolation", _isolation(map_of(status.get("isolation"))), style)
+    for note in texts_of(map_of(status.get("isolation")).get("notes")):
+        lines += _entry("", note, style)
     lines += _entry(
         "daemon", f"hostler {clean(status.get('version'))}, pass {clean(status.get('pass'))}", style
     )
@@ -91,4 +93,11 @@ def _isolation(isolation: Mapping[str, object]) -> str:
     if not cpus:
         return "none"
     whom = ", ".join(texts_of(isolation.get("for")))
-    return f"CPUs {cpu_list(cpus)}" + (f" for {whom}" if whom else "")
+    text = f"CPUs {cpu_list(cpus)}" + (f" for {whom}" if whom else "")
+    interrupts = map_of(isolation.get("interrupts"))
+    moved, stay = interrupts.get("moved"), interrupts.get("immovable")
+    if isinstance(moved, int) and moved:
+        text += f", {count(moved, 'interrupt')} moved away"
+    if isinstance(stay, int) and stay:
+        text += f", {stay} cannot be moved"
+    return text

@@ -19,6 +19,7 @@ from hostlerd.act import (
     devices,
     life,
     pins,
+    quiet,
     rules,
     screens,
     slices,
@@ -35,6 +36,7 @@ from hostlerd.model.plan import (
     DetachUsb,
     Framebuffer,
     LoadModule,
+    MoveThread,
     Override,
     Pin,
     Probe,
@@ -49,6 +51,7 @@ from hostlerd.model.plan import (
     StartAgain,
     Step,
     Stop,
+    TellBalancer,
     Terminate,
     Unbind,
     UnloadModule,
@@ -64,6 +67,8 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     Terminate: clearing.terminate,
     CheckFree: clearing.check_free,
     SetAttribute: attributes.set_attribute,
+    MoveThread: quiet.move_thread,
+    TellBalancer: quiet.tell_balancer,
     Framebuffer: screens.move_framebuffer,
     ResizeBar: bars.resize_bar,
     CheckAlive: life.check_alive,
@@ -124,6 +129,8 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
         raise
     _tried(journal, step)
     _ended(journal, numbers)
+    if isinstance(step, TellBalancer) and step.after is None:
+        journal.settle(step.object)  # what it was told cannot be read from it
     if isinstance(step, StartAgain) and step.container is not None:
         journal.settle(step.object)  # its engine is not asked what runs; starting it twice harms nobody
 

@@ -17,7 +17,7 @@ from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.guest_memory import ask_for_memory, far_from_memory
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
-from hostlerd.decide.isolation import decide_isolation
+from hostlerd.decide.isolation import Isolated, decide_masks, decide_tuning
 from hostlerd.decide.lasting_pins import decide_lasting_pins
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
 from hostlerd.decide.pinning import Lent, Tenant, decide_pins, decide_placement, lent, tenants
@@ -41,7 +41,6 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     refused = {refusal.claim for refusal in (*own.refusals, *usb_refusals) if refusal.claim is not None}
     handoff = decide_handoff(observed, settings, own, decide_vfio(observed, settings, own))
     slices = decide_slices(observed, settings, own, handoff.settled)
-    attributes = decide_attributes(observed, (*slices.wishes, *wishes(observed, settings, own)))
     screens = decide_screens(observed, own)
     running = decide_running(observed, own)
     waiting, whom = departing(observed, own)
@@ -52,14 +51,20 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     dedicated, crowding = _dedicated(observed, settings, domains, placements)
     housekeeping = observed.topology.online - dedicated
     isolated = _isolated(domains, placements, dedicated)
-    masks, units, impossible = decide_isolation(observed, isolated, observed.topology.online - isolated)
+    masks, units, impossible = decide_masks(observed, isolated, observed.topology.online - isolated)
+    taken = {uuid: placement.taken & dedicated for uuid, placement in placements.items()}
+    tunings = decide_tuning(observed, _tuned(observed, own, domains, taken))
+    attributes = decide_attributes(
+        observed, (*slices.wishes, *wishes(observed, settings, own), *tunings.wishes), tunings.identities
+    )
+    tuned = {wish.path for wish in tunings.wishes}
     loans = lent(observed, domains, placements)
     pins = decide_pins(observed, domains, placements, housekeeping, loans)
     rules, files = decide_rule(observed, settings)
     steps = (
         *rules,
         *own.clearing,
-        *attributes.steps,
+        *(step for step in attributes.steps if step.object not in tuned),
         *slices.make,
         *handoff.steps,
         *slices.unmake,
@@ -67,6 +72,8 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         *attributes.returns,
         *running.steps,
         *masks,
+        *tunings.steps,
+        *(step for step in attributes.steps if step.object in tuned),
         *pins.steps,
     )
     changing = bool(steps) or not all(claim.prepared for claim in observed.ledger.claims.values())
@@ -97,6 +104,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                     *handoff.questions,
                     *slices.questions,
                     *attributes.questions,
+                    *tunings.questions,
                     *screens.questions,
                     *running.questions,
                     *ask_for_memory(observed),
@@ -107,6 +115,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *handoff.settled,
             *slices.settled,
             *attributes.settled,
+            *tunings.settled,
             *screens.settled,
             *running.settled,
             *units,
@@ -120,6 +129,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         housekeeping=housekeeping,
         dedicated=dedicated,
         isolated=isolated,
+        tuned=tunings.tuned,
         lent=frozenset[int]().union(*(loan.cpus for loan in loans)),
         confirmed=tuple(pins.confirmed),
         notes=_notes(domains, loans),
@@ -195,9 +205,35 @@ def _no_room(tenant: Tenant, online: int, least: int) -> Refusal:
 
 
 def _isolated(domains: list[Tenant], placements: dict[str, Placement], dedicated: CpuSet) -> CpuSet:
-    """Of the dedicated CPUs, those of domains whose profile asks for isolation."""
-    ours = (placements.get(t.definition.uuid) for t in domains if t.policy.profile != "none")
+    """Of the dedicated CPUs, those of domains whose profile keeps the host's units off."""
+    ours = (placements.get(t.definition.uuid) for t in domains if t.policy.isolates.slices)
     return dedicated & frozenset().union(*(p.taken for p in ours if p is not None))
+
+
+def _tuned(
+    observed: Observed,
+    own: Ownership,
+    domains: list[Tenant],
+    taken: dict[str, CpuSet],
+) -> list[Isolated]:
+    """Domains with CPUs of their own whose start has been answered, for what is beside the masks of units."""
+    found: list[Isolated] = []
+    by_id = observed.topology.by_id
+    for tenant in domains:
+        uuid, name = tenant.definition.uuid, tenant.definition.name
+        claim, cpus = observed.ledger.claims.get(uuid), taken.get(uuid)
+        answered = tenant.running is not None or (claim is not None and claim.prepared)
+        if cpus and (answered or uuid in observed.imagined):
+            found.append(
+                Isolated(
+                    name=name,
+                    cpus=cpus,
+                    how=tenant.policy.isolates,
+                    nodes=frozenset(by_id[cpu].node for cpu in cpus if cpu in by_id),
+                    functions=frozenset(a for a, holder in own.holder.items() if holder.uuid == uuid),
+                )
+            )
+    return found
 
 
 def _notes(domains: list[Tenant], loans: Sequence[Lent]) -> dict[str, tuple[str, ...]]:

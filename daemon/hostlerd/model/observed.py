@@ -17,6 +17,7 @@ from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
 from hostlerd.model.memory import Bar
 from hostlerd.model.slices import Slices
+from hostlerd.model.tuning import Tuning
 from hostlerd.model.usb import UsbDevice
 
 RUNS = ("active", "activating", "reloading")
@@ -36,7 +37,10 @@ class Observed:
     device by UUID), `grips` by address, `attributes` by path (None: there is no such file), `units` by name
     (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is the best), `platform` by device
     (its driver; empty for none, None: there is no such device), `bars` and `alive` by address, `guest_memory` by UUID
-    of a running domain (empty: not known yet).
+    of a running domain (empty: not known yet), `tuning`.
+
+    `immovable`: files and threads that the kernel did not let us change. `imagined`: claims of domains that somebody
+    only asks about.
     """
 
     topology: Topology
@@ -58,6 +62,9 @@ class Observed:
     bars: Mapping[str, tuple[Bar, ...]] = field(default_factory=dict)
     alive: Mapping[str, bool] = field(default_factory=dict)
     guest_memory: Mapping[str, Placed] = field(default_factory=dict)
+    tuning: Tuning | None = None
+    immovable: frozenset[str] = frozenset()
+    imagined: frozenset[str] = frozenset()
     affinity: Mapping[str, Mapping[int, CpuSet]] = field(default_factory=dict)
     """By UUID of a running domain and vCPU, where the kernel lets its thread run. Read where it may differ from the pin
     that libvirt shows, which is on Linux before 6.2."""

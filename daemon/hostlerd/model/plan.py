@@ -1,4 +1,7 @@
-"""What will be done and what will not, with reasons. A plan is data: it is printed, then performed as printed."""
+"""What will be done and what will not, with reasons. A plan is data: it is printed, then performed as printed.
+
+Longer than 400 lines because each kind of step there is is a few lines here.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from hostlerd.model.holders import Container
 from hostlerd.model.identity import Known
 from hostlerd.model.ledger import (
     AttributeRecord,
+    BalancerRecord,
     BarRecord,
     DeviceRecord,
     FileRecord,
@@ -24,6 +28,7 @@ from hostlerd.model.ledger import (
     RecoveryRecord,
     RemovedRecord,
     StoppedRecord,
+    ThreadRecord,
     UnloadedRecord,
     VfsRecord,
     VgpuRecord,
@@ -94,6 +99,28 @@ class SetAttribute(Step):
 
     kind: ClassVar[str] = "attribute"
     record: AttributeRecord | None = None
+    tolerated: tuple[int, ...] = ()
+    """Numbers of errors that say that it cannot be changed, which is no fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveThread(Step):
+    """Let the thread `pid` of the kernel that began at `start` run on the CPUs `after`."""
+
+    kind: ClassVar[str] = "kthread"
+    pid: int
+    start: int
+    record: ThreadRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellBalancer(Step):
+    """Tell irqbalance to keep off the CPUs `after`, or with None that it may do as it would by itself."""
+
+    kind: ClassVar[str] = "irqbalance"
+    pid: int
+    socket: str
+    record: BalancerRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,6 +385,16 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tuned:
+    """For status. `moved`, `immovable`: interrupts. `late`: domains whose own interrupts may still come or change."""
+
+    moved: int = 0
+    immovable: int = 0
+    late: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`questions`: what has to be looked at before this is the whole plan (model/questions).
 
@@ -379,6 +416,7 @@ class Plan:
     housekeeping: CpuSet = frozenset()
     dedicated: CpuSet = frozenset()
     isolated: CpuSet = frozenset()
+    tuned: Tuned = field(default_factory=Tuned)
     lent: CpuSet = frozenset()
     """Of the dedicated CPUs, those that shared domains may use for now."""
     confirmed: tuple[PinRecord, ...] = ()

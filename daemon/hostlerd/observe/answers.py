@@ -21,9 +21,9 @@ from hostlerd.model.questions import Question
 from hostlerd.observe.awake import answering, resizable
 from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import holders, look_for_holders
-from hostlerd.observe.reading import text
 from hostlerd.observe.screen import platform_driver
 from hostlerd.observe.slices import as_function
+from hostlerd.observe.tuning import observe_tuning, shown
 from hostlerd.observe.variants import variants
 
 LIMIT = 5.0
@@ -70,11 +70,19 @@ def answered_by_files(
         address: tuple(holder for holder in found if holder.address == address)
         for address in asked["holders"]
     }
+    tuning, texts = observed.tuning, dict[str, str | None]()
+    if asked["tuning"]:
+        tuning, texts = observe_tuning(files, threads="threads" in asked["tuning"])
     return replace(
         observed,
+        tuning=tuning,
         holders={**observed.holders, **held},
         grips={**observed.grips, **grips(files, functions)},
-        attributes={**observed.attributes, **{path: text(files, path) for path in asked["attribute"]}},
+        attributes={
+            **observed.attributes,
+            **texts,
+            **{path: shown(files, path) for path in asked["attribute"]},
+        },
         units={**dict.fromkeys(asked["unit"], ""), **observed.units},
         bars={**dict.fromkeys(asked["bars"], ()), **observed.bars},
         alive={**dict.fromkeys(asked["alive"], True), **observed.alive},

@@ -87,6 +87,12 @@ class Reconciler:
     def look_at_domains(self) -> Latch:
         return self._shared.look_at_domains
 
+    def domains_changed(self) -> None:
+        """libvirt told of something: a kick of both lanes where a guest may have restarted."""
+        if self._shared.late.begin(trio.current_time()):
+            self.look_at_host.kick()
+        self.look_at_domains.kick()
+
     @property
     def busy(self) -> bool:
         """A pass of the host lane is under way."""
@@ -148,7 +154,8 @@ class Reconciler:
         observed = await self._shared.look()
         claim = Claim(definition=definition, since=self._shared.next_count())
         claims = {**observed.ledger.claims, definition.uuid: claim}
-        asked = replace(observed, ledger=replace(observed.ledger, claims=claims))
+        ledger = replace(observed.ledger, claims=claims)
+        asked = replace(observed, ledger=ledger, imagined=frozenset({definition.uuid}))
         return await self._shared.answer(asked)
 
     def apply(self, settings: Settings) -> None:

@@ -29,6 +29,7 @@ from hostlerd.observe.answers import answered
 from hostlerd.reconcile.awake import Awake
 from hostlerd.reconcile.guest_memory import GuestMemory
 from hostlerd.reconcile.latch import Latch
+from hostlerd.reconcile.late import Late
 from hostlerd.reconcile.pressure import Lending
 
 Tell = Callable[[str, str, str], None]
@@ -63,6 +64,9 @@ class Shared:
     asked: trio.Event = field(default_factory=trio.Event)
     snapshot: Snapshot = field(default_factory=Snapshot)
     released: dict[str, int] = field(default_factory=dict)
+    immovable: set[str] = field(default_factory=set[str])
+    """Files and threads that the kernel did not let us change: not tried again while they are wished otherwise."""
+    late: Late = field(default_factory=Late)
     observed: Observed | None = None
     plan: Plan = field(default_factory=Plan)
     count: int = 0
@@ -98,6 +102,7 @@ class Shared:
             functions=functions,
             edits=self.definitions.edits,
             guest_memory=self.guests.known,
+            immovable=frozenset(self.immovable),
             alive=dict.fromkeys(self.awake.silent, False),
             starving=self.lending.starving,
         )

@@ -59,6 +59,8 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
             "for": sorted(
                 names[p.uuid] for p in plan.placements if p.taken & plan.isolated and p.uuid in names
             ),
+            "interrupts": {"moved": plan.tuned.moved, "immovable": plan.tuned.immovable},
+            "notes": list(plan.tuned.notes),
         },
         "degraded": degraded_json(ledger),
         "refusals": [{"object": r.object, "reason": r.reason, "remedy": r.remedy} for r in plan.refusals],

@@ -314,7 +314,7 @@ class SimulatedLibvirt:
         self._event(name, "resumed")
 
     async def set_wishes(self, name: str, attributes: str) -> None:
-        """`virsh metadata NAME https://hostler.org/domain/1.0 --live --config --set '<cpus .../>'`.
+        """`virsh metadata NAME urn:hostler:cpus:1 --live --config --set '<cpus .../>'`.
 
         The event is METADATA_CHANGE (qemuDomainSetMetadata).
         """
