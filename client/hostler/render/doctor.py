@@ -92,10 +92,12 @@ def _boot(boot: Mapping[str, object], style: Style) -> list[str]:
     """The line as it is and as it should be; the one for realtime is an offer."""
     now, line, realtime = boot.get("now"), boot.get("line"), boot.get("realtime")
     changes = [*texts_of(boot.get("add")), *texts_of(boot.get("remove"))]
-    if now is None or not (changes or realtime):
+    if not (changes or realtime):
         return []
     lines = [style.paint("kernel command line", "bold")]
-    lines += _option("now", clean(now, nothing="(empty)"))
+    lines += _option(
+        "now", "not known; what follows is to be added" if now is None else clean(now, nothing="(empty)")
+    )
     if changes:
         lines += _option("better", clean(line, nothing="(empty)"))
     if realtime:

@@ -31,10 +31,11 @@ class Finding:
 class BootAdvice:
     """The kernel command line for this host. Nobody carries it out but a person.
 
-    `now`: as it is, without what the loader adds; None if not known. `line`: as it should be; the same where nothing
-    is to change. `realtime`: `line` with what the profile realtime gains from, at a price (`costs`); empty where this
-    host has no CPUs for it. `add`, `remove`: words between `now` and `line`. `loader`: name of the boot loader, empty
-    if not known; `how`: how a person changes the line with it, one step each.
+    `now`: as it is, without what the loader adds; None if not known, and all others are what is to be added then.
+    `line`: as it should be; the same where nothing is to change. `realtime`: `line` with what the profile realtime
+    gains from, at a price (`costs`); empty where this host has no CPUs for it. `add`, `remove`: words between `now`
+    and `line`. `loader`: name of the boot loader, empty if not known; `how`: how a person changes the line with it,
+    one step each.
     """
 
     now: str | None = None

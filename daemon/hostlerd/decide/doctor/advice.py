@@ -26,10 +26,8 @@ COSTS = (
 
 def advise(checkup: Checkup, share: Share, room: CpuSet) -> BootAdvice:
     """`room`: the CPUs for the offer where no domain says which."""
-    line = checkup.boot.command_line
-    if line is None:
-        found = loaders.loader(checkup.boot, (), ())
-        return BootAdvice(loader=found.name if found else "")
+    known = checkup.boot.command_line is not None
+    line = checkup.boot.command_line or CommandLine(text="")
     now = line.settings
     # A word that stands there twice goes twice.
     gone = frozenset((*passthrough.switched_off(line), *parameters.needless(checkup)))
@@ -45,7 +43,7 @@ def advise(checkup: Checkup, share: Share, room: CpuSet) -> BootAdvice:
     )
     changes = bool(add or remove or realtime)
     return BootAdvice(
-        now=" ".join(now),
+        now=" ".join(now) if known else None,
         line=" ".join(kept),
         realtime=" ".join(realtime),
         costs=COSTS if realtime else "",

@@ -161,6 +161,21 @@ def test_a_line_that_stays_and_a_loader_that_nobody_knows() -> None:
     assert "none that hostler knows" in render({"state": "fine", "findings": [], "command_line": offer})
 
 
+def test_a_line_that_is_not_known() -> None:
+    boot = {
+        "now": None,
+        "line": "",
+        "realtime": "nohz_full=1",
+        "costs": "c",
+        "add": [],
+        "remove": [],
+        "how": [],
+    }
+    lines = render({"state": "fine", "findings": [], "command_line": boot}).splitlines()
+    assert lines[4] == "    not known; what follows is to be added"
+    assert "    nohz_full=1" in lines
+
+
 def test_what_a_newer_daemon_might_say() -> None:
     assert render({"state": "odd", "findings": [{"severity": "odd"}, 5], "command_line": []}) == "odd"
     assert "\033" not in render({"state": "fine", "findings": [{"severity": "note", "what": "\033[31m"}]})
