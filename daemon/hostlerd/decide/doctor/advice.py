@@ -14,13 +14,11 @@ from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.findings import BootAdvice
 
 COSTS = (
-    "these CPUs are taken from the host for good, whether a domain runs or not; entries into the kernel cost "
-    "more on them; "
-    "every vCPU has to be pinned to one of them. It gains where a guest must answer within tens of "
-    "microseconds, not where "
-    "it plays games. managed_irq keeps the interrupts of NVMe queues off them as far as possible; leave "
-    "`domain,` out and "
-    "the host can use them while no domain runs"
+    "these CPUs are taken from the host for good, whether a domain runs or not; entries into the kernel "
+    "cost more on them; every vCPU has to be pinned to one of them. It gains where a guest must answer "
+    "within tens of microseconds, not where it plays games. managed_irq keeps the interrupts of NVMe "
+    "queues off them as far as possible; leave `domain,` out and the host can use them while no domain "
+    "runs"
 )
 
 

@@ -72,11 +72,10 @@ def _group(checkup: Checkup, settings: Settings, card: Function, *, others: int)
         severity="note" if card.boot_vga and others else "warning",
         what=f"{label(checkup, card)} shares its IOMMU group with: {told}",
         why="nothing keeps these from reaching each other's memory (the slot's bridge lacks ACS), so a domain "
-        "gets all of "
-        "them or none",
+        "gets all of them or none",
         do=f"put the card into a slot that hangs on the processor, or say group = [{listed}] in its [[device]] "
-        f"section if "
-        "the host can spare these; pcie_acs_override only hides the sharing, it keeps nothing apart",
+        "section if the host can spare these; pcie_acs_override only hides the sharing, it keeps nothing "
+        "apart",
         evidence=evidence,
     )
 
@@ -159,8 +158,7 @@ def _driver(checkup: Checkup, settings: Settings, card: Function) -> Iterator[Fi
             severity="note",
             what=f"{name} is on {card.driver}",
             why="its driver waits for ever when it is unbound while something has the card open, so hostler "
-            "unloads its "
-            "modules instead: nothing may use any card of NVIDIA's then",
+            "unloads its modules instead: nothing may use any card of NVIDIA's then",
             do='see who has it open with `hostler devices`; units = ["nvidia-persistenced.service"] in its [[device]] '
             "section stops that one",
             evidence=evidence,

@@ -57,8 +57,7 @@ def _hook(checkup: Checkup) -> Iterator[Finding]:
                 what="libvirt does not tell hostler when a domain starts",
                 why="the hook is not installed, so devices are handed over by nobody or by libvirt itself",
                 do="install hostler's package (make -f packaging/install.mk install), then restart libvirtd: it "
-                "looks for "
-                "hooks when it starts",
+                "looks for hooks when it starts",
                 evidence=f"{HOOK} is not there",
             )
         case "not executable":

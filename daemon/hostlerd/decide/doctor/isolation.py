@@ -108,8 +108,7 @@ def _isolcpus(checkup: Checkup, share: Share) -> Iterator[Finding]:
             severity="warning",
             what=f"CPUs {format_cpu_list(wasted)} are taken from the host for good, and {none}",
             why="nothing is balanced onto isolated CPUs: the host does not use them, and threads that are let "
-            "onto them "
-            "pile up on the first one",
+            "onto them pile up on the first one",
             do=f"isolate {format_cpu_list(share.cpus)} instead"
             if share.cpus
             else (

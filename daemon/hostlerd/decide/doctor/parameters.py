@@ -63,8 +63,7 @@ WORDS = (
         severity="warning",
         what="pcie_acs_override= makes IOMMU groups look smaller than they are",
         why="devices that share a path can still reach each other's memory, and the host's through each other; "
-        "a kernel "
-        "without the patch overlooks the word",
+        "a kernel without the patch overlooks the word",
         drop=True,
     ),
     *(
@@ -97,8 +96,7 @@ WORDS = (
         parts=("realloc", "realloc=on"),
         what="pci=realloc: the kernel may give bridges other windows than the firmware did",
         why="that is what a card with large BARs may need (bar = in its [[device]] section); where cards are "
-        "missing, try "
-        "without it",
+        "missing, try without it",
     ),
     Word(
         name="pci",

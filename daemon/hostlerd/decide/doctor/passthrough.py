@@ -164,8 +164,7 @@ def _remapping(checkup: Checkup) -> Iterator[Finding]:
             else "VFIO gives no device to a domain then (allow_unsafe_interrupts would, and opens the host to "
             "its guests)",
             do="take intremap=off or nointremap off the kernel command line, update the firmware, and switch "
-            "x2APIC on in "
-            "its setup",
+            "x2APIC on in its setup",
             evidence='/proc/interrupts: no chip called "IR-..."' + (f"; {file}: Y" if iommu.unsafe else ""),
         )
     if iommu.unsafe and iommu.remaps:
