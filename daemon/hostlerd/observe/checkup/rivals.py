@@ -53,13 +53,14 @@ def _programs(careful: Careful) -> frozenset[str] | None:
     found = (
         (pid, careful.text(f"/proc/{pid}/comm")) for pid in careful.names("/proc") or () if pid.isdecimal()
     )
-    running = {name for pid, name in found if name in PROGRAMS and not _simulates(careful, name, pid)}
+    running = {name for pid, name in found if name in PROGRAMS and not _is_none(careful, name, pid)}
     return frozenset(filter(None, running))
 
 
-def _simulates(careful: Careful, name: str | None, pid: str) -> bool:
-    """A hostlerd for a simulated host is not this host's."""
-    return name == "hostlerd" and "--sim" in (careful.text(f"/proc/{pid}/cmdline") or "")
+def _is_none(careful: Careful, name: str | None, pid: str) -> bool:
+    """A hostlerd that is not this host's daemon: one for a simulated host, or the one that looks here and now."""
+    words = (careful.text(f"/proc/{pid}/cmdline") or "").split("\0") if name == "hostlerd" else ()
+    return "--sim" in words or "offline" in words
 
 
 def _hooks(careful: Careful) -> tuple[HookFile, ...] | None:

@@ -182,7 +182,9 @@ def test_hooks_that_are_not_executable_do_not_count() -> None:
         ({}, "note"),
         (running("hostlerd"), "ok"),
         (running("bash"), "warning"),
+        ({**running("hostlerd"), "/proc/100/cmdline": "python3\0-I\0/usr/bin/hostlerd\0"}, "ok"),
         ({**running("hostlerd"), "/proc/100/cmdline": "hostlerd\0--sim\0"}, "warning"),
+        ({**running("hostlerd"), "/proc/100/cmdline": "/usr/bin/hostlerd\0offline\0doctor\0"}, "warning"),
     ],
 )
 def test_the_daemon(files: Mapping[str, str], severity: str) -> None:
