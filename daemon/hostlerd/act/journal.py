@@ -35,6 +35,7 @@ from hostlerd.model.ledger import (
     FileRecord,
     FramebufferRecord,
     GroupRecord,
+    HugepagesRecord,
     Ledger,
     MdevRecord,
     Outstanding,
@@ -117,6 +118,7 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "bar": _bar,
     "removed": lambda value: RemovedRecord(**value),
     "recovery": lambda value: RecoveryRecord(**value),
+    "hugepages": lambda value: HugepagesRecord(**value),
     "unloaded": _unloaded,
     "trouble": lambda value: Trouble(**value),
 }
@@ -138,6 +140,7 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     BarRecord: ("bar", "bars", "path"),
     RemovedRecord: ("removed", "removed", "key"),
     RecoveryRecord: ("recovery", "recoveries", "key"),
+    HugepagesRecord: ("hugepages", "hugepages", "key"),
 }
 """Record type to its word in the file, its field in the ledger and its key."""
 

@@ -17,6 +17,7 @@ from hostlerd.act import (
     clearing,
     device_slices,
     devices,
+    hugepages,
     life,
     partitions,
     pins,
@@ -37,6 +38,7 @@ from hostlerd.model.plan import (
     DetachUsb,
     Framebuffer,
     LoadModule,
+    MakeRoom,
     MoveThread,
     Override,
     Pin,
@@ -47,6 +49,7 @@ from hostlerd.model.plan import (
     ResetCard,
     ResizeBar,
     SetAttribute,
+    SetHugepages,
     SetPartition,
     SetVfs,
     SetVgpuType,
@@ -81,6 +84,8 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     Override: devices.override,
     Unbind: devices.unbind,
     Probe: devices.probe,
+    SetHugepages: hugepages.set_hugepages,
+    MakeRoom: hugepages.make_room,
     AllowCpus: slices.allow_cpus,
     WriteRule: rules.write_rule,
     Pin: pins.pin,
@@ -108,6 +113,8 @@ WRITTEN_BY_PROCESS = (
     ResetCard,
     RemoveFunction,
     Rescan,
+    SetHugepages,
+    MakeRoom,
 )
 
 
@@ -175,6 +182,6 @@ def is_gone(host: Host, step: Step) -> bool:
         return usb.is_gone(host, step.device)
     if isinstance(step, ResizeBar):
         return devices.is_gone(host, step.address)
-    if isinstance(step, SetAttribute | SetPartition):
+    if isinstance(step, SetAttribute | SetHugepages | SetPartition):
         return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

@@ -30,6 +30,7 @@ ACTIONS = {
     "devices": READ,
     "cpus": READ,
     "domains": READ,
+    "doctor": READ,
     "subscribe": READ,
     "plan": PLAN,
     "prepare": HANDOFF,

@@ -20,12 +20,14 @@ from hostler.wire import SIMULATE_METHOD
 from hostlerd.api import Json, Peer, Published
 from hostlerd.api.events import Events
 from hostlerd.decide.closure import companions
+from hostlerd.decide.doctor import diagnose
 from hostlerd.decide.explained import Explained, outlines, owners
 from hostlerd.host import Host
 from hostlerd.model.domains import Definition
 from hostlerd.model.edits import MODELS, Model, users_own
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
+from hostlerd.observe.checkup import observe_checkup
 from hostlerd.observe.domain_xml import parse_domain
 from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import look_for_holders, with_names
@@ -37,9 +39,10 @@ from hostlerd.reconcile.gpu import ASKED, Asked, GpuRequest
 from hostlerd.reconcile.pins import PinsRequest
 from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
+from hostlerd.report.doctor import doctor_json
 from hostlerd.report.domains import domain_json, edit_json, memory_json, pins_edit_json, running_json
 from hostlerd.report.placement import outline_json, owners_json, placement_json, placements_json, what_if_json
-from hostlerd.report.plan import plan_json, status_json
+from hostlerd.report.plan import hugepages_json, plan_json, status_json
 
 LOOK_LIMIT = 5.0
 """Seconds one look at the processes may take."""
@@ -125,6 +128,7 @@ class HostlerService:
             )
             for d in observed.snapshot.inactive
         ]
+        pages = hugepages_json(observed.ledger)
         given = outlines(observed, self._loop().settings, plan)
         published = Published(
             status=status_json(
@@ -139,6 +143,7 @@ class HostlerService:
                         *plan.notes.get(d["uuid"], ()),
                         *(f"{c.reason}; {c.remedy}" for c in plan.cautions if c.object == d["name"]),
                     ],
+                    "added_hugepages": [row for row in pages if row["uuid"] == d["uuid"]],
                     "memory": memory_json(observed.guest_memory, d["uuid"]),
                     "edit": edit_json(observed.edits, d["uuid"]),
                     "pins_edit": pins_edit_json(observed.edits, d["uuid"]),
@@ -172,6 +177,8 @@ class HostlerService:
                 return {"domains": await self._domains(params)}
             case "plan":
                 return await self._plan_for(params)
+            case "doctor":
+                return await self._doctor()
             case "prepare":
                 return await self._prepare(params)
             case "release":
@@ -314,6 +321,18 @@ class HostlerService:
                 f"libvirt has no domain {name!r} that is shut off", remedy="`hostler domains` lists them"
             )
         return found
+
+    async def _doctor(self) -> Json:
+        """What the last pass saw, and a look at what it has no use for."""
+        observed, files = self._observed, self._host.files
+        if observed is None:
+            raise Unreachable("the daemon has not looked at the host yet", remedy="ask again in a moment")
+        settings = self._loop().settings
+        # The planner is asked for all domains at once, so judging takes its time, too.
+        return await self._host.look(
+            lambda: doctor_json(diagnose(observe_checkup(files, live=True, observed=observed), settings)),
+            limit=EXPLAIN_LIMIT,
+        )
 
     async def _prepare(self, params: Mapping[str, Any]) -> Json:
         xml = _text(params, "xml")

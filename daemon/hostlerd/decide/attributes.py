@@ -33,6 +33,8 @@ class Wish:
     claim: str | None = None
     identity: str = ""
     tolerated: tuple[int, ...] = ()
+    before: str | None = None
+    """What it would have been: of a file that came into being with the value that is wished, because we set another."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,12 +78,19 @@ def _device(path: str) -> str:
 
 def _set(found: Attributes, observed: Observed, wish: Wish) -> None:
     now = observed.attributes[wish.path]
-    if now is None or wish.value is None or now == wish.value or wish.path in observed.immovable:
-        return
     record = observed.ledger.attributes.get(wish.path)
     if record is not None and record.identity != wish.identity:
         record = None
-    before, ours = (record.before, record.ours) if record is not None else (asked(now), ())
+    born = record is None and wish.before not in (None, now)
+    if (
+        now is None
+        or wish.value is None
+        or wish.path in observed.immovable
+        or (now == wish.value and not born)
+    ):
+        return
+    would = wish.before if born and wish.before is not None else now
+    before, ours = (record.before, record.ours) if record is not None else (_asked(wish.path, would), ())
     record = AttributeRecord(
         path=wish.path,
         before=before,
@@ -108,13 +117,23 @@ def _set(found: Attributes, observed: Observed, wish: Wish) -> None:
 
 def _put_back(found: Attributes, observed: Observed, record: AttributeRecord, identity: str) -> None:
     now = observed.attributes[record.path]
-    if now is None or now == record.before or asked(now) not in record.ours or identity != record.identity:
+    if (
+        now is None
+        or now == record.before
+        or _asked(record.path, now) not in record.ours
+        or identity != record.identity
+    ):
         found.settled.append(record.path)  # gone, as it was, or somebody else's by now
         return
     kind = SetPartition if _is_partition(record.path) else SetAttribute
     found.returns.append(
         kind(object=record.path, before=now, after=record.before, why="nobody needs it any more")
     )
+
+
+def _asked(path: str, text: str) -> str:
+    """What was written. A partition's file says more where that cannot be had."""
+    return asked(text) if _is_partition(path) else text
 
 
 def _is_partition(path: str) -> bool:

@@ -20,10 +20,21 @@ class Question:
     driver of this platform device. `bars`: the resizable BARs of this function, and `alive`: whether it answers; both
     wake it. `memory`: where the memory of this running domain (UUID) is, as far as it is known by now. `scope`: the
     control group of this running domain (name). `tuning`: what can be set for the quiet of CPUs (model/tuning); with
-    the object "threads" the kernel's threads, too.
+    the object "threads" the kernel's threads, too. `hugepages` (of no object): the pools of all nodes, and what domains
+    with a claim have of them.
     """
 
     kind: Literal[
-        "holders", "attribute", "unit", "variant", "platform", "bars", "alive", "memory", "tuning", "scope"
+        "holders",
+        "attribute",
+        "unit",
+        "variant",
+        "platform",
+        "bars",
+        "alive",
+        "memory",
+        "scope",
+        "tuning",
+        "hugepages",
     ]
     object: str

@@ -160,7 +160,8 @@ class Claims:
         ledger = self._shared.journal.ledger
         for uuid in asked & self._waiters.keys() & ledger.claims.keys():
             waiter = self._waiters[uuid]
-            if not waiter.done.is_set() and not any(step.claim == uuid for step in plan.steps):
+            busy = uuid in plan.waiting or any(step.claim == uuid for step in plan.steps)
+            if not waiter.done.is_set() and not busy:
                 self._shared.plan = plan
                 self._shared.journal.claim(replace(ledger.claims[uuid], prepared=True))
                 waiter.done.set()

@@ -251,7 +251,7 @@ def refused(report: Report) -> None:
         holds(lambda: is_made(domain.name, "isolated"), QUIET)
         need("virsh", "-c", "qemu:///system", "destroy", domain.name)
         xml = need("virsh", "-c", "qemu:///system", "dumpxml", domain.name)
-        tuned = "<cputune><emulatorpin cpuset='0-1'/></cputune><os"
+        tuned = "<cputune><emulatorpin cpuset='0-7'/></cputune><os"
         need("virsh", "-c", "qemu:///system", "define", _written(xml.replace("<os", tuned, 1)))
         domain.must_start()
         report.within(
