@@ -21,6 +21,7 @@ from . import (
     placement,
     points,
     quiet,
+    reboot,
     rivals,
     screen,
     sharing,
@@ -68,5 +69,6 @@ GROUPS: dict[str, Group] = {
     "wedged": Group(scenarios=wedged.SCENARIOS),
     "points": Group(scenarios=points.SCENARIOS, limit=2700.0),
     "usb": Group(scenarios=usb_rules.SCENARIOS, limit=2400.0),
+    "reboot": Group(scenarios=reboot.SCENARIOS, phases=2),
     "boot": Group(scenarios=boot.SCENARIOS, phases=2),
 }
