@@ -27,6 +27,7 @@ VERBS = {
     "cpus": "the topology: cores, siblings, level-3 caches, nodes",
     "domains": "domains: vCPUs, pins, devices of the host",
     "gpu": "change how a domain has its GPU",
+    "isolate": "run a command on CPUs that nobody else uses",
     "plan": "what the daemon would do next and what it refuses, with reasons",
     "watch": "what happens, as it happens",
     "reload": "read the policy again",

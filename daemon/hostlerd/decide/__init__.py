@@ -18,7 +18,8 @@ from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import decide_isolation
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
-from hostlerd.decide.pinning import Lent, Tenant, decide_pins, decide_placement, lent, tenants
+from hostlerd.decide.pinning import Lent, Tenant, decide_pins, lent, tenants
+from hostlerd.decide.programs import Programs, decide_programs, scopes
 from hostlerd.decide.reset import refuse_resets
 from hostlerd.decide.rule import decide_rule
 from hostlerd.decide.running import decide_running
@@ -29,7 +30,7 @@ from hostlerd.decide.vfio import decide_vfio
 from hostlerd.decide.wishes import wishes
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import Placement, Plan, Refusal
+from hostlerd.model.plan import Plan, Refusal
 from hostlerd.model.settings import Settings
 
 
@@ -46,10 +47,11 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     domains = [
         t for t in tenants(observed, settings) if t.definition.uuid not in refused or t.running is not None
     ]
-    placements = decide_placement(observed, settings, domains)
-    dedicated, crowding = _dedicated(observed, settings, domains, placements)
+    programs = decide_programs(observed, settings, domains)
+    placements = programs.domains
+    dedicated, crowding = _dedicated(observed, settings, domains, programs)
     housekeeping = observed.topology.online - dedicated
-    isolated = _isolated(domains, placements, dedicated)
+    isolated = _isolated(domains, programs, dedicated)
     masks, units, impossible = decide_isolation(observed, isolated, observed.topology.online - isolated)
     loans = lent(observed, domains, placements)
     pins = decide_pins(observed, domains, placements, housekeeping, loans)
@@ -66,6 +68,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *attributes.returns,
             *running.steps,
             *masks,
+            *scopes(observed, programs.admitted),
             *pins.steps,
             *decide_fallback(observed, settings, own),
             *usb,
@@ -79,6 +82,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *_not_offered(observed, settings, own),
             *_absent(observed, settings),
             *crowding,
+            *programs.refusals,
             *impossible,
         ),
         questions=tuple(
@@ -102,12 +106,13 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *running.settled,
             *units,
             *pins.gone,
+            *programs.gone,
             *files,
         ),
         learned=learned(observed, settings),
         awake=keeps_awake(observed, settings, own, handoff.steps),
         owners=owners(observed, own),
-        placements=tuple(placements.values()),
+        placements=(*placements.values(), *(p for _, p in programs.placements(observed.topology.online))),
         housekeeping=housekeeping,
         dedicated=dedicated,
         isolated=isolated,
@@ -143,14 +148,17 @@ def _absent(observed: Observed, settings: Settings) -> list[Refusal]:
 
 
 def _dedicated(
-    observed: Observed, settings: Settings, domains: list[Tenant], placements: dict[str, Placement]
+    observed: Observed, settings: Settings, domains: list[Tenant], programs: Programs
 ) -> tuple[CpuSet, list[Refusal]]:
-    """CPUs of dedicated domains. Explicit pins may leave the host too little: then those stay shared with the host."""
+    """CPUs of dedicated domains, and of programs.
+
+    Explicit pins may leave the host too little: then those stay shared with the host.
+    """
     online, least = observed.topology.online, settings.housekeeping.at_least
     refusals: list[Refusal] = []
-    dedicated: CpuSet = frozenset()
+    dedicated = frozenset[int]().union(*(p.taken for _, p in programs.placements(online)))
     for tenant in domains:
-        placement = placements.get(tenant.definition.uuid)
+        placement = programs.domains.get(tenant.definition.uuid)
         if placement is None:
             continue
         if placement.vcpus is None:
@@ -185,10 +193,11 @@ def _no_room(tenant: Tenant, online: int, least: int) -> Refusal:
     )
 
 
-def _isolated(domains: list[Tenant], placements: dict[str, Placement], dedicated: CpuSet) -> CpuSet:
-    """Of the dedicated CPUs, those of domains whose profile asks for isolation."""
-    ours = (placements.get(t.definition.uuid) for t in domains if t.policy.profile != "none")
-    return dedicated & frozenset().union(*(p.taken for p in ours if p is not None))
+def _isolated(domains: list[Tenant], programs: Programs, dedicated: CpuSet) -> CpuSet:
+    """Of the dedicated CPUs, those of domains and programs whose profile asks for isolation."""
+    ours = (programs.domains.get(t.definition.uuid) for t in domains if t.policy.profile != "none")
+    theirs = (p for one, p in programs.placements(dedicated) if one.profile != "none")
+    return dedicated & frozenset().union(*(p.taken for p in (*ours, *theirs) if p is not None))
 
 
 def _notes(domains: list[Tenant], loans: Sequence[Lent]) -> dict[str, tuple[str, ...]]:

@@ -152,6 +152,14 @@ class UsbPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimsPolicy:
+    """How many CPUs programs may have at once, idle siblings included: those of one user, and all. Root's not counted."""
+
+    users_at_most: int = 4
+    at_most: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     libvirt: tuple[str, ...] = ("qemu:///system",)
     housekeeping: Housekeeping = field(default_factory=Housekeeping)
@@ -165,6 +173,7 @@ class Settings:
     devices: tuple[DevicePolicy, ...] = ()
     slices: tuple[SlicePolicy, ...] = ()
     usb: tuple[UsbPolicy, ...] = ()
+    claims: ClaimsPolicy = field(default_factory=ClaimsPolicy)
 
     def domain(self, name: str, uuid: str, wishes: Mapping[str, Any] = NO_WISHES) -> DomainPolicy:
         """`wishes`: the domain's own, from its metadata (Definition.wishes).

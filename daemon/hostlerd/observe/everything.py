@@ -131,7 +131,8 @@ class Everything:
             allowed = await self._host.units.allowed_cpus(tuple(known))
         except HostlerError:
             return groups  # no systemd to ask: what the control groups show has to do
-        return Groups(units=tuple(replace(g, allowed=allowed.get(u, frozenset())) for u, g in known.items()))
+        units = tuple(replace(g, allowed=allowed.get(u, frozenset())) for u, g in known.items())
+        return replace(groups, units=units)
 
 
 async def look_at_affinity(host: Host, observed: Observed) -> Mapping[str, Mapping[int, CpuSet]]:

@@ -31,6 +31,7 @@ from hostlerd.reconcile.gpu import GpuChanges
 from hostlerd.reconcile.host_lane import HostLane
 from hostlerd.reconcile.latch import Latch
 from hostlerd.reconcile.libvirt_lane import LibvirtLane
+from hostlerd.reconcile.programs import Programs
 from hostlerd.reconcile.returns import Returns
 from hostlerd.reconcile.shared import Observe, Publish, Shared, Tell
 
@@ -66,13 +67,16 @@ class Reconciler:
             memory=Memory(host),
         )
         self._claims = Claims(self._shared)
-        self._host_lane = HostLane(self._shared, self._claims)
+        programs = Programs(self._shared, self._claims)
+        self._host_lane = HostLane(self._shared, self._claims, programs)
         self._libvirt_lane = LibvirtLane(self._shared, self._claims)
         self.awake = self._shared.awake
         self.lending = self._shared.lending
         self.run_returns = Returns(self._shared).run
         self.prepare = self._claims.prepare
         self.release = self._claims.release
+        self.isolate = programs.isolate
+        self.run_programs = programs.run
         self.change_gpu = GpuChanges(self._shared).change
 
     @property

@@ -19,7 +19,17 @@ from __future__ import annotations
 
 from hostlerd.decide.pinning.differences import decide_pins
 from hostlerd.decide.pinning.floating import Lent, floats_on, lent
-from hostlerd.decide.pinning.places import decide_placement
+from hostlerd.decide.pinning.places import Asked, ask, decide_placement
 from hostlerd.decide.pinning.tenant import Tenant, tenants
 
-__all__ = ["Lent", "Tenant", "decide_pins", "decide_placement", "floats_on", "lent", "tenants"]
+__all__ = [
+    "Asked",
+    "Lent",
+    "Tenant",
+    "ask",
+    "decide_pins",
+    "decide_placement",
+    "floats_on",
+    "lent",
+    "tenants",
+]

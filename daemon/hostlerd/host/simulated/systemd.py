@@ -14,9 +14,11 @@ from typing import Any
 import trio
 
 from hostler.errors import HostFailed
+from hostlerd.host import Kick
 from hostlerd.host.simulated.cgroups import Cgroups
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
+from hostlerd.model.programs import SLICE
 
 AT_BOOT = ("init.scope", "system.slice", "user.slice", "machine.slice")
 """machine.slice is there from the start where virtual machines are: systemd-machined.service wants it."""
@@ -37,6 +39,8 @@ class SimulatedUnits:
     allowed: dict[str, CpuSet] = field(default_factory=dict[str, CpuSet])
     delegated: set[str] = field(default_factory=set[str])
     down: dict[str, str] = field(default_factory=dict[str, str])
+    program_kicks: list[Kick] = field(default_factory=list[Kick])
+    """A scope of a program came or went (inotify)."""
 
     def boot(self) -> None:
         for unit in AT_BOOT:
@@ -90,6 +94,39 @@ class SimulatedUnits:
         if unit in self.down:
             self.start(unit, self.down[unit])
         self.kernel.done(f"start {unit}", "")
+
+    async def enter_scope(
+        self, name: str, *, slice_: str, pid: int, start: int, cpus: CpuSet, description: str
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+        self.kernel.begin()
+        words = self.kernel.faults.get("unit-refuses", slice_)
+        if words is not None:
+            raise HostFailed(
+                f"systemd does not make {name}: {words or 'Access denied'}", data={"object": name}
+            )
+        if name in self.paths:
+            raise HostFailed(
+                f"systemd does not make {name}: Unit {name} was already loaded.", data={"object": name}
+            )
+        self.allowed[name] = cpus
+        self.kernel.processes.move(
+            pid, command=description.partition(" on ")[0], uid=0, cgroup=f"/{slice_}/{name}"
+        )
+        self.start(name, f"/{slice_}/{name}")
+        self.kernel.done(f"scope {name}", format_cpu_list(cpus))
+        self._tell_programs()
+
+    def reap(self) -> None:
+        """Scopes end with their last process, and are collected (CollectMode=inactive-or-failed)."""
+        within = self.kernel.processes.within
+        for unit in [u for u, path in self.paths.items() if path.startswith(f"/{SLICE}/") and not within(u)]:
+            self.stop(unit)
+            self._tell_programs()
+
+    def _tell_programs(self) -> None:
+        for kick in self.program_kicks:
+            kick()
 
     @property
     def _loaded(self) -> set[str]:
