@@ -90,7 +90,7 @@ class Connection:
     def call_for_descriptor(
         self, method: str, params: Mapping[str, object] | None = None, *, limit: float = CALL_LIMIT
     ) -> tuple[object, int]:
-        """As `call`, where a descriptor comes with the answer: it is the caller's to close, and not for children yet."""
+        """As `call`, where a descriptor comes with the answer: the caller's to close, and not for children yet."""
         received = self._descriptors = []
         try:
             result = self.call(method, params, limit=limit)

@@ -1,12 +1,11 @@
 """`hostler isolate`: this process becomes the command, so whatever started it sees that one's end and exit status.
 
-Rules: it is moved and has its CPUs before the command begins. The descriptor that the claim hangs on is inherited by the
-command and all that it starts: the claim ends with the last of them, or when they close it.
+Rules: it is moved and has its CPUs before the command begins. The descriptor that the claim hangs on is inherited by
+the command and all that it starts: the claim ends with the last of them, or when they close it.
 """
 
 from __future__ import annotations
 
-import _signal
 import os
 
 from hostler.cli import output
@@ -17,8 +16,8 @@ from hostler.errors import BadInput
 SPEC = Spec(
     "isolate",
     """
-Run COMMAND on CPUs that nobody else uses, neither domains nor the host's own work, for as long as it or anything that it
-started runs. Exit status is COMMAND's; 4 where such CPUs cannot be had, with who has them. Nobody loses any for it.
+Run COMMAND on CPUs that nobody else uses, neither domains nor the host's own work, for as long as it or anything that
+it started runs. Exit status is COMMAND's; 4 where such CPUs cannot be had, with who has them. Nobody loses any for it.
 
 COMMAND runs in a scope below hostler.slice and is no part of your login session any more: it outlives a logout, the
 session's limits do not bound it, and polkit takes what it asks for as coming from nobody who is logged in.
@@ -60,7 +59,7 @@ def run(arguments: Arguments) -> int:
     if arguments.json:
         output.say_json(given, line=True)
     output.flush()
-    os.set_inheritable(descriptor, True)
+    os.set_inheritable(descriptor, True)  # noqa: FBT003  the standard library's
     os.environ["HOSTLER_CPUS"] = str(given.get("cpus", ""))
     os.environ["HOSTLER_CLAIM"] = str(given.get("id", ""))
     return _become(command)
@@ -68,8 +67,10 @@ def run(arguments: Arguments) -> int:
 
 def _become(command: list[str]) -> int:
     """Returns only where it does not run; then this process ends, and with it the claim."""
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        _signal.signal(number, _signal.SIG_DFL)  # Python ignores both, and the command would inherit that
+    import signal  # noqa: PLC0415  brings enum; only here is it needed
+
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # Python ignores both, and the command would inherit that
     try:
         os.execvp(command[0], command)
     except OSError as error:

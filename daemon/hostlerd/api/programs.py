@@ -1,4 +1,7 @@
-"""What a program asked for, from the parameters of `isolate`: types and ranges; whether it gets it is not decided here."""
+"""What a program asked for, from the parameters of `isolate`: types and ranges.
+
+Whether it gets that is not decided here.
+"""
 
 from __future__ import annotations
 

@@ -302,7 +302,10 @@ class Connection:
                 await self._send({"event": event})
 
     async def _send(self, message: Mapping[str, Any], descriptor: int | None = None) -> None:
-        """`descriptor`: goes along with the first byte. Raises BrokenResourceError, TooSlowError: what the peer got is then a part of a frame, of no more use."""
+        """`descriptor`: goes along with the first byte.
+
+        Raises BrokenResourceError, TooSlowError: what the peer got is then a part of a frame, of no more use.
+        """
         try:
             frame = frames.encode(message)
         except BadInput as error:

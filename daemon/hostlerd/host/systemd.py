@@ -229,14 +229,16 @@ class SystemdUnits:
     async def _transient(
         self, name: str, properties: Sequence[tuple[str, Variant]], *, fds: tuple[int, ...] = ()
     ) -> None:
-        words = (name, "fail", list(properties), [])
         await self._bus.call(
             SYSTEMD,
             PATH,
             MANAGER,
             "StartTransientUnit",
             "ssa(sv)a(sa(sv))",
-            *words,
+            name,
+            "fail",
+            list(properties),
+            [],
             limit=WRITE_LIMIT,
             fds=fds,
         )

@@ -1,7 +1,7 @@
 """Programs that have CPUs for themselves, or ask for some: what domains are for QEMU, any other process can be.
 
-A program runs in a scope of its own below hostler.slice. That slice is at the top on purpose: a cpuset only ever narrows
-what the one above it has (cgroup-v2, cpuset.cpus.effective), and user.slice is what is kept off these CPUs.
+A program runs in a scope of its own below hostler.slice. That slice is at the top on purpose: a cpuset only ever
+narrows what the one above it has (cgroup-v2, cpuset.cpus.effective), and user.slice is what is kept off these CPUs.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class UsbPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsPolicy:
-    """How many CPUs programs may have at once, idle siblings included: those of one user, and all. Root's not counted."""
+    """How many CPUs programs may have at once, idle siblings included: one user's, and all. Root has no limit."""
 
     users_at_most: int = 4
     at_most: int | None = None

@@ -1,4 +1,4 @@
-"""Programs that ask for CPUs: from the request until the descriptor that they were given is closed, or their scope ends.
+"""Programs that ask for CPUs: from the request until the descriptor that they got is closed, or their scope ends.
 
 Which of the two comes first ends the claim. Both are events; after a restart only the scope is left to go by.
 """

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hostlerd.decide.living import living
 from hostlerd.decide.pinning.needs import need_of
 from hostlerd.decide.pinning.running import assignment_of
 from hostlerd.decide.pinning.tenant import Tenant
 from hostlerd.decide.placement import Assignment, Host, Need, place
-from hostlerd.decide.living import living
 from hostlerd.model.cpus import Topology
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.observed import Observed

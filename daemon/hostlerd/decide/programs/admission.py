@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from hostlerd.decide.living import gone, living
 from hostlerd.decide.pinning import Asked, Tenant, ask, decide_placement
 from hostlerd.decide.placement import Assignment, Need, place
-from hostlerd.decide.living import gone, living
 from hostlerd.decide.programs.shortage import Shortage
 from hostlerd.model.cpus import CoreClass, Topology
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list

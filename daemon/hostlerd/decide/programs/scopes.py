@@ -1,7 +1,7 @@
 """Scopes of programs: each into its own, when the host has left its CPUs.
 
-Pure. What lives on in a scope whose claim has ended (its descriptor was closed) is not ended and stays where it is, with
-all CPUs.
+Pure. What lives on in a scope whose claim has ended (its descriptor was closed) is not ended and stays where it is,
+with all CPUs.
 """
 
 from __future__ import annotations

@@ -19,9 +19,17 @@ class Processes:
     open: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
 
     def start(
-        self, *, pid: int, command: str, uid: int, cgroup: str, paths: list[str], mapped: bool = False
+        self,
+        *,
+        pid: int,
+        command: str,
+        uid: int,
+        cgroup: str,
+        paths: list[str],
+        mapped: bool = False,
+        start: int = 4711,
     ) -> None:
-        """`mapped`: the paths are mapped, and their files closed again."""
+        """`mapped`: the paths are mapped, and their files closed again. `start`: clock ticks after boot."""
         folder = f"/proc/{pid}"
         self.tree.put(f"{folder}/comm", command[:15] + "\n")
         self.tree.put(f"{folder}/cmdline", command + "\0")
@@ -29,7 +37,7 @@ class Processes:
             f"{folder}/status", f"Name:\t{command[:15]}\nPid:\t{pid}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n"
         )
         self.tree.put(f"{folder}/cgroup", f"0::{cgroup}\n")
-        self.tree.put(f"{folder}/stat", f"{pid} ({command[:15]}) S 1 " + " ".join(["0"] * 17) + " 4711\n")
+        self.tree.put(f"{folder}/stat", f"{pid} ({command[:15]}) S 1 " + " ".join(["0"] * 17) + f" {start}\n")
         self.tree.folder(f"{folder}/fd")
         self.tree.put(
             f"{folder}/maps",
@@ -39,10 +47,10 @@ class Processes:
             self.tree.link_as_is(f"{folder}/fd/{number}", path)
         self.open[pid] = list(paths)
 
-    def move(self, pid: int, *, command: str, uid: int, cgroup: str) -> None:
+    def move(self, pid: int, *, start: int, command: str, cgroup: str) -> None:
         """Into another control group. One from outside, which asked over the real socket, is there from now on."""
         if pid not in self.open:
-            self.start(pid=pid, command=command, uid=uid, cgroup=cgroup, paths=[])
+            self.start(pid=pid, command=command, uid=1000, cgroup=cgroup, paths=[], start=start)
         self.tree.put(f"/proc/{pid}/cgroup", f"0::{cgroup}\n")
 
     def free_pid(self) -> int:

@@ -98,8 +98,11 @@ class SimulatedUnits:
     async def enter_scope(
         self, name: str, *, slice_: str, pid: int, start: int, cpus: CpuSet, description: str
     ) -> None:
+        """Who asks is a process of this machine, which the simulated one gets to know by it, or one of its own."""
         await trio.lowlevel.checkpoint()
         self.kernel.begin()
+        if pid in self.kernel.processes.open and self._started(pid) != start:
+            raise HostFailed(f"systemd does not make {name}: process {pid} has ended", data={"object": name})
         words = self.kernel.faults.get("unit-refuses", slice_)
         if words is not None:
             raise HostFailed(
@@ -110,12 +113,14 @@ class SimulatedUnits:
                 f"systemd does not make {name}: Unit {name} was already loaded.", data={"object": name}
             )
         self.allowed[name] = cpus
-        self.kernel.processes.move(
-            pid, command=description.partition(" on ")[0], uid=0, cgroup=f"/{slice_}/{name}"
-        )
-        self.start(name, f"/{slice_}/{name}")
+        command, path = description.partition(" on ")[0], f"/{slice_}/{name}"
+        self.kernel.processes.move(pid, start=start, command=command, cgroup=path)
+        self.start(name, path)
         self.kernel.done(f"scope {name}", format_cpu_list(cpus))
         self._tell_programs()
+
+    def _started(self, pid: int) -> int:
+        return int(self.kernel.tree.read(f"/proc/{pid}/stat").rpartition(")")[2].split()[19])
 
     def reap(self) -> None:
         """Scopes end with their last process, and are collected (CollectMode=inactive-or-failed)."""
