@@ -17,7 +17,7 @@ OBJECT_ROOT = "/org/hostler1"
 
 METADATA_NAMESPACE = "urn:hostler:domain:1"
 """Of our element in a domain's `<metadata>`: what a slice of it is made of, so that this travels with the domain."""
-WISHES_NAMESPACE = "https://hostler.org/domain/1.0"
+WISHES_NAMESPACE = "urn:hostler:cpus:1"
 """Of `<hostler:cpus>` where it stands by itself: libvirt keeps one element of each namespace."""
 
 MAX_FRAME = 256 * 1024
@@ -30,11 +30,12 @@ PREPARE_LIMIT = 25.0
 
 READ_METHODS = ("hello", "status", "devices", "cpus", "domains", "plan", "subscribe")
 """Socket methods that change nothing. Parameters: none, but for `domains` {"name"?}, `plan` {"domain"?}."""
-CHANGE_METHODS = ("prepare", "release", "hook", "reload", "retry", "gpu", "isolate")
+CHANGE_METHODS = ("prepare", "release", "hook", "reload", "retry", "gpu", "pins", "isolate")
 """`prepare` {"name", "xml"} -> {"devices": [...]} | `release` {"name", "xml"} -> {} | `hook` {"name", "operation",
 "sub_operation"} -> {} | `reload` {} -> {"changed": bool} | `retry` {"object"} -> {} |
 `gpu` {"domain", "way": "passthrough" | "slice" | "emulated" | "undo", "what"?, "model"?, "video"?, "live"?,
 "dry_run"?} -> {"domain", "uuid", "changed": bool, "diff", "before", "after", "notes": [...]} |
+`pins` {"domain", "undo"?, "dry_run"?} -> the same |
 `isolate` {"cpus"?, "same_l3"?, "same_node"?, "smt"?, "class"?, "profile"?, "name"?} -> {"id", "name",
 "cpus": list text, "scope"}, and with the first byte of the answer one descriptor (SCM_RIGHTS, unix(7)): the process
 that connected has these CPUs until every copy of it is closed"""

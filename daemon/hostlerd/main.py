@@ -113,6 +113,7 @@ async def serve(options: Options, machine: Machine) -> None:
             tasks.start_soon(reconciler.run_domains)
             tasks.start_soon(reconciler.run_returns)
             tasks.start_soon(reconciler.run_programs)
+            tasks.start_soon(reconciler.run_guest_memory)
             listeners = socket_face.listeners(options.socket)
             await tasks.start(socket_face.serve, service, listeners)
             for face in machine.faces:
@@ -121,7 +122,7 @@ async def serve(options: Options, machine: Machine) -> None:
             machine.notify.ready()
             tasks.start_soon(machine.notify.run_watchdog)
             for source in machine.domain_sources:
-                tasks.start_soon(source, reconciler.look_at_domains.kick)
+                tasks.start_soon(source, reconciler.domains_changed)
             log.info("hostlerd is up, socket %s", options.socket)
             async for number in signals:
                 if number != signal.SIGHUP:

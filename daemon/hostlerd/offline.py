@@ -17,6 +17,7 @@ from typing import Any
 from hostler.errors import BadInput, HostlerError, Refused, exit_status, to_wire
 from hostlerd.decide import decide
 from hostlerd.decide.closure import companions
+from hostlerd.decide.explained import Explained
 from hostlerd.decide.rule import RULE_FILE
 from hostlerd.host import Files
 from hostlerd.host.files import open_files
@@ -38,6 +39,7 @@ from hostlerd.observe.slices import observe_slices
 from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
 from hostlerd.report.domains import domain_json
+from hostlerd.report.placement import placements_json
 from hostlerd.report.plan import plan_json
 from hostlerd.settings import load
 
@@ -129,7 +131,11 @@ def _plan(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
             break
         observed = answered_by_files(files, observed, plan.questions)
         plan = decide(observed, settings)
-    return plan_json(plan), exit_status(Refused("")) if plan.refusals else 0
+    answer = plan_json(plan)
+    if claims:
+        reasons = Explained(observed, settings, plan, claims)
+        answer["placements"] = placements_json(one for uuid in claims if (one := reasons.of(uuid)))
+    return answer, exit_status(Refused("")) if plan.refusals else 0
 
 
 def _starting(files: Files, paths: Sequence[str], name: str | None) -> list[Definition]:

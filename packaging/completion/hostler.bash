@@ -22,16 +22,16 @@ _hostler() {
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
         ;;
-    --domain)
+    --domain | --what-if)
         mapfile -t COMPREPLY < <(compgen -W "$(_hostler_domains)" -- "$word")
         return
         ;;
     esac
     local words=''
     case $verb in
-    '') words='status devices cpus domains gpu plan watch reload retry simulate hook help' options+=' --version' ;;
+    '') words='status devices cpus domains gpu pins plan watch reload retry simulate hook help' options+=' --version' ;;
     devices) options+=' --all --root' ;;
-    cpus) options+=' --root' ;;
+    cpus) options+=' --what-if --root' ;;
     domains)
         options+=' --xml'
         if [[ " ${COMP_WORDS[*]} " == *' --xml '* ]]; then
@@ -50,10 +50,17 @@ _hostler() {
         *) [[ $word == -* ]] || words='passthrough slice emulated undo' ;;
         esac
         ;;
+    pins)
+        options+=' --dry-run'
+        case $before in
+        pins) [[ $word == -* ]] || words=$(_hostler_domains) ;;
+        *) [[ $word == -* ]] || words='undo' ;;
+        esac
+        ;;
     plan) options+=' --domain --root --xml --policy' ;;
     retry) [[ $word == -* ]] || words=$(_hostler_degraded) ;;
     hook) options+=' --deadline' ;;
-    help) words='status devices cpus domains gpu plan watch reload retry simulate hook' ;;
+    help) words='status devices cpus domains gpu pins plan watch reload retry simulate hook' ;;
     esac
     [[ $word != -* ]] || words=$options
     ((${#COMPREPLY[@]})) || mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

@@ -8,7 +8,7 @@ function __hostler_degraded
     hostler status 2>/dev/null | awk '/^degraded: [^a]/ { print $2 }'
 end
 
-set -l verbs status devices cpus domains gpu plan watch reload retry simulate hook help
+set -l verbs status devices cpus domains gpu pins plan watch reload retry simulate hook help
 complete -c hostler -f
 complete -c hostler -l json -d 'print JSON'
 complete -c hostler -l socket -r -F -d 'socket of the daemon'
@@ -16,9 +16,10 @@ complete -c hostler -l help -d 'print help'
 complete -c hostler -n __fish_use_subcommand -l version -d 'print the version'
 complete -c hostler -n __fish_use_subcommand -a status -d 'what the daemon makes of this host'
 complete -c hostler -n __fish_use_subcommand -a devices -d 'Cards, who has them and what can be done'
-complete -c hostler -n __fish_use_subcommand -a cpus -d 'the topology'
+complete -c hostler -n __fish_use_subcommand -a cpus -d 'the host as a map, and who has each CPU'
 complete -c hostler -n __fish_use_subcommand -a domains -d 'domains: vCPUs, pins, devices'
 complete -c hostler -n __fish_use_subcommand -a gpu -d 'change how a domain has its GPU'
+complete -c hostler -n __fish_use_subcommand -a pins -d 'write where a domain begins, or take it back'
 complete -c hostler -n __fish_use_subcommand -a plan -d 'what the daemon would do next, with reasons'
 complete -c hostler -n __fish_use_subcommand -a watch -d 'what happens, as it happens'
 complete -c hostler -n __fish_use_subcommand -a reload -d 'read the policy again'
@@ -31,12 +32,14 @@ complete -c hostler -n '__fish_seen_subcommand_from devices' -l all -d 'every PC
 complete -c hostler -n '__fish_seen_subcommand_from devices cpus plan' -l root -r -F -d 'a recorded host'
 complete -c hostler -n '__fish_seen_subcommand_from domains plan' -l xml -r -F -d 'domain XML files'
 complete -c hostler -n '__fish_seen_subcommand_from plan' -l policy -r -F -d 'the policy in force'
-complete -c hostler -n '__fish_seen_subcommand_from domains gpu' -a '(__hostler_domains)'
+complete -c hostler -n '__fish_seen_subcommand_from domains gpu pins' -a '(__hostler_domains)'
+complete -c hostler -n '__fish_seen_subcommand_from pins' -a undo
 complete -c hostler -n '__fish_seen_subcommand_from gpu' -a 'passthrough slice emulated undo'
-complete -c hostler -n '__fish_seen_subcommand_from gpu' -l dry-run -d 'show the difference and change nothing'
+complete -c hostler -n '__fish_seen_subcommand_from gpu pins' -l dry-run -d 'show the difference and change nothing'
 complete -c hostler -n '__fish_seen_subcommand_from gpu' -l live -d 'in the running domain, too'
 complete -c hostler -n '__fish_seen_subcommand_from gpu' -l model -x -a 'virtio qxl bochs' -d 'of the emulated display'
 complete -c hostler -n '__fish_seen_subcommand_from gpu' -l no-video -d 'no emulated display besides'
 complete -c hostler -n '__fish_seen_subcommand_from plan' -l domain -x -a '(__hostler_domains)' -d 'as if it started now'
+complete -c hostler -n '__fish_seen_subcommand_from cpus' -l what-if -x -a '(__hostler_domains)' -d 'as if it started now'
 complete -c hostler -n '__fish_seen_subcommand_from retry' -a '(__hostler_degraded)'
 complete -c hostler -n '__fish_seen_subcommand_from hook' -l deadline -x -d 'how long prepare may take'

@@ -15,16 +15,21 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 sys.path[:0] = [ROOT, os.path.join(ROOT, "daemon")]
 
-from tests.placement import score  # noqa: E402
+from tests.placement import fresh, score  # noqa: E402
 
 from hostlerd.decide.placement import Assignment, Host, Need, Result, place  # noqa: E402
 from hostlerd.model.cpus import L3, CoreClass, Cpu, Node, Topology  # noqa: E402
 
+MIDDLING = 384  # CPUs
 CASES = os.path.join(ROOT, "tests", "placement", "cases", "*.json")
+with open(os.path.join(ROOT, "tests", "placement", "expected.json"), encoding="utf-8") as _file:
+    EXPECTED = json.load(_file)
 CLASSES = {
     "std": CoreClass.UNIFORM,
     "P": CoreClass.PERFORMANCE,
@@ -104,68 +109,140 @@ def write_assignment(given: Assignment | None) -> dict:
     return {"vcpus": list(given.vcpus), "emulator": list(given.emulator), "idle": list(given.idle)}
 
 
-def play(case: dict) -> tuple[dict, list[float], list[list[int] | None], list[Result]]:
-    """The answer, the CPU seconds of each event, each event's vector (None: invalid), each result."""
+Stage = tuple[score.Host, dict, dict, dict, dict]  # host, domains, domains before, their placement, memory
+Planner = Callable[[dict, Stage], tuple[dict, Result | None]]
+
+
+def ours(raw: dict, stage: Stage) -> tuple[dict, Result | None]:
+    _, vms, _, prev, mem = stage
+    needs = [read_need(vm, mem.get(name)) for name, vm in vms.items()]
+    result = place(read_host(raw), needs, {name: read_assignment(prev.get(name)) for name in vms})
+    return written(result), result
+
+
+def numeric(raw: dict, stage: Stage) -> tuple[dict, Result | None]:
+    """What guides say: whole cores in numeric order, for good. Only who changes in size is placed anew."""
+    host, vms, prev_vms, prev, _ = stage
+    stay = {n: prev[n] for n in vms if n in prev and prev_vms[n]["vcpus"] == vms[n]["vcpus"]}
+    taken = {cpu for given in stay.values() for cpu in score.own(given)} | host.must
+    answer = dict(stay)
+    for name in vms:
+        if name not in answer:
+            room = len(host.ids) - len(taken - host.must) - host.min_cpus
+            cores = [cpus for cpus in host.cores.values() if not taken.intersection(cpus)]
+            pins: list[int] = []
+            while len(pins) < vms[name]["vcpus"] and cores:
+                pins += cores.pop(0)
+            fits = vms[name]["vcpus"] <= len(pins) <= room
+            count = vms[name]["vcpus"]
+            answer[name] = {"vcpus": pins[:count], "idle": pins[count:]} if fits else {"vcpus": None}
+            taken.update(pins if fits else ())
+    return answer, None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """One event. `vector`: None where the answer is invalid. `seconds`: of CPU time."""
+
+    stage: Stage
+    answer: dict
+    vector: list[int] | None
+    result: Result | None
+    seconds: float
+
+
+def play(case: dict, planner: Planner = ours) -> Iterator[Played]:
+    """Every event of a case, each from the planner's own answer to the one before."""
     raw = score.Host(case["host"])
     initial = case.get("initial", {})
     prev_vms = {vm["name"]: vm for vm in initial.get("vms", [])}
     prev = initial.get("placement") or {}
     mem = {n: score.mem_nodes(raw, prev_vms[n], prev[n]["vcpus"]) for n in prev if prev[n].get("vcpus")}
-    steps, seconds, vectors, results = [], [], [], []
-    for vms, _ in score.timeline(case):
-        host = read_host(case["host"])
-        needs = [read_need(vm, mem.get(name)) for name, vm in vms.items()]
+    for number, (vms, _) in enumerate(score.timeline(case)):
+        stage = (raw, vms, prev_vms, prev, mem)
         began = time.process_time()
-        result = place(host, needs, {name: read_assignment(prev.get(name)) for name in vms})
-        seconds.append(time.process_time() - began)
-        answer = {name: write_assignment(given) for name, given in result.assignments.items()}
+        answer, result = planner(case["host"], stage)
+        seconds = time.process_time() - began
         vector, errors = score.vector(raw, vms, answer, prev_vms, prev, mem)
         if vector is None:
-            print(f"{case['name']} step {len(steps)}: INVALID {errors}")
-        elif list(result.terms) != vector:
-            print(f"{case['name']} step {len(steps)}: terms {list(result.terms)} are really {vector}")
-        steps.append({"vms": answer})
-        vectors.append(vector)
-        results.append(result)
+            print(f"{case['name']} step {number}: INVALID {errors}")
+        elif result is not None and list(result.terms) != vector:
+            print(f"{case['name']} step {number}: terms {list(result.terms)} are really {vector}")
+        yield Played(stage=stage, answer=answer, vector=vector, result=result, seconds=seconds)
         mem = {n: nodes for n, nodes in mem.items() if n in vms and answer[n].get("vcpus")}
         for name, vm in vms.items():
             if name not in mem and answer[name].get("vcpus"):
                 mem[name] = score.mem_nodes(raw, vm, answer[name]["vcpus"])
         prev_vms, prev = vms, answer
-    return {"steps": steps}, seconds, vectors, results
+
+
+def written(result: Result) -> dict[str, dict]:
+    return {name: write_assignment(given) for name, given in result.assignments.items()}
+
+
+def at_optimum(cases: list[dict], planner: Planner) -> int:
+    """Events whose core terms equal or beat the stored optimum's."""
+    return sum(
+        played.vector is not None and played.vector[: score.CORE] <= best[: score.CORE]
+        for case in cases
+        for played, best in zip(play(case, planner), EXPECTED.get(case["name"], ()), strict=False)
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "cases", nargs="*", default=sorted(glob.glob(CASES)), help="case files; none: all there are"
-    )
+    parser.add_argument("cases", nargs="*", help="case files; none: all there are")
     parser.add_argument("--out", help="folder for the answers; none: they are thrown away")
+    parser.add_argument(
+        "--large", action="store_true", help="also 1,024 CPUs with 300 domains, and full hosts"
+    )
     options = parser.parse_args()
     if options.out is None:
         options.out = tempfile.mkdtemp(prefix="hostler-placement-")
         atexit.register(shutil.rmtree, options.out, ignore_errors=True)
     os.makedirs(options.out, exist_ok=True)
-    times: list[tuple[float, str]] = []
-    totals = [0] * score.N
-    invalid = early = 0
-    for path in options.cases:
+    cases = []
+    for path in options.cases or sorted(glob.glob(CASES)):
         with open(path, encoding="utf-8") as file:
-            case = json.load(file)
-        answer, seconds, vectors, results = play(case)
+            cases.append(json.load(file))
+    if options.large:
+        cases += fresh.large()
+    times: dict[bool, list[tuple[float, str]]] = {False: [], True: []}
+    totals = [0] * score.N
+    invalid = early = good = judged = 0
+    for case in cases:
+        steps, best = [], EXPECTED.get(case["name"], [])
+        for number, played in enumerate(play(case)):
+            steps.append({"vms": played.answer})
+            large = len(case["host"]["cpus"]) > MIDDLING
+            times[large].append((played.seconds, f"{case['name']} step {number}"))
+            invalid += played.vector is None
+            early += played.result is not None and not played.result.complete
+            totals = [a + b for a, b in zip(totals, played.vector or [0] * score.N, strict=True)]
+            if number < len(best):
+                judged += 1
+                good += (
+                    played.vector is not None and played.vector[: score.CORE] <= best[number][: score.CORE]
+                )
         with open(os.path.join(options.out, case["name"] + ".json"), "w", encoding="utf-8") as file:
-            json.dump(answer, file)
-        times += [(second, f"{case['name']} step {i}") for i, second in enumerate(seconds)]
-        invalid += sum(vector is None for vector in vectors)
-        early += sum(not result.complete for result in results)
-        for vector in vectors:
-            totals = [a + b for a, b in zip(totals, vector or [0] * score.N, strict=True)]
-    times.sort()
-    p95, (longest, where) = times[int(len(times) * 0.95)][0], times[-1]
-    print(f"{len(options.cases)} cases, {len(times)} events, {invalid} invalid, {early} ended by the budget")
-    median = times[len(times) // 2][0]
-    print(f"CPU ms: median {median * 1e3:.1f}, p95 {p95 * 1e3:.1f}, longest {longest * 1e3:.1f} ({where})")
+            json.dump({"steps": steps}, file)
+    count = sum(map(len, times.values()))
+    print(f"{len(cases)} cases, {count} events, {invalid} invalid, {early} ended by the budget")
+    for large, some in times.items():
+        if some:
+            some.sort()
+            ms = [second * 1e3 for second, _ in some]
+            print(
+                f"{'above' if large else 'up to'} {MIDDLING} CPUs, CPU ms of an event: median {ms[len(ms) // 2]:.1f}, "
+                f"p95 {ms[int(len(ms) * 0.95)]:.1f}, longest {ms[-1]:.1f} ({some[-1][1]})"
+            )
     print(", ".join(f"{name} {total}" for name, total in zip(score.NAMES, totals, strict=True)))
+    if judged:
+        peer = at_optimum(cases, numeric)
+        print(
+            f"core terms at the optimum of each event: {good} of {judged}; "
+            f"whole cores in numeric order: {peer} ({peer / judged:.0%})"
+        )
     return 1 if invalid else 0
 
 

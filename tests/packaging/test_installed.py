@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -279,11 +280,9 @@ def test_the_policy_uncommented_is_right_and_shows_the_defaults(tmp_path: Path) 
     file.write_text(text)
     settings = load(str(file), str(tmp_path / "none"))
     default = Settings()
-    assert (settings.libvirt, settings.housekeeping, settings.domains) == (
-        default.libvirt,
-        default.housekeeping,
-        default.domains,
-    )
+    assert (settings.libvirt, settings.housekeeping) == (default.libvirt, default.housekeeping)
+    assert replace(settings.domains, isolation={}) == default.domains
+    assert settings.domains.isolates == default.domains.isolates
     assert set(settings.overrides) == {"win11"}
     assert [device.name for device in settings.devices] == ["gaming"]
     assert [slice_.name for slice_ in settings.slices] == ["desk", "vgpu"]
@@ -298,6 +297,7 @@ def test_every_key_of_the_policy_is_in_it() -> None:
     assert set(tables["host"]) == {"libvirt", "housekeeping", "suspend"}
     assert set(tables["host"]["housekeeping"]) == set(places.HOUSEKEEPING)
     assert set(tables["domains"]) == set(places.DOMAIN)
+    assert set(tables["domains"]["isolation"]) == set(places.ISOLATION)
     assert set(tables["domain"]["win11"]) <= set(places.DOMAIN)
     assert set(tables["device"][0]) == set(places.DEVICE)
     assert {key for section in tables["slice"] for key in section} == set(places.SLICE)

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 VERBS = {
     "status": "what the daemon makes of this host, and what a person must look at",
     "devices": "cards: who has each, which programs have it open, what can be done",
-    "cpus": "the topology: cores, siblings, level-3 caches, nodes",
+    "cpus": "the host as a map: caches, cores, siblings, and who has each CPU",
     "domains": "domains: vCPUs, pins, devices of the host",
     "gpu": "change how a domain has its GPU",
     "isolate": "run a command on CPUs that nobody else uses",
+    "pins": "write where a domain begins into its definition, or take it back",
     "plan": "what the daemon would do next and what it refuses, with reasons",
     "watch": "what happens, as it happens",
     "reload": "read the policy again",

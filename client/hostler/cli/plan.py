@@ -5,14 +5,17 @@ from __future__ import annotations
 from hostler.cli import output
 from hostler.cli.arguments import Arguments, Option, Spec, Usage
 from hostler.connection import Connection, expect_map
+from hostler.render import placement
 from hostler.render import plan as render
+from hostler.shapes import rows_of
 
 SPEC = Spec(
     "plan",
     """
 What the daemon would do next, step by step, with reasons; what it refuses, with what to do about it. With --domain what
-starting that domain would do. On a recorded host, --xml starts the domains of these files and --policy is in force.
-Nothing is changed. Exit status 4 where something is refused.
+starting that domain would do, where its vCPUs would be, and what stands in the way of better places. On a recorded
+host, --xml starts the domains of these files and --policy is in force. Nothing is changed. Exit status 4 where
+something is refused.
 """,
     options=(
         Option("--domain", "a domain's name: the plan as if it started now", value="NAME"),
@@ -56,4 +59,7 @@ def _more(arguments: Arguments, domain: str | None) -> list[str]:
 
 
 def _show(plan: object) -> str:
-    return render.render(expect_map(plan, "plan"), output.style())
+    found, style = expect_map(plan, "plan"), output.style()
+    given = rows_of(found.get("placements"))
+    blocks = ["\n".join(placement.block(one, one.get("domain"), style)) for one in given]
+    return "\n\n".join([render.render(found, style), *blocks])

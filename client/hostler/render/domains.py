@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hostler.render.text import PLAIN, Cell, Style, clean, count, cpu_list, memory, table, texts_of
+from hostler.render import placement
+from hostler.render.text import PLAIN, Cell, Style, clean, count, cpu_list, memory, paragraph, table, texts_of
 from hostler.shapes import ints_of, map_of, rows_of
 
 TYPE_CHECKING = False
@@ -82,6 +83,10 @@ def render_one(domain: Domain, style: Style = PLAIN) -> str:
     emulator = live.get("emulator") or domain.get("emulator_pins")
     if emulator is not None:
         lines.append(_entry("emulator", cpu_list(emulator)))
+    if given := map_of(domain.get("placement")):
+        label = _entry("placement", "")
+        lines += paragraph(placement.head(given), style, first=label, indent=" " * len(label))
+        lines += placement.terms(given, style, indent="    ")
     if domain.get("iothreads"):
         lines.append(_entry("iothreads", clean(domain.get("iothreads"))))
         lines += _entries(_pins("iothread", map_of(live.get("iothreads") or domain.get("iothread_pins"))), "")
@@ -90,9 +95,11 @@ def render_one(domain: Domain, style: Style = PLAIN) -> str:
         for cell in rows_of(domain.get("numa_cells"))
     ]
     lines += _entries(cells, "NUMA cells")
+    lines += _entries(_memory(domain), "memory")
     lines.append(_entry("hugepages", clean(domain.get("hugepages"))))
     lines.append(_entry("GPU", _gpu(domain)))
     lines += _entries(_edit(map_of(domain.get("edit")), clean(domain.get("name"))), "")
+    lines += _entries(_pins_edit(map_of(domain.get("pins_edit")), clean(domain.get("name"))), "begins with")
     lines += _entries([_hostdev(hostdev) for hostdev in rows_of(domain.get("hostdevs"))], "hostdevs")
     lines += _entries(texts_of(domain.get("notes")), "notes")
     return "\n".join(lines)
@@ -116,6 +123,23 @@ def _edit(edit: Mapping[str, object], name: str) -> list[str]:
             f"fallback in force ({change}) until {' '.join(texts_of(edit.get('waits_for')))} is there and free"
         ]
     return [f"changed by hostler ({change}); `hostler gpu {name} undo` takes it back"]
+
+
+def _pins_edit(edit: Mapping[str, object], name: str) -> list[str]:
+    """What hostler wrote into the definition of where it begins, and how that ends."""
+    if not edit:
+        return []
+    ends = f"`hostler pins {name} undo` takes it back"
+    if edit.get("by") == "policy":
+        ends = "as policy says (write_config)"
+    return [f"{clean(edit.get('text'))}: written by hostler, {ends}"]
+
+
+def _memory(domain: Domain) -> list[str]:
+    """`node 0: 8 GiB`, of a domain that runs on a host with several nodes."""
+    return [
+        f"node {clean(row.get('node'))}: {memory(row.get('kib'))}" for row in rows_of(domain.get("memory"))
+    ]
 
 
 def _topology(topology: Mapping[str, object]) -> str:

@@ -12,16 +12,21 @@ _PAINTS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def render(
-    result: Mapping[str, object], style: Style = PLAIN, *, dry_run: bool = False, is_undo: bool = False
+    result: Mapping[str, object],
+    style: Style = PLAIN,
+    *,
+    dry_run: bool = False,
+    is_undo: bool = False,
+    verb: str = "gpu",
 ) -> str:
-    """`result` as `hostler gpu --json` has it."""
+    """`result` as `hostler gpu --json` and `hostler pins --json` have it."""
     name = clean(result.get("domain"))
     if not result.get("changed"):
         lines = [f"{name} is so already: nothing to change"]
     else:
         change = f"{clean(result.get('before'))} -> {clean(result.get('after'))}"
         lines = [*_diff(str(result.get("diff")), style), ""]
-        way_back = "" if dry_run or is_undo else f"; `hostler gpu {name} undo` takes it back"
+        way_back = "" if dry_run or is_undo else f"; `hostler {verb} {name} undo` takes it back"
         lines.append(f"{name} {'would be' if dry_run else 'was'} changed: {change}{way_back}")
     for note in texts_of(result.get("notes")):
         lines += paragraph(note, style, first="it would not start now: ", indent="  ")

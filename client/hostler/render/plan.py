@@ -7,7 +7,7 @@ from hostler.shapes import rows_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _WIDEST = 60
 """Columns of the steps themselves; a longer one has its why on the next line."""
@@ -15,27 +15,30 @@ _WIDEST = 60
 
 def render(plan: Mapping[str, object], style: Style = PLAIN) -> str:
     """`plan` as `hostler plan --json` has it."""
-    steps, refusals = rows_of(plan.get("steps")), rows_of(plan.get("refusals"))
-    if not steps and not refusals:
+    steps, refused = rows_of(plan.get("steps")), rows_of(plan.get("refusals"))
+    if not steps and not refused:
         return "nothing to do: the host is as it should be"
     lines: list[str] = []
     if steps:
         lines.append(style.paint(f"{count(len(steps), 'step')} to take:", "bold"))
         lines += _steps(steps, style)
-    if refusals:
+    if refused:
         if lines:
             lines.append("")
-        lines.append(style.paint(f"{count(len(refusals), 'refusal')}:", "red"))
-        for refusal in refusals:
-            name, reason = clean(refusal.get("object")), clean(refusal.get("reason"))
-            if not reason.startswith(f"{name} "):  # which says it already
-                reason = f"{name}: {reason}"
-            lines += paragraph(reason, style, first="  ", indent="    ")
-            if refusal.get("remedy"):
-                lines += paragraph(
-                    clean(refusal.get("remedy")), style, first="    to do: ", indent="           "
-                )
+        lines += refusals(refused, style)
     return "\n".join(lines)
+
+
+def refusals(refused: Sequence[Mapping[str, object]], style: Style) -> list[str]:
+    lines = [style.paint(f"{count(len(refused), 'refusal')}:", "red")]
+    for refusal in refused:
+        name, reason = clean(refusal.get("object")), clean(refusal.get("reason"))
+        if not reason.startswith(f"{name} "):  # which says it already
+            reason = f"{name}: {reason}"
+        lines += paragraph(reason, style, first="  ", indent="    ")
+        if refusal.get("remedy"):
+            lines += paragraph(clean(refusal.get("remedy")), style, first="    to do: ", indent="           ")
+    return lines
 
 
 def _steps(steps: list[dict[str, object]], style: Style) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostler.render.text import PLAIN, Style, clean, cpu_list, paragraph, texts_of
+from hostler.render.text import PLAIN, Style, clean, count, cpu_list, paragraph, texts_of
 from hostler.render.times import moment
 from hostler.shapes import map_of, rows_of
 
@@ -31,6 +31,8 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
     for claim in rows_of(status.get("claims")):
         lines += _entry("claim", _claim(claim), style)
     lines += _entry("isolation", _isolation(map_of(status.get("isolation"))), style)
+    for note in texts_of(map_of(status.get("isolation")).get("notes")):
+        lines += _entry("", note, style)
     lines += _entry(
         "daemon", f"hostler {clean(status.get('version'))}, pass {clean(status.get('pass'))}", style
     )
@@ -46,6 +48,10 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
         lines += ["", style.paint(f"refused: {clean(refusal.get('object'))}", "yellow")]
         lines += paragraph(clean(refusal.get("reason")), style, first="  why:   ", indent="         ")
         lines += paragraph(clean(refusal.get("remedy")), style, first="  to do: ", indent="         ")
+    for warning in rows_of(status.get("warnings")):
+        lines += ["", style.paint(f"could be better: {clean(warning.get('object'))}", "yellow")]
+        lines += paragraph(clean(warning.get("reason")), style, first="  why:   ", indent="         ")
+        lines += paragraph(clean(warning.get("remedy")), style, first="  to do: ", indent="         ")
     for trouble in rows_of(status.get("degraded")):
         since = trouble.get("since")
         what = clean(trouble.get("object")) + (f" (since {moment(since)})" if since is not None else "")
@@ -99,4 +105,11 @@ def _isolation(isolation: Mapping[str, object]) -> str:
     if not cpus:
         return "none"
     whom = ", ".join(texts_of(isolation.get("for")))
-    return f"CPUs {cpu_list(cpus)}" + (f" for {whom}" if whom else "")
+    text = f"CPUs {cpu_list(cpus)}" + (f" for {whom}" if whom else "")
+    interrupts = map_of(isolation.get("interrupts"))
+    moved, stay = interrupts.get("moved"), interrupts.get("immovable")
+    if isinstance(moved, int) and moved:
+        text += f", {count(moved, 'interrupt')} moved away"
+    if isinstance(stay, int) and stay:
+        text += f", {stay} cannot be moved"
+    return text

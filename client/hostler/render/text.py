@@ -13,7 +13,15 @@ NARROWEST = 12
 _LONGEST_WORD = 40
 """Columns of a word that a table leaves in one piece."""
 _GAP = "  "
-_PAINTS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+_PAINTS = {
+    "bold": "1",
+    "dim": "2",
+    **{
+        shade + color: str(code + number)
+        for shade, code in (("", 31), ("bright ", 91))
+        for number, color in enumerate(("red", "green", "yellow", "blue", "magenta", "cyan"))
+    },
+}
 
 
 class Style:

@@ -4,6 +4,9 @@ What is kept is /var/lib/hostler/definitions/UUID.json, one file a domain, repla
 edit: kept as begun, the definition written, read back, kept as done. A begun edit that a kill left behind is told from
 the definition: its elements are there or they are not. The same question ends an edit that somebody took back by hand.
 
+Edits of different kinds (GPU, pins) of one domain do not know of each other: each is settled and taken back alone. Of
+the kind GPU there is a pile; of pins there is one edit, and another takes its place in one write of the definition.
+
 One edit at a time. None is cut in the middle: a caller that hangs up does not stop it, and each call has a limit.
 """
 
@@ -20,11 +23,24 @@ import trio
 
 from hostler.errors import HostFailed, HostlerError, Refused
 from hostler.wire import STATE_DIRECTORY
-from hostlerd.definition.elements import fragment
+from hostlerd.definition.elements import canonical, fragment
 from hostlerd.definition.gpu import diff, set_gpu
+from hostlerd.definition.pins import pins_of, set_pins
 from hostlerd.definition.splice import Document, as_written, others
 from hostlerd.host import Files, Host
-from hostlerd.model.edits import GPU, By, Change, Edit, Edits, GpuChange
+from hostlerd.model.edits import (
+    GPU,
+    NO_PINS,
+    PINS,
+    By,
+    Change,
+    Edit,
+    Edits,
+    GpuChange,
+    Kind,
+    PinsChange,
+    in_force,
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +72,15 @@ class Wish:
 
     uuid: str
     name: str
-    change: GpuChange
+    change: GpuChange | PinsChange
     by: By
     before: str
     after: str
     lacks: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        return GPU if isinstance(self.change, GpuChange) else PINS
 
 
 class Definitions:
@@ -84,7 +104,8 @@ class Definitions:
             self._loaded = True
 
     async def edit(self, wish: Wish, *, dry_run: bool = False, live: bool = False) -> Outcome:
-        """Make an edit, on top of those that are in force but for a fallback, which is taken back first.
+        """Make an edit, on top of those of its kind that are in force but for a fallback, which is taken back first,
+        and for pins, which it replaces.
 
         `live`: of the domain that runs, too; Refused where libvirt cannot do that.
         Raises HostFailed and kin; then the definition is as it was.
@@ -93,11 +114,13 @@ class Definitions:
         async with self._one:
             return await _uncut(self._edit(wish, dry_run=dry_run, live=live))
 
-    async def take_back(self, uuid: str, *, dry_run: bool = False, live: bool = False) -> Outcome:
-        """Undo the newest edit of a domain. Raises Refused where there is none."""
+    async def take_back(
+        self, uuid: str, kind: Kind = GPU, *, dry_run: bool = False, live: bool = False
+    ) -> Outcome:
+        """Undo the newest edit of this kind of a domain. Raises Refused where there is none."""
         await self.wait_loaded()
         async with self._one:
-            return await _uncut(self._take_back(uuid, dry_run=dry_run, live=live))
+            return await _uncut(self._take_back(uuid, kind, dry_run=dry_run, live=live))
 
     async def settle(self, uuids: Iterable[str]) -> None:
         """Of these domains: finish what a kill cut, forget what is not in force any more."""
@@ -120,36 +143,43 @@ class Definitions:
         await self._settle(uuid)
         found = await self._host.hypervisor.definition_xml(uuid)
         document = Document(found)
-        fallback = [edit for edit in self._edits.get(uuid, ())[-1:] if edit.by == "fallback"]
-        for edit in fallback:
-            document.take_back(edit.changes)
+        newest = in_force(self._edits, uuid, wish.kind)
+        gives_way = newest is not None and (newest.kind == PINS or newest.by == "fallback")
+        if newest is not None and gives_way:
+            document.take_back(newest.changes)
         base = document.text
-        if fallback and not dry_run:
-            await self._take_back(uuid, dry_run=False)
+        if newest is not None and newest.by == "fallback" and not dry_run:
+            await self._take_back(uuid, wish.kind, dry_run=False)
             base = await self._host.hypervisor.definition_xml(uuid)
         document = Document(base)
-        set_gpu(document, wish.change)
+        if isinstance(wish.change, GpuChange):
+            set_gpu(document, wish.change)
+        else:
+            set_pins(document, wish.change)
+            if newest is not None and pins_of(document.changes) == newest.pins:
+                return Outcome(before=wish.before, after=wish.after, xml=found)
         outcome = Outcome(
             before=wish.before,
             after=wish.after,
             diff=diff(found, document.text, wish.name),
             xml=document.text,
         )
-        if dry_run or document.text == base:
+        if dry_run or document.text == (found if wish.kind == PINS else base):
             return outcome
         if live:
             _pluggable(document.changes)
         edit = Edit(
             uuid=uuid,
             name=wish.name,
-            kind=GPU,
+            kind=wish.kind,
             by=wish.by,
-            before=wish.before,
+            before=NO_PINS if wish.kind == PINS else wish.before,
             after=wish.after,
             changes=tuple(document.changes),
-            known=others(document),
+            known=others(document) if wish.kind == GPU else (),
             lacks=wish.lacks,
             since=time.time(),
+            pins=pins_of(document.changes),
         )
         below = self._edits.get(uuid, ())
         await self._keep(uuid, (*below, edit))
@@ -161,15 +191,15 @@ class Definitions:
         await self._settle(uuid)
         return outcome
 
-    async def _take_back(self, uuid: str, *, dry_run: bool, live: bool = False) -> Outcome:
+    async def _take_back(self, uuid: str, kind: Kind, *, dry_run: bool, live: bool = False) -> Outcome:
         await self._settle(uuid)
-        below = self._edits.get(uuid, ())
-        if not below:
+        edit = in_force(self._edits, uuid, kind)
+        if edit is None:
+            what = " of where it begins" if kind == PINS else ""
             raise Refused(
-                "there is no edit of hostler's in this domain",
+                f"there is no edit of hostler's{what} in this domain",
                 remedy="`hostler domains NAME` shows what there is",
             )
-        edit = below[-1]
         found = await self._host.hypervisor.definition_xml(uuid)
         document = Document(found)
         document.take_back(edit.changes)
@@ -183,7 +213,7 @@ class Definitions:
             return outcome
         if document.text != found:
             await self._write(uuid, document, live=live)
-        await self._keep(uuid, below[:-1])
+        await self._keep(uuid, tuple(one for one in self._edits[uuid] if one is not edit))
         return outcome
 
     async def _write(self, uuid: str, document: Document, *, live: bool) -> None:
@@ -211,16 +241,13 @@ class Definitions:
             log.info("%s", error.sentence)
 
     async def _settle(self, uuid: str) -> None:
-        while edits := self._edits.get(uuid, ()):
-            edit, found = edits[-1], await self._host.hypervisor.definition_xml(uuid)
-            if not _is_in_force(edit, found):
-                log.info("%s: the edit to %s is not in its definition", edit.name, edit.after)
-                await self._keep(uuid, edits[:-1])
-                continue
-            if not edit.done:
-                written = as_written(edit.changes, edit.known, found)
-                await self._keep(uuid, (*edits[:-1], replace(edit, changes=written, known=(), done=True)))
+        if uuid not in self._edits:
             return
+        found = await self._host.hypervisor.definition_xml(uuid)
+        edits = (*_settled_gpu(self._edits[uuid], found), *_settled_pins(self._edits[uuid], found))
+        if edits == self._edits[uuid]:
+            return
+        await self._keep(uuid, edits)
 
     async def _keep(self, uuid: str, edits: tuple[Edit, ...]) -> None:
         """Raises HostFailed; then nothing was changed."""
@@ -267,6 +294,51 @@ def _pluggable(changes: Iterable[Change]) -> list[Change]:
     return found
 
 
+def _settled_gpu(edits: Iterable[Edit], text: str) -> tuple[Edit, ...]:
+    pile = [edit for edit in edits if edit.kind == GPU]
+    while pile and not _is_in_force(pile[-1], text):
+        log.info("%s: the edit to %s is not in its definition", pile[-1].name, pile[-1].after)
+        pile.pop()
+    if pile and not pile[-1].done:
+        written = as_written(pile[-1].changes, pile[-1].known, text)
+        pile[-1] = replace(pile[-1], changes=written, known=(), done=True)
+    return tuple(pile)
+
+
+def _settled_pins(edits: Iterable[Edit], text: str) -> tuple[Edit, ...]:
+    """The one that is in the definition, without the elements that are not as it wrote them: those are somebody's."""
+    pile = [edit for edit in edits if edit.kind == PINS]
+    document = Document(text)
+    if len(pile) > 1 and not pile[-1].done:
+        # Written in the place of the one below, or not: told by what the two do not share.
+        old, new = (set(_forms(edit)) for edit in pile[-2:])
+        there = {form for form, change in _forms(pile[-1]).items() if document.find(change) is not None}
+        gone = {form for form, change in _forms(pile[-2]).items() if document.find(change) is None}
+        is_made = bool(there - old) or (not new - old and bool(gone - new))
+        pile = [pile[-1]] if is_made else [pile[-2]]
+    if not pile:
+        return ()
+    edit = pile[-1]
+    # What came along, an empty parent, stays ours: it goes if it is empty when the edit is taken back.
+    left = tuple(c for c in edit.changes if not c.parent or document.find(c) is not None)
+    if not any(change.parent for change in left):
+        log.info("%s: the edit (%s) is not in its definition", edit.name, edit.after)
+        return ()
+    if left == edit.changes and edit.done:
+        return (edit,)
+    if left != edit.changes:
+        log.info(
+            "%s: some of the elements that hostler wrote (%s) are somebody else's now", edit.name, edit.after
+        )
+    pins = pins_of(left)
+    return (replace(edit, changes=left, pins=pins, after=str(pins), done=True),)
+
+
+def _forms(edit: Edit) -> dict[str, Change]:
+    """What it added, by what it says."""
+    return {canonical(fragment(change.text)): change for change in edit.changes if change.parent}
+
+
 def _is_in_force(edit: Edit, text: str) -> bool:
     """Something that it added is there; where it only took away, something of that is still not there."""
     document = Document(text)
@@ -302,4 +374,5 @@ def _edit_of(value: Json) -> Edit:
     """JSON knows no tuples. Raises KeyError, TypeError."""
     value = {**value, "known": tuple(value["known"]), "lacks": tuple(value["lacks"])}
     value["changes"] = tuple(Change(**change) for change in value["changes"])
+    value["pins"] = pins_of(value["changes"])
     return Edit(**value)

@@ -28,6 +28,7 @@ from hostler.errors import BadInput, HostFailed, HostlerError
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import (
     AttributeRecord,
+    BalancerRecord,
     BarRecord,
     Claim,
     DeviceRecord,
@@ -42,6 +43,7 @@ from hostlerd.model.ledger import (
     RecoveryRecord,
     RemovedRecord,
     StoppedRecord,
+    ThreadRecord,
     Trouble,
     UnloadedRecord,
     VfsRecord,
@@ -75,7 +77,15 @@ def _group(value: Json) -> GroupRecord:
 
 
 def _attribute(value: Json) -> AttributeRecord:
-    return AttributeRecord(path=value["path"], before=value["before"], ours=tuple(value["ours"]))
+    return AttributeRecord(
+        path=value["path"], before=value["before"], ours=tuple(value["ours"]), identity=value["identity"]
+    )
+
+
+def _thread(value: Json) -> ThreadRecord:
+    return ThreadRecord(
+        thread=value["thread"], start=value["start"], before=value["before"], ours=tuple(value["ours"])
+    )
 
 
 def _bar(value: Json) -> BarRecord:
@@ -101,6 +111,8 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "mdev": lambda value: MdevRecord(**value),
     "vgpu": lambda value: VgpuRecord(**value),
     "attribute": _attribute,
+    "thread": _thread,
+    "balancer": lambda value: BalancerRecord(**value),
     "stopped": lambda value: StoppedRecord(**value),
     "framebuffer": lambda value: FramebufferRecord(**value),
     "bar": _bar,
@@ -120,6 +132,8 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     MdevRecord: ("mdev", "mdevs", "uuid"),
     VgpuRecord: ("vgpu", "vgpus", "key"),
     AttributeRecord: ("attribute", "attributes", "path"),
+    ThreadRecord: ("thread", "threads", "thread"),
+    BalancerRecord: ("balancer", "balancers", "balancer"),
     StoppedRecord: ("stopped", "stopped", "name"),
     UnloadedRecord: ("unloaded", "unloaded", "module"),
     FramebufferRecord: ("framebuffer", "framebuffers", "device"),

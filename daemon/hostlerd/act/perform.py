@@ -20,6 +20,7 @@ from hostlerd.act import (
     life,
     pins,
     programs,
+    quiet,
     rules,
     screens,
     slices,
@@ -37,6 +38,7 @@ from hostlerd.model.plan import (
     EnterScope,
     Framebuffer,
     LoadModule,
+    MoveThread,
     Override,
     Pin,
     Probe,
@@ -51,6 +53,7 @@ from hostlerd.model.plan import (
     StartAgain,
     Step,
     Stop,
+    TellBalancer,
     Terminate,
     Unbind,
     UnloadModule,
@@ -66,6 +69,8 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     Terminate: clearing.terminate,
     CheckFree: clearing.check_free,
     SetAttribute: attributes.set_attribute,
+    MoveThread: quiet.move_thread,
+    TellBalancer: quiet.tell_balancer,
     Framebuffer: screens.move_framebuffer,
     ResizeBar: bars.resize_bar,
     CheckAlive: life.check_alive,
@@ -127,6 +132,8 @@ async def perform(host: Host, journal: Journal, step: Step) -> None:
         raise
     _tried(journal, step)
     _ended(journal, numbers)
+    if isinstance(step, TellBalancer) and step.after is None:
+        journal.settle(step.object)  # what it was told cannot be read from it
     if isinstance(step, StartAgain) and step.container is not None:
         journal.settle(step.object)  # its engine is not asked what runs; starting it twice harms nobody
 

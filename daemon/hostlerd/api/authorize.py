@@ -39,6 +39,7 @@ ACTIONS = {
     "retry": HANDOFF,
     "gpu": HANDOFF,
     "isolate": CLAIM_CPUS,
+    "pins": HANDOFF,
     "reload": CHANGE_POLICY,
 }
 """Method of the service to polkit action (dbus/org.hostler1.policy)."""

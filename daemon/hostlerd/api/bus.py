@@ -33,12 +33,14 @@ METHODS: Mapping[str, tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
     "Status": ("status", lambda result: (_json(result),)),
     "Devices": ("devices", lambda result: (_json(result["devices"]),)),
     "Cpus": ("cpus", lambda result: (_json(result),)),
+    "CpusIf": ("cpus", lambda result: (_json(result),)),
     "Domains": ("domains", lambda result: (_json(result["domains"]),)),
     "Plan": ("plan", lambda result: (_json(result),)),
     "Reload": ("reload", lambda result: (bool(result["changed"]),)),
     "Retry": ("retry", lambda _: ()),
     "SetGpu": ("gpu", lambda result: (_json(result),)),
     "Isolate": ("isolate", lambda result: (0, result["cpus"], result["id"])),
+    "SetPins": ("pins", lambda result: (_json(result),)),
 }
 """Method of Manager to the service's method, and its result to what goes out. Parameters have the XML's names."""
 
@@ -158,6 +160,7 @@ def device(one: Json) -> dict[str, Any]:
 def domain(one: Json) -> dict[str, Any]:
     vcpus: Json = one.get("vcpus") or {}
     hostdevs: list[Json] = one.get("hostdevs") or []
+    placement: Json = one.get("placement") or {}
     return {
         "Name": _text(one.get("name")),
         "Uuid": _text(one.get("uuid")),
@@ -167,6 +170,9 @@ def domain(one: Json) -> dict[str, Any]:
         "VcpuPins": _pins((one.get("live_pins") or {}).get("vcpus") or one.get("vcpu_pins")),
         "EmulatorPins": _cpus(one.get("emulator_pins")),
         "IothreadPins": _pins(one.get("iothread_pins")),
+        "Placement": _text(placement.get("mode")),
+        "EmulatorCpus": _cpus(placement.get("emulator")),
+        "IdleCpus": _cpus(placement.get("idle")),
         "Devices": [_text(h.get("address")) for h in hostdevs if h.get("kind") == "pci"],
     }
 

@@ -2,6 +2,8 @@
 
 Knows no transport and makes no decision of its own: reading answers from what the last pass published, changing goes
 through the reconciler.
+
+Longer than 400 lines because it is the one table of what can be asked: a method is a line there and a few lines here.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from hostlerd.api import Handed, Json, Peer, Published
 from hostlerd.api.events import Events
 from hostlerd.api.programs import asked_name, asked_program
 from hostlerd.decide.closure import companions
+from hostlerd.decide.explained import Explained, outlines, owners
 from hostlerd.host import Host
-from hostlerd.model.edits import MODELS, Model
+from hostlerd.model.domains import Definition
+from hostlerd.model.edits import MODELS, Model, users_own
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
 from hostlerd.observe.domain_xml import parse_domain
@@ -30,14 +34,20 @@ from hostlerd.observe.holders import look_for_holders, with_names
 from hostlerd.observe.names import device_names
 from hostlerd.observe.pci import moved
 from hostlerd.reconcile import Reconciler
+from hostlerd.reconcile.defined import Edited
 from hostlerd.reconcile.gpu import ASKED, Asked, GpuRequest
+from hostlerd.reconcile.pins import PinsRequest
 from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
-from hostlerd.report.domains import domain_json, edit_json, running_json
+from hostlerd.report.domains import domain_json, edit_json, memory_json, pins_edit_json, running_json
+from hostlerd.report.placement import outline_json, owners_json, placement_json, placements_json, what_if_json
 from hostlerd.report.plan import plan_json, status_json
 
 LOOK_LIMIT = 5.0
 """Seconds one look at the processes may take."""
+
+EXPLAIN_LIMIT = 15.0
+"""Seconds an explanation may take: some plans of a large host."""
 
 FRESH_LIMIT = 2.0
 """Seconds `status` may take to look again where something has moved."""
@@ -99,16 +109,25 @@ class HostlerService:
         running = [
             running_json(
                 d,
-                d.definition or (claims[d.uuid].definition if d.uuid in claims else d.live),
+                users_own(
+                    d.definition or (claims[d.uuid].definition if d.uuid in claims else d.live),
+                    observed.edits,
+                ),
                 slices=observed.slices,
                 functions=observed.functions,
             )
             for d in observed.snapshot.running
         ]
         idle = [
-            domain_json(d, state="shut off", slices=observed.slices, functions=observed.functions)
+            domain_json(
+                users_own(d, observed.edits),
+                state="shut off",
+                slices=observed.slices,
+                functions=observed.functions,
+            )
             for d in observed.snapshot.inactive
         ]
+        given = outlines(observed, self._loop().settings, plan)
         published = Published(
             status=status_json(
                 version=__version__, passes=passes, observed=observed, plan=plan, devices=devices
@@ -117,8 +136,15 @@ class HostlerService:
             domains=tuple(
                 {
                     **d,
+                    "notes": [
+                        *d["notes"],
+                        *plan.notes.get(d["uuid"], ()),
+                        *(f"{c.reason}; {c.remedy}" for c in plan.cautions if c.object == d["name"]),
+                    ],
+                    "memory": memory_json(observed.guest_memory, d["uuid"]),
                     "edit": edit_json(observed.edits, d["uuid"]),
-                    "notes": [*d["notes"], *plan.notes.get(d["uuid"], ())],
+                    "pins_edit": pins_edit_json(observed.edits, d["uuid"]),
+                    "placement": outline_json(given[d["uuid"]]) if d["uuid"] in given else None,
                 }
                 for d in running + idle
             ),
@@ -143,9 +169,9 @@ class HostlerService:
             case "devices":
                 return {"devices": await self._devices()}
             case "cpus":
-                return self._published.cpus
+                return await self._cpus(params)
             case "domains":
-                return {"domains": self._domains(params)}
+                return {"domains": await self._domains(params)}
             case "plan":
                 return await self._plan_for(params)
             case "prepare":
@@ -161,7 +187,9 @@ class HostlerService:
             case "retry":
                 return await self._retry(params)
             case "gpu":
-                return await self._gpu(params)
+                return await self._edited(await self._loop().change_gpu(_gpu_request(params)))
+            case "pins":
+                return await self._edited(await self._loop().change_pins(_pins_request(params)))
             case "isolate":
                 return await self._isolate(peer, params)
             case _ if method == SIMULATE_METHOD and self._simulate is not None:
@@ -215,14 +243,49 @@ class HostlerService:
             slices=observed.slices,
         )
 
-    def _domains(self, params: Mapping[str, Any]) -> list[Json]:
+    async def _cpus(self, params: Mapping[str, Any]) -> Json:
+        """Who has what is read off the last plan; `what_if`: a domain to be planned as if it started now."""
+        observed, plan, settings = self._observed, self._plan, self._loop().settings
+        if observed is None:
+            return self._published.cpus
+        if params.get("what_if") in (None, ""):
+            found = owners(observed, settings, plan)
+            return {**self._published.cpus, **owners_json(found, plan.housekeeping)}
+        definition = self._idle_domain(_text(params, "what_if"))
+        asked, then = await self._loop().imagine(definition)
+
+        def explained() -> Json:
+            found = Explained(asked, settings, then, {definition.uuid})
+            of_it = found.of(definition.uuid)
+            assert of_it is not None  # noqa: S101 - it was asked for
+            moves = tuple(found.moves(plan.housekeeping))
+            return {
+                **cpus_json(asked.topology),
+                **owners_json(found.owners(), found.housekeeping),
+                "what_if": what_if_json(of_it, moves, then),
+            }
+
+        return await self._host.look(explained, limit=EXPLAIN_LIMIT)
+
+    async def _domains(self, params: Mapping[str, Any]) -> list[Json]:
+        """With why it has the CPUs it has, where one is asked for: that costs plans."""
         name = params.get("name")
         found = [d for d in self._published.domains if name in (None, "", d["name"], d["uuid"])]
         if not found and not self._libvirt_known():
             raise Unreachable("libvirt cannot be reached", remedy="start libvirtd or virtqemud")
         if name and not found:
             raise BadInput(f"libvirt has no domain {name!r}", remedy="`hostler domains` lists them")
-        return found
+        if not name or self._observed is None:
+            return found
+        observed, plan, settings = self._observed, self._plan, self._loop().settings
+        uuids = [domain["uuid"] for domain in found]
+
+        def explained() -> list[Json | None]:
+            reasons = Explained(observed, settings, plan)
+            return [placement_json(one) if (one := reasons.of(uuid)) else None for uuid in uuids]
+
+        placements = await self._host.look(explained, limit=EXPLAIN_LIMIT)
+        return [{**d, "placement": placement} for d, placement in zip(found, placements, strict=True)]
 
     def _libvirt_known(self) -> bool:
         return self._observed is not None and self._observed.snapshot.known
@@ -231,15 +294,30 @@ class HostlerService:
         domain = params.get("domain")
         if domain in (None, ""):
             return plan_json(await self._loop().what_now())
-        observed = self._observed
-        definition = next(
-            (d for d in (observed.snapshot.inactive if observed else ()) if domain in (d.name, d.uuid)), None
+        definition, settings = self._idle_domain(str(domain)), self._loop().settings
+        asked, plan = await self._loop().imagine(definition)
+        found = await self._host.look(
+            lambda: Explained(asked, settings, plan, {definition.uuid}).of(definition.uuid),
+            limit=EXPLAIN_LIMIT,
         )
-        if definition is None:
+        return {**plan_json(plan), "placements": placements_json([found] if found else [])}
+
+    def _idle_domain(self, name: str) -> Definition:
+        """A domain that could be started, by name or UUID. Raises BadInput, Unreachable."""
+        observed = self._observed
+        if observed is None or not observed.snapshot.known:
+            raise Unreachable("libvirt cannot be reached", remedy="start libvirtd or virtqemud")
+        if any(name in (running.name, running.uuid) for running in observed.snapshot.running):
             raise BadInput(
-                f"libvirt has no domain {domain!r} that is shut off", remedy="`hostler domains` lists them"
+                f"{name} runs already",
+                remedy=f"`hostler domains {name}` says where it is and why, `hostler cpus` who has what",
             )
-        return plan_json(await self._loop().what_if(definition))
+        found = next((d for d in observed.snapshot.inactive if name in (d.name, d.uuid)), None)
+        if found is None:
+            raise BadInput(
+                f"libvirt has no domain {name!r} that is shut off", remedy="`hostler domains` lists them"
+            )
+        return found
 
     async def _prepare(self, params: Mapping[str, Any]) -> Json:
         xml = _text(params, "xml")
@@ -260,9 +338,8 @@ class HostlerService:
                 raise
         await self._loop().release(uuid, str(params.get("name") or uuid))
 
-    async def _gpu(self, params: Mapping[str, Any]) -> Json:
-        request = _gpu_request(params)
-        definition, outcome = await self._loop().change_gpu(request)
+    async def _edited(self, edited: Edited) -> Json:
+        definition, outcome = edited
         return {
             "domain": definition.name,
             "uuid": definition.uuid,
@@ -314,12 +391,7 @@ def _gpu_request(params: Mapping[str, Any]) -> GpuRequest:
     model: Model | None = _choice(params, "model", MODELS) if params.get("model") else None
     if model is not None and way != "emulated":
         raise BadInput(f"a model is of an emulated display, not of {way}", remedy="leave out the model")
-    flags: dict[str, bool] = {}
-    for name in ("video", "live", "dry_run"):
-        flag = params.get(name, name == "video")
-        if not isinstance(flag, bool):
-            raise BadInput(f"the parameter {name!r} is true or false")
-        flags[name] = flag
+    flags = {name: _flag(params, name, default=name == "video") for name in ("video", "live", "dry_run")}
     needed = way in ("passthrough", "slice")
     return GpuRequest(
         domain=_text(params, "domain"),
@@ -330,6 +402,20 @@ def _gpu_request(params: Mapping[str, Any]) -> GpuRequest:
         live=flags["live"],
         dry_run=flags["dry_run"],
     )
+
+
+def _pins_request(params: Mapping[str, Any]) -> PinsRequest:
+    """Raises BadInput."""
+    return PinsRequest(
+        domain=_text(params, "domain"), undo=_flag(params, "undo"), dry_run=_flag(params, "dry_run")
+    )
+
+
+def _flag(params: Mapping[str, Any], key: str, *, default: bool = False) -> bool:
+    flag = params.get(key, default)
+    if not isinstance(flag, bool):
+        raise BadInput(f"the parameter {key!r} is true or false")
+    return flag
 
 
 def _choice(params: Mapping[str, Any], key: str, choices: tuple[T, ...]) -> T:

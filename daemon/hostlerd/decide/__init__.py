@@ -14,9 +14,11 @@ from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.awake import keeps_awake
 from hostlerd.decide.departing import departing
 from hostlerd.decide.fallback import decide_fallback
+from hostlerd.decide.guest_memory import ask_for_memory, far_from_memory
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.identity import learned
-from hostlerd.decide.isolation import decide_isolation
+from hostlerd.decide.isolation import Isolated, decide_masks, decide_tuning
+from hostlerd.decide.lasting_pins import decide_lasting_pins
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
 from hostlerd.decide.pinning import Lent, Tenant, decide_pins, lent, tenants
 from hostlerd.decide.programs import Programs, decide_programs, scopes
@@ -40,7 +42,6 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     refused = {refusal.claim for refusal in (*own.refusals, *usb_refusals) if refusal.claim is not None}
     handoff = decide_handoff(observed, settings, own, decide_vfio(observed, settings, own))
     slices = decide_slices(observed, settings, own, handoff.settled)
-    attributes = decide_attributes(observed, (*slices.wishes, *wishes(observed, settings, own)))
     screens = decide_screens(observed, own)
     running = decide_running(observed, own)
     waiting, whom = departing(observed, own)
@@ -52,25 +53,40 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     dedicated, crowding = _dedicated(observed, settings, domains, programs)
     housekeeping = observed.topology.online - dedicated
     isolated = _isolated(domains, programs, dedicated)
-    masks, units, impossible = decide_isolation(observed, isolated, observed.topology.online - isolated)
+    masks, units, impossible = decide_masks(observed, isolated, observed.topology.online - isolated)
+    taken = {uuid: placement.taken & dedicated for uuid, placement in placements.items()}
+    tunings = decide_tuning(
+        observed, [*_tuned(observed, own, domains, taken), *_tuned_for_programs(observed, programs)]
+    )
+    attributes = decide_attributes(
+        observed, (*slices.wishes, *wishes(observed, settings, own), *tunings.wishes), tunings.identities
+    )
+    tuned = {wish.path for wish in tunings.wishes}
     loans = lent(observed, domains, placements)
     pins = decide_pins(observed, domains, placements, housekeeping, loans)
     rules, files = decide_rule(observed, settings)
+    steps = (
+        *rules,
+        *own.clearing,
+        *(step for step in attributes.steps if step.object not in tuned),
+        *slices.make,
+        *handoff.steps,
+        *slices.unmake,
+        *screens.steps,
+        *attributes.returns,
+        *running.steps,
+        *masks,
+        *scopes(observed, programs.admitted),
+        *tunings.steps,
+        *(step for step in attributes.steps if step.object in tuned),
+        *pins.steps,
+    )
+    changing = bool(steps) or not all(claim.prepared for claim in observed.ledger.claims.values())
     return Plan(
         steps=(
-            *rules,
-            *own.clearing,
-            *attributes.steps,
-            *slices.make,
-            *handoff.steps,
-            *slices.unmake,
-            *screens.steps,
-            *attributes.returns,
-            *running.steps,
-            *masks,
-            *scopes(observed, programs.admitted),
-            *pins.steps,
+            *steps,
             *decide_fallback(observed, settings, own),
+            *decide_lasting_pins(observed, settings, changing=changing),
             *usb,
         ),
         refusals=(
@@ -85,6 +101,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *programs.refusals,
             *impossible,
         ),
+        cautions=tuple(far_from_memory(observed, settings)),
         questions=tuple(
             dict.fromkeys(
                 (
@@ -93,8 +110,10 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                     *handoff.questions,
                     *slices.questions,
                     *attributes.questions,
+                    *tunings.questions,
                     *screens.questions,
                     *running.questions,
+                    *ask_for_memory(observed),
                 )
             )
         ),
@@ -102,6 +121,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *handoff.settled,
             *slices.settled,
             *attributes.settled,
+            *tunings.settled,
             *screens.settled,
             *running.settled,
             *units,
@@ -116,6 +136,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         housekeeping=housekeeping,
         dedicated=dedicated,
         isolated=isolated,
+        tuned=tunings.tuned,
         lent=frozenset[int]().union(*(loan.cpus for loan in loans)),
         confirmed=tuple(pins.confirmed),
         notes=_notes(domains, loans),
@@ -194,10 +215,52 @@ def _no_room(tenant: Tenant, online: int, least: int) -> Refusal:
 
 
 def _isolated(domains: list[Tenant], programs: Programs, dedicated: CpuSet) -> CpuSet:
-    """Of the dedicated CPUs, those of domains and programs whose profile asks for isolation."""
-    ours = (programs.domains.get(t.definition.uuid) for t in domains if t.policy.profile != "none")
-    theirs = (p for one, p in programs.placements(dedicated) if one.profile != "none")
+    """Of the dedicated CPUs, those of domains and programs whose profile keeps the host's units off."""
+    ours = (programs.domains.get(t.definition.uuid) for t in domains if t.policy.isolates.slices)
+    theirs = (p for one, p in programs.placements(dedicated) if one.isolates.slices)
     return dedicated & frozenset().union(*(p.taken for p in (*ours, *theirs) if p is not None))
+
+
+def _tuned(
+    observed: Observed,
+    own: Ownership,
+    domains: list[Tenant],
+    taken: dict[str, CpuSet],
+) -> list[Isolated]:
+    """Domains with CPUs of their own whose start has been answered, for what is beside the masks of units."""
+    found: list[Isolated] = []
+    by_id = observed.topology.by_id
+    for tenant in domains:
+        uuid, name = tenant.definition.uuid, tenant.definition.name
+        claim, cpus = observed.ledger.claims.get(uuid), taken.get(uuid)
+        if tenant.running is None and (claim is None or not claim.prepared):
+            continue
+        if cpus:
+            found.append(
+                Isolated(
+                    name=name,
+                    cpus=cpus,
+                    how=tenant.policy.isolates,
+                    nodes=frozenset(by_id[cpu].node for cpu in cpus if cpu in by_id),
+                    functions=frozenset(a for a, holder in own.holder.items() if holder.uuid == uuid),
+                )
+            )
+    return found
+
+
+def _tuned_for_programs(observed: Observed, programs: Programs) -> list[Isolated]:
+    """Those that run on their CPUs."""
+    by_id, alive = observed.topology.by_id, {one.id for one in programs.living}
+    return [
+        Isolated(
+            name=one.name,
+            cpus=placement.taken,
+            how=one.isolates,
+            nodes=frozenset(by_id[cpu].node for cpu in placement.taken),
+        )
+        for one, placement in programs.placements(observed.topology.online)
+        if one.id in alive
+    ]
 
 
 def _notes(domains: list[Tenant], loans: Sequence[Lent]) -> dict[str, tuple[str, ...]]:

@@ -6,8 +6,9 @@ nothing is written or put back until it may be: power/control takes the device's
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from hostlerd.model.devices import DEVICES
 from hostlerd.model.ledger import AttributeRecord
@@ -15,15 +16,22 @@ from hostlerd.model.observed import Observed
 from hostlerd.model.plan import SetAttribute
 from hostlerd.model.questions import Question
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """`value` None: keep it as it is now, put nothing back yet. With a `claim` the domain does not start without it."""
+    """`value` None: keep it as it is now, put nothing back yet. With a `claim` the domain does not start without it.
+
+    `identity`: as AttributeRecord has it. `tolerated`: as SetAttribute has it.
+    """
 
     path: str
     value: str | None
     why: str
     claim: str | None = None
+    identity: str = ""
+    tolerated: tuple[int, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,8 +44,13 @@ class Attributes:
     settled: list[str] = field(default_factory=list)
 
 
-def decide_attributes(observed: Observed, wishes: Iterable[Wish]) -> Attributes:
-    """Of several wishes for one file the first counts."""
+def decide_attributes(
+    observed: Observed, wishes: Iterable[Wish], identities: Mapping[str, str] = NOTHING
+) -> Attributes:
+    """Of several wishes for one file the first counts. What was set last is put back first.
+
+    `identities`: what a file is about now, of those where that may change.
+    """
     found = Attributes()
     wished: dict[str, Wish] = {}
     for wish in wishes:
@@ -50,7 +63,8 @@ def decide_attributes(observed: Observed, wishes: Iterable[Wish]) -> Attributes:
         elif path in wished:
             _set(found, observed, wished[path])
         else:
-            _put_back(found, observed, observed.ledger.attributes[path])
+            _put_back(found, observed, observed.ledger.attributes[path], identities.get(path, ""))
+    found.returns.reverse()
     return found
 
 
@@ -61,9 +75,11 @@ def _device(path: str) -> str:
 
 def _set(found: Attributes, observed: Observed, wish: Wish) -> None:
     now = observed.attributes[wish.path]
-    if now is None or wish.value is None or now == wish.value:
+    if now is None or wish.value is None or now == wish.value or wish.path in observed.immovable:
         return
     record = observed.ledger.attributes.get(wish.path)
+    if record is not None and record.identity != wish.identity:
+        record = None
     before, ours = (record.before, record.ours) if record is not None else (now, ())
     found.steps.append(
         SetAttribute(
@@ -73,15 +89,19 @@ def _set(found: Attributes, observed: Observed, wish: Wish) -> None:
             why=wish.why,
             claim=wish.claim,
             record=AttributeRecord(
-                path=wish.path, before=before, ours=tuple(dict.fromkeys((*ours, wish.value)))
+                path=wish.path,
+                before=before,
+                ours=tuple(dict.fromkeys((*ours, wish.value))),
+                identity=wish.identity,
             ),
+            tolerated=wish.tolerated,
         )
     )
 
 
-def _put_back(found: Attributes, observed: Observed, record: AttributeRecord) -> None:
+def _put_back(found: Attributes, observed: Observed, record: AttributeRecord, identity: str) -> None:
     now = observed.attributes[record.path]
-    if now is None or now == record.before or now not in record.ours:
+    if now is None or now == record.before or now not in record.ours or identity != record.identity:
         found.settled.append(record.path)  # gone, as it was, or somebody else's by now
         return
     found.returns.append(

@@ -134,6 +134,14 @@ class Units(Protocol):
 
 
 class Processes(Protocol):
+    async def move_thread(self, pid: int, start: int, cpus: CpuSet) -> None:
+        """Let a thread of the kernel run on these CPUs alone. Raises OSError; ProcessLookupError if it has ended."""
+        ...
+
+    async def tell_balancer(self, socket: str, cpus: str | None) -> None:
+        """Tell irqbalance which CPUs to keep off (host/irqbalance). Raises HostFailed, TimedOut."""
+        ...
+
     async def terminate(self, pid: int, start: int | None, *, limit: float) -> bool:
         """SIGTERM, and SIGKILL after `limit` seconds, to the process that began at `start` (clock ticks after boot).
 

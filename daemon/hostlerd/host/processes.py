@@ -1,4 +1,4 @@
-"""Ending processes: host.Processes on the live host.
+"""Ending processes, moving threads of the kernel, telling irqbalance: host.Processes on the live host.
 
 Rules: a number names a process only as long as that lives, so it is held by a pidfd, and compared by its start time
 after that is open (pidfd_open(2), proc(5)).
@@ -6,15 +6,27 @@ after that is open (pidfd_open(2), proc(5)).
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
 import trio
 
 from hostler.errors import HostFailed
+from hostlerd.host import irqbalance
+from hostlerd.model.cpuset import CpuSet
 
 
 class LiveProcesses:
+    async def move_thread(self, pid: int, start: int, cpus: CpuSet) -> None:
+        """See host.Processes. Never blocks: the thread moves itself when it runs next, or is moved by the stopper."""
+        if started(pid) != start:
+            raise ProcessLookupError(errno.ESRCH, "it has ended")
+        os.sched_setaffinity(pid, cpus)
+
+    async def tell_balancer(self, socket: str, cpus: str | None) -> None:
+        await irqbalance.tell(socket, cpus)
+
     async def terminate(self, pid: int, start: int | None, *, limit: float) -> bool:
         """See host.Processes. One that has ended already is fine."""
         try:

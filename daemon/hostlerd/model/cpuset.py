@@ -40,6 +40,15 @@ def parse_cpu_mask(text: str) -> CpuSet:
     return frozenset(i for i in range(value.bit_length()) if value >> i & 1)
 
 
+def format_cpu_mask(cpus: Iterable[int], *, like: str) -> str:
+    """The kernel's hexadecimal text for a set, with as many digits as `like`, which the kernel printed (%*pb)."""
+    digits = len(like.replace(",", ""))
+    plain = f"{sum(1 << cpu for cpu in set(cpus)):0{digits}x}"
+    first = len(plain) % 8
+    pieces = [plain[i : i + 8] for i in range(first, len(plain), 8)]
+    return ",".join([plain[:first], *pieces] if first else pieces)
+
+
 def format_cpu_list(cpus: Iterable[int]) -> str:
     """The kernel's canonical text for a set: ``0-3,8``."""
     pieces: list[str] = []

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.guest_memory import Numatune
 from hostlerd.model.slices import SliceSpec
 from hostlerd.model.usb import UsbSource
 
@@ -73,7 +74,11 @@ class Definition:
     iothread_ids: tuple[int, ...] = ()
     hostdevs: tuple[Hostdev, ...] = ()
     cells: tuple[Cell, ...] = ()
+    memory_kib: int = 0
     hugepages: bool = False
+    numatune: Numatune | None = None
+    auto_placement: bool = False
+    """`<vcpu placement='auto'>`: numad says where it runs, and libvirt drops pins."""
     gpu: Gpu = Gpu.NONE
     slices: tuple[SliceSpec, ...] = ()
     vcpu_ids: tuple[int, ...] = ()

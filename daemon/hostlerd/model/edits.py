@@ -8,18 +8,27 @@ no password of a definition is in it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
+
+from hostlerd.model.cpuset import CpuSet, format_cpu_list
+from hostlerd.model.domains import Definition
+from hostlerd.model.guest_memory import Numatune
 
 Way = Literal["passthrough", "slice", "emulated"]
 Model = Literal["virtio", "qxl", "bochs"]
 WAYS: tuple[Way, ...] = ("passthrough", "slice", "emulated")
 MODELS: tuple[Model, ...] = ("virtio", "qxl", "bochs")
-By = Literal["user", "fallback"]
+By = Literal["user", "fallback", "policy"]
+"""`policy`: `write_config = true`."""
+Kind = Literal["gpu", "pins"]
 
-GPU = "gpu"
+GPU: Kind = "gpu"
 """The kind of edit that is about how a domain has its GPU."""
+PINS: Kind = "pins"
+"""The kind that is about where its threads and its memory begin. Edits of different kinds know nothing of each
+other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +59,38 @@ class GpuChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PinsChange:
+    """Where a domain is to begin: lists of CPUs by vCPU and of the emulator, lists of nodes of its memory or of each
+    cell.
+
+    Empty text: there is no such element of ours. `mode`: of memory and cells.
+    """
+
+    vcpus: tuple[tuple[int, str], ...] = ()
+    emulator: str = ""
+    mode: str = "strict"
+    memory: str = ""
+    cells: tuple[tuple[int, str], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.vcpus or self.emulator or self.memory or self.cells)
+
+    def __str__(self) -> str:
+        """For people: ``vCPUs on 2,10,3,11, emulator on 0-1, memory on node 0 (strict)``."""
+        parts = [f"vCPUs on {','.join(cpus for _, cpus in self.vcpus)}"] if self.vcpus else []
+        parts += [f"emulator on {self.emulator}"] if self.emulator else []
+        parts += [f"memory on node {self.memory} ({self.mode})"] if self.memory else []
+        cells = ", ".join(f"{cell} on node {nodes}" for cell, nodes in self.cells)
+        parts += [f"memory of cell {cells} ({self.mode})"] if cells else []
+        return ", ".join(parts) or NO_PINS
+
+
+NO_PINS = "no pins of hostler's"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One element that came (`added`) or went. `parent`: "" is the domain itself, else `devices`, `metadata`.
+    """One element that came (`added`) or went. `parent`: "" is the domain itself, else `devices`, `cputune`, ...
 
     `index`: its place among the elements of its parent; `before`: what stood between the one in front and it (a
     comment); `text`: the element with the white space in front of it.
@@ -70,12 +109,12 @@ class Edit:
 
     `done`: False from before the definition is written until it was read back. `known`: the devices' canonical forms
     before, by which what libvirt itself added along (a port for the card) is told from what was there. `lacks`: PCI
-    addresses a fallback waits for.
+    addresses a fallback waits for. `pins`: what the elements of an edit of that kind say.
     """
 
     uuid: str
     name: str
-    kind: str
+    kind: Kind
     by: By
     before: str
     after: str
@@ -84,13 +123,58 @@ class Edit:
     lacks: tuple[str, ...] = ()
     since: float = 0.0
     done: bool = False
+    pins: PinsChange = PinsChange()
 
 
 Edits = Mapping[str, tuple[Edit, ...]]
-"""By UUID of the domain; the last one is the newest, and the first to be taken back."""
+"""By UUID of the domain; of each kind the last one is the newest, and the first to be taken back."""
 NO_EDITS: Edits = MappingProxyType({})
 
 
-def in_force(edits: Edits, uuid: str) -> Edit | None:
-    """The newest edit of a domain."""
-    return next(reversed(edits.get(uuid, ())), None)
+def in_force(edits: Edits, uuid: str, kind: Kind = GPU) -> Edit | None:
+    """The newest edit of a domain of this kind."""
+    return next((edit for edit in reversed(edits.get(uuid, ())) if edit.kind == kind), None)
+
+
+def written_pins(edits: Edits, uuid: str) -> PinsChange:
+    """What hostler wrote into its definition of where it begins."""
+    edit = in_force(edits, uuid, PINS)
+    return PinsChange() if edit is None else edit.pins
+
+
+def users_own(definition: Definition, edits: Edits) -> Definition:
+    """A definition without the pins and the numatune that hostler wrote: what is left is explicit, and never
+    overridden.
+
+    By what they say: an element that somebody changed is somebody's.
+    """
+    ours = written_pins(edits, definition.uuid)
+    if not ours:
+        return definition
+    vcpus = dict(ours.vcpus)
+    return replace(
+        definition,
+        vcpu_pins={i: cpus for i, cpus in definition.vcpu_pins.items() if _list(cpus) != vcpus.get(i)},
+        emulator_pins=None if _list(definition.emulator_pins) == ours.emulator else definition.emulator_pins,
+        numatune=_users_numatune(definition.numatune, ours),
+    )
+
+
+def _users_numatune(numatune: Numatune | None, ours: PinsChange) -> Numatune | None:
+    if numatune is None:
+        return None
+    of_cells = dict(ours.cells)
+    cells = {
+        cell: nodes
+        for cell, nodes in numatune.cells.items()
+        if (_list(nodes), numatune.modes.get(cell)) != (of_cells.get(cell), ours.mode)
+    }
+    is_ours = ours.memory and (_list(numatune.nodes), numatune.mode) == (ours.memory, ours.mode)
+    nodes: CpuSet = frozenset() if is_ours else numatune.nodes
+    if not cells and (is_ours or (ours.cells and not numatune.nodes)):
+        return None
+    return replace(numatune, nodes=nodes, cells=cells, modes={cell: numatune.modes[cell] for cell in cells})
+
+
+def _list(cpus: CpuSet | None) -> str | None:
+    return None if cpus is None else format_cpu_list(cpus)

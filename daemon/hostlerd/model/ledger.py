@@ -68,11 +68,33 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttributeRecord:
-    """A file of the kernel with one value. `before`: its text when we first changed it; `ours`: all we ever wrote."""
+    """A file of the kernel with one value. `before`: its text when we first changed it; `ours`: all we ever wrote.
+
+    `identity`: what the file was about where the same path may be about something else some day.
+    """
 
     path: str
     before: str
     ours: tuple[str, ...] = ()
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadRecord:
+    """A thread of the kernel that we moved: lists of CPUs, as AttributeRecord has values. `start`: which one it is."""
+
+    thread: str
+    start: int
+    before: str
+    ours: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalancerRecord:
+    """What irqbalance (`balancer`: its process) was told to keep off. What it knew before it knows by itself."""
+
+    balancer: str
+    cpus: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +222,8 @@ Record = (
     | PinRecord
     | FileRecord
     | AttributeRecord
+    | ThreadRecord
+    | BalancerRecord
     | StoppedRecord
     | UnloadedRecord
     | VfsRecord
@@ -267,6 +291,8 @@ class Ledger:
     mdevs: Mapping[str, MdevRecord] = field(default_factory=dict)
     vgpus: Mapping[str, VgpuRecord] = field(default_factory=dict)
     attributes: Mapping[str, AttributeRecord] = field(default_factory=dict)
+    threads: Mapping[str, ThreadRecord] = field(default_factory=dict)
+    balancers: Mapping[str, BalancerRecord] = field(default_factory=dict)
     stopped: Mapping[str, StoppedRecord] = field(default_factory=dict)
     unloaded: Mapping[str, UnloadedRecord] = field(default_factory=dict)
     framebuffers: Mapping[str, FramebufferRecord] = field(default_factory=dict)

@@ -10,12 +10,14 @@ from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function, Variant
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.edits import NO_EDITS, Edits
+from hostlerd.model.guest_memory import Placed
 from hostlerd.model.holders import Grip, Holder
 from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
 from hostlerd.model.memory import Bar
 from hostlerd.model.slices import Slices
+from hostlerd.model.tuning import Tuning
 from hostlerd.model.usb import UsbDevice
 
 RUNS = ("active", "activating", "reloading")
@@ -34,7 +36,10 @@ class Observed:
     What only questions bring (model/questions), each absent where it was not asked: `holders` by address (of a mediated
     device by UUID), `grips` by address, `attributes` by path (None: there is no such file), `units` by name
     (ActiveState; empty: systemd does not say), `variants` by address (None: vfio-pci is the best), `platform` by device
-    (its driver; empty for none, None: there is no such device), `bars` and `alive` by address.
+    (its driver; empty for none, None: there is no such device), `bars` and `alive` by address, `guest_memory` by UUID
+    of a running domain (empty: not known yet), `tuning`.
+
+    `immovable`: files and threads that the kernel did not let us change.
     """
 
     topology: Topology
@@ -55,6 +60,9 @@ class Observed:
     platform: Mapping[str, str | None] = field(default_factory=dict)
     bars: Mapping[str, tuple[Bar, ...]] = field(default_factory=dict)
     alive: Mapping[str, bool] = field(default_factory=dict)
+    guest_memory: Mapping[str, Placed] = field(default_factory=dict)
+    tuning: Tuning | None = None
+    immovable: frozenset[str] = frozenset()
     affinity: Mapping[str, Mapping[int, CpuSet]] = field(default_factory=dict)
     """By UUID of a running domain and vCPU, where the kernel lets its thread run. Read where it may differ from the pin
     that libvirt shows, which is on Linux before 6.2."""

@@ -1,4 +1,7 @@
-"""What will be done and what will not, with reasons. A plan is data: it is printed, then performed as printed."""
+"""What will be done and what will not, with reasons. A plan is data: it is printed, then performed as printed.
+
+Longer than 400 lines because each kind of step there is is a few lines here.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from hostlerd.model.caution import Caution
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
-from hostlerd.model.edits import GpuChange
+from hostlerd.model.edits import GPU, By, GpuChange, Kind, PinsChange
 from hostlerd.model.holders import Container
 from hostlerd.model.identity import Known
 from hostlerd.model.ledger import (
     AttributeRecord,
+    BalancerRecord,
     BarRecord,
     DeviceRecord,
     FileRecord,
@@ -23,6 +28,7 @@ from hostlerd.model.ledger import (
     RecoveryRecord,
     RemovedRecord,
     StoppedRecord,
+    ThreadRecord,
     UnloadedRecord,
     VfsRecord,
     VgpuRecord,
@@ -94,6 +100,28 @@ class SetAttribute(Step):
 
     kind: ClassVar[str] = "attribute"
     record: AttributeRecord | None = None
+    tolerated: tuple[int, ...] = ()
+    """Numbers of errors that say that it cannot be changed, which is no fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveThread(Step):
+    """Let the thread `pid` of the kernel that began at `start` run on the CPUs `after`."""
+
+    kind: ClassVar[str] = "kthread"
+    pid: int
+    start: int
+    record: ThreadRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellBalancer(Step):
+    """Tell irqbalance to keep off the CPUs `after`, or with None that it may do as it would by itself."""
+
+    kind: ClassVar[str] = "irqbalance"
+    pid: int
+    socket: str
+    record: BalancerRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +313,8 @@ class SetVgpuType(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditDefinition(Step):
-    """Change how a domain's definition gives it its GPU, or (`change` None) take hostler's last edit of it back.
+    """Change how a domain's definition gives it its GPU or where it begins (`about`), or (`change` None) take hostler's
+    last edit of that kind back.
 
     Its record is kept in /var/lib/hostler, as a definition outlives the journal. `lacks`: what it has to do without.
     """
@@ -293,7 +322,9 @@ class EditDefinition(Step):
     kind: ClassVar[str] = "definition"
     lane: ClassVar[Lane] = "libvirt"
     uuid: str
-    change: GpuChange | None
+    change: GpuChange | PinsChange | None
+    about: Kind = GPU
+    by: By = "fallback"
     lacks: tuple[str, ...] = ()
 
 
@@ -345,7 +376,6 @@ class Placement:
     emulator: CpuSet = frozenset()
     idle: CpuSet = frozenset()
     explicit: CpuSet = frozenset()
-    why: str = ""
 
     @property
     def used(self) -> CpuSet:
@@ -366,6 +396,16 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tuned:
+    """For status. `moved`, `immovable`: interrupts. `late`: domains whose own interrupts may still come or change."""
+
+    moved: int = 0
+    immovable: int = 0
+    late: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`questions`: what has to be looked at before this is the whole plan (model/questions).
 
@@ -378,6 +418,7 @@ class Plan:
 
     steps: tuple[Step, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    cautions: tuple[Caution, ...] = ()
     questions: tuple[Question, ...] = ()
     settled: tuple[str, ...] = ()
     learned: Mapping[str, Known] = field(default_factory=dict)
@@ -386,6 +427,7 @@ class Plan:
     housekeeping: CpuSet = frozenset()
     dedicated: CpuSet = frozenset()
     isolated: CpuSet = frozenset()
+    tuned: Tuned = field(default_factory=Tuned)
     lent: CpuSet = frozenset()
     """Of the dedicated CPUs, those that shared domains may use for now."""
     confirmed: tuple[PinRecord, ...] = ()

@@ -6,10 +6,11 @@ narrows what the one above it has (cgroup-v2, cpuset.cpus.effective), and user.s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hostlerd.model.cpuset import CpuSet, parse_cpu_list
+from hostlerd.model.profile import PROFILES, Isolation
 
 SLICE = "hostler.slice"
 """Never confined as the host's own slices are."""
@@ -48,6 +49,11 @@ class Program:
     @property
     def given(self) -> bool:
         return bool(self.cpus)
+
+    @property
+    def isolates(self) -> Isolation:
+        """Without a partition of its own: in an isolated one nothing would spread its threads over its CPUs."""
+        return replace(PROFILES[self.profile], partition="none")
 
     @property
     def own(self) -> CpuSet:

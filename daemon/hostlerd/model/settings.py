@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import NO_WISHES
 from hostlerd.model.edits import Model
+from hostlerd.model.profile import PROFILES, Isolation
 from hostlerd.model.usb import UsbDevice
 
 PRIORITIES = range(10)
@@ -33,6 +35,8 @@ class DomainPolicy:
     cpus: Literal["auto", "dedicated", "shared", "off"] = "auto"
     prefer: Literal["vcache", "frequency", "none"] = "none"
     profile: Literal["balanced", "latency", "realtime", "none"] = "balanced"
+    isolation: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """What is otherwise than the profile has it."""
     core_class: Literal["performance", "efficiency", "none"] = "none"
     """The word is `class`, in the policy as in a domain's metadata."""
     smt: Literal["pair", "isolate"] = "pair"
@@ -43,10 +47,14 @@ class DomainPolicy:
     """CPUs of its own for its emulator and iothreads."""
     rebalance: bool = True
     write_config: bool = False
-    """Its pins and the nodes of its memory are written to its definition, for the next start."""
+    """Its pins and numatune are planned while it is off, and written into its definition."""
     fallback: Literal["emulated", "none"] = "none"
     """What its definition becomes while its GPU is missing or another domain's."""
     fallback_model: Model = "virtio"
+
+    @property
+    def isolates(self) -> Isolation:
+        return replace(PROFILES[self.profile], **self.isolation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """What a decision asked for (model/questions), looked at now.
 
 Rules: what may block is read where it can be abandoned, each kind of question by itself. What cannot be found out is
-answered, too, so that nothing is asked twice: nobody has it open, there is no such file, systemd does not say.
+answered, too, so that nothing is asked twice: nobody has it open, there is no such file, systemd does not say. Where a
+domain's memory is takes too long for anybody to wait for: it is not known yet (reconcile/guest_memory looks).
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from dataclasses import replace
 from hostler.errors import HostlerError
 from hostlerd.host import Files, Host
 from hostlerd.model.devices import Function
+from hostlerd.model.guest_memory import Placed
 from hostlerd.model.holders import Holder
 from hostlerd.model.observed import UNKNOWN, Observed
 from hostlerd.model.questions import Question
 from hostlerd.observe.awake import answering, resizable
 from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import holders, look_for_holders
-from hostlerd.observe.reading import text
 from hostlerd.observe.screen import platform_driver
 from hostlerd.observe.slices import as_function
+from hostlerd.observe.tuning import observe_tuning, shown
 from hostlerd.observe.variants import variants
 
 LIMIT = 5.0
@@ -68,14 +70,23 @@ def answered_by_files(
         address: tuple(holder for holder in found if holder.address == address)
         for address in asked["holders"]
     }
+    tuning, texts = observed.tuning, dict[str, str | None]()
+    if asked["tuning"]:
+        tuning, texts = observe_tuning(files, threads="threads" in asked["tuning"])
     return replace(
         observed,
+        tuning=tuning,
         holders={**observed.holders, **held},
         grips={**observed.grips, **grips(files, functions)},
-        attributes={**observed.attributes, **{path: text(files, path) for path in asked["attribute"]}},
+        attributes={
+            **observed.attributes,
+            **texts,
+            **{path: shown(files, path) for path in asked["attribute"]},
+        },
         units={**dict.fromkeys(asked["unit"], ""), **observed.units},
         bars={**dict.fromkeys(asked["bars"], ()), **observed.bars},
         alive={**dict.fromkeys(asked["alive"], True), **observed.alive},
+        guest_memory={**dict.fromkeys(asked["memory"], Placed()), **observed.guest_memory},
         platform={
             **observed.platform,
             **{device: platform_driver(files, device) for device in asked["platform"]},

@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element
 from hostler.errors import BadInput
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.domains import Cell, Definition, Gpu, GuestTopology, Hostdev
+from hostlerd.model.guest_memory import Numatune
 from hostlerd.observe.domain_hostdevs import hostdevs
 from hostlerd.observe.domain_slices import slice_specs
 from hostlerd.observe.domain_wishes import cpu_wishes
@@ -52,6 +53,7 @@ def parse_domain(xml: str | bytes) -> Definition:
     present, most = _vcpus(domain)
     wishes, problems = cpu_wishes(domain)
     cells = _cells(domain, most)
+    tuning = _numatune(domain, cells)
     _check_memory(domain, cells)
     threads = _iothreads(domain)
     vcpu = domain.find("vcpu")
@@ -74,6 +76,9 @@ def parse_domain(xml: str | bytes) -> Definition:
         iothread_ids=threads,
         hostdevs=devices,
         cells=cells,
+        memory_kib=_memory(domain, cells),
+        numatune=tuning,
+        auto_placement=vcpu is not None and vcpu.get("placement") == "auto",
         hugepages=domain.find("memoryBacking/hugepages") is not None,
         gpu=_gpu(domain, devices),
         slices=slice_specs(domain),
@@ -248,25 +253,43 @@ def _cells(domain: Element, most: int) -> tuple[Cell, ...]:
     return tuple(cells[id_] for id_ in sorted(cells))
 
 
-def _check_memory(domain: Element, cells: Sequence[Cell]) -> None:
+def _memory(domain: Element, cells: Sequence[Cell]) -> int:
+    """KiB. Where there are cells their sum counts (virDomainDefPostParseMemory)."""
+    element = domain.find("memory")
+    if cells:
+        return sum(cell.memory_kib for cell in cells)
+    return 0 if element is None else kib(element, (element.text or "").strip(), element.get("unit"))
+
+
+def _numatune(domain: Element, cells: Sequence[Cell]) -> Numatune | None:
     """Nodesets are sets, and cells that are named exist."""
     tuned = domain.find("numatune/memory")
+    nodes: CpuSet = frozenset()
     if tuned is not None and tuned.get("placement") != "auto":
         if tuned.get("nodeset") is not None:
-            cpu_set(tuned, "nodeset", what="nodes")
+            nodes = cpu_set(tuned, "nodeset", what="nodes")
         elif tuned.get("placement") == "static":
             raise wrong(tuned, "placement is static, and it has no nodeset")
-    seen: set[int] = set()
+    bound: dict[int, CpuSet] = {}
+    modes: dict[int, str] = {}
     for element in domain.iterfind("numatune/memnode"):
         cell = decimal(element, element.get("cellid"), "cellid")
-        cpu_set(element, "nodeset", what="nodes")
+        of_cell = cpu_set(element, "nodeset", what="nodes")
         if cell >= len(cells):
             raise wrong(element, f"the domain has no NUMA cell {cell}")
-        if cell in seen:
+        if cell in bound:
             raise wrong(element, f"cell {cell} is there twice")
-        seen.add(cell)
+        bound[cell], modes[cell] = of_cell, element.get("mode", "strict")
         if tuned is not None and tuned.get("mode") == "restrictive" != element.get("mode"):
             raise wrong(element, f"its mode must be restrictive, as that of {label(tuned)} is")
+    if domain.find("numatune") is None:
+        return None
+    mode = "strict" if tuned is None else tuned.get("mode", "strict")
+    return Numatune(mode=mode, nodes=nodes, cells=bound, modes=modes)
+
+
+def _check_memory(domain: Element, cells: Sequence[Cell]) -> None:
+    """Cells that are named exist."""
     for page in domain.iterfind("memoryBacking/hugepages/page"):
         kib(page, page.get("size"), page.get("unit"))
         nodes = (

@@ -24,6 +24,7 @@ from hostlerd.host import Host
 from hostlerd.log import about
 from hostlerd.model.domains import Definition
 from hostlerd.model.ledger import Claim
+from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
 from hostlerd.model.settings import Settings
 from hostlerd.reconcile.claims import Claims
@@ -31,6 +32,7 @@ from hostlerd.reconcile.gpu import GpuChanges
 from hostlerd.reconcile.host_lane import HostLane
 from hostlerd.reconcile.latch import Latch
 from hostlerd.reconcile.libvirt_lane import LibvirtLane
+from hostlerd.reconcile.pins import PinsChanges
 from hostlerd.reconcile.programs import Programs
 from hostlerd.reconcile.returns import Returns
 from hostlerd.reconcile.shared import Observe, Publish, Shared, Tell
@@ -73,11 +75,13 @@ class Reconciler:
         self.awake = self._shared.awake
         self.lending = self._shared.lending
         self.run_returns = Returns(self._shared).run
+        self.run_guest_memory = self._shared.guests.run
         self.prepare = self._claims.prepare
         self.release = self._claims.release
         self.isolate = programs.isolate
         self.run_programs = programs.run
         self.change_gpu = GpuChanges(self._shared).change
+        self.change_pins = PinsChanges(self._shared).change
 
     @property
     def look_at_host(self) -> Latch:
@@ -86,6 +90,12 @@ class Reconciler:
     @property
     def look_at_domains(self) -> Latch:
         return self._shared.look_at_domains
+
+    def domains_changed(self) -> None:
+        """libvirt told of something: a kick of both lanes where a guest may have restarted."""
+        if self._shared.late.begin(trio.current_time()):
+            self.look_at_host.kick()
+        self.look_at_domains.kick()
 
     @property
     def busy(self) -> bool:
@@ -134,13 +144,22 @@ class Reconciler:
         """The plan a pass would perform at this moment."""
         return (await self._shared.look_and_decide())[1]
 
+    @property
+    def settings(self) -> Settings:
+        """The policy in force."""
+        return self._shared.settings
+
     async def what_if(self, definition: Definition) -> Plan:
         """The plan if this domain were started."""
+        return (await self.imagine(definition))[1]
+
+    async def imagine(self, definition: Definition) -> tuple[Observed, Plan]:
+        """What is seen with the claim of a domain that would start now, and the plan of it."""
         observed = await self._shared.look()
         claim = Claim(definition=definition, since=self._shared.next_count())
         claims = {**observed.ledger.claims, definition.uuid: claim}
         asked = replace(observed, ledger=replace(observed.ledger, claims=claims))
-        return (await self._shared.answer(asked))[1]
+        return await self._shared.answer(asked)
 
     def apply(self, settings: Settings) -> None:
         """Another policy is in force."""

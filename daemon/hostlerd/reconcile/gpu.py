@@ -9,18 +9,19 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from hostler.errors import BadInput, Refused, Unreachable
-from hostlerd.act.definitions import Outcome, Wish
+from hostler.errors import BadInput, Refused
+from hostlerd.act.definitions import Wish
 from hostlerd.decide.gpu import find_device, find_slice, gpu_addresses, summary, whole_card
 from hostlerd.model.devices import Function, parse_address
-from hostlerd.model.domains import Definition, Snapshot
+from hostlerd.model.domains import Definition
 from hostlerd.model.edits import WAYS, GpuChange, Model, Way, in_force
 from hostlerd.model.slices import Slices
 from hostlerd.observe.names import device_names
 from hostlerd.observe.pci import is_on_vfio_now
+from hostlerd.reconcile.defined import Edited, find
 from hostlerd.reconcile.shared import Shared
 
 Asked = Way | Literal["undo"]
@@ -46,16 +47,12 @@ class GpuChanges:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
 
-    async def change(self, request: GpuRequest) -> tuple[Definition, Outcome]:
+    async def change(self, request: GpuRequest) -> Edited:
         """The domain as it was, and what was or would be changed.
 
         Raises BadInput (no such domain, device or slice), Refused (it runs or starts), HostFailed.
         """
-        definition, runs = await self._find(request.domain)
-        if definition.uuid in self._shared.journal.ledger.claims and not runs:
-            raise Refused(
-                f"{definition.name} is being started", remedy="wait until it runs, or until it failed"
-            )
+        definition, runs = await find(self._shared, request.domain)
         if runs and not request.live and not request.dry_run:
             raise Refused(
                 f"{definition.name} runs, and what is changed now would hold from its next start on",
@@ -66,9 +63,9 @@ class GpuChanges:
             self._check_not_policys(definition)
             outcome = await definitions.take_back(definition.uuid, dry_run=request.dry_run, live=live)
         else:
-            wish = self._wish(request, definition)
+            change, wish = self._wish(request, definition)
             if live:
-                await self._check_can_plug(wish.change, definition)
+                await self._check_can_plug(change, definition)
             outcome = await definitions.edit(wish, dry_run=request.dry_run, live=live)
         if not request.dry_run and outcome.changed:
             self._shared.tell(
@@ -78,21 +75,7 @@ class GpuChanges:
             self._shared.look_at_host.kick()  # what is published has the edits, too
         return definition, outcome
 
-    async def _find(self, name: str) -> tuple[Definition, bool]:
-        """Its definition, and whether it runs. One that was defined a moment ago is in no snapshot yet: asked again."""
-        snapshot = self._shared.snapshot
-        if not snapshot.known:
-            raise Unreachable("libvirt cannot be reached", remedy="start libvirtd or virtqemud")
-        found = _in(snapshot, name)
-        if found is None:
-            hypervisor = self._shared.host.hypervisor
-            running, inactive = await hypervisor.running(), await hypervisor.inactive()
-            found = _in(replace(snapshot, running=running, inactive=inactive), name)
-        if found is None:
-            raise BadInput(f"libvirt has no domain {name!r}", remedy="`hostler domains` lists them")
-        return found
-
-    def _wish(self, request: GpuRequest, definition: Definition) -> Wish:
+    def _wish(self, request: GpuRequest, definition: Definition) -> tuple[GpuChange, Wish]:
         functions = self._functions()
         edit = in_force(self._shared.definitions.edits, definition.uuid)
         lacked = edit.lacks if edit is not None and edit.by == "fallback" else ()
@@ -114,9 +97,10 @@ class GpuChanges:
             model: Model = request.model or "virtio"
             change = GpuChange(way="emulated", leave=leave, model=model, keep_model=request.model is None)
             after = "emulated" if request.model is None else f"emulated {model}"
-        return Wish(
+        wish = Wish(
             uuid=definition.uuid, name=definition.name, change=change, by="user", before=before, after=after
         )
+        return change, wish
 
     def _functions(self) -> Mapping[str, Function]:
         observed = self._shared.observed
@@ -173,19 +157,3 @@ class GpuChanges:
                     remedy=f'stop {definition.name} first, or set when_idle = "vfio" for the device',
                     data={"object": address},
                 )
-
-
-def _in(snapshot: Snapshot, name: str) -> tuple[Definition, bool] | None:
-    """The definition of a domain by name or UUID, and whether it runs. Raises Refused for one that has none."""
-    for domain in snapshot.running:
-        if name in (domain.name, domain.uuid):
-            if domain.definition is None:
-                raise Refused(
-                    f"{domain.name} has no definition: it is gone when it stops",
-                    remedy="change the XML it is created from",
-                )
-            return domain.definition, True
-    for definition in snapshot.inactive:
-        if name in (definition.name, definition.uuid):
-            return definition, False
-    return None

@@ -11,17 +11,19 @@ from collections import Counter
 
 import trio
 
-from hostler.errors import Degraded, HostlerError, InUse, Wedged
+from hostler.errors import Degraded, HostlerError, InUse, Unsupported, Wedged
 from hostlerd.act.perform import is_gone, perform
 from hostlerd.decide.ownership import VFIO
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import (
     CheckAlive,
     LoadModule,
+    MoveThread,
     Override,
     Plan,
     Probe,
     ResizeBar,
+    SetAttribute,
     Step,
     Stop,
     Terminate,
@@ -60,7 +62,10 @@ class HostLane:
         """Seconds. Nothing tells when a process lets go of a device, which as a rule it is about to do."""
         now = trio.current_time()
         return min(
-            self._looks.next_due(now), self._rivals.next_due(now), self._shared.lending.look_again_after
+            self._looks.next_due(now),
+            self._rivals.next_due(now),
+            self._shared.late.next_due(now),
+            self._shared.lending.look_again_after,
         )
 
     async def one_pass(self) -> None:
@@ -113,6 +118,7 @@ class HostLane:
         self._programs.forget()
         waiting = [*observed.kept, *(r.object for r in plan.refusals if r.in_use and r.claim is None)]
         self._looks.found(waiting, trio.current_time())
+        shared.late.found(plan.tuned.late, trio.current_time())
         self._rivals.seen(plan, observed.functions, shared.journal.ledger.devices)
         shared.observed = shared.seen(observed)
         shared.plan = plan
@@ -194,6 +200,10 @@ class HostLane:
             log.info("%s %s: %s", step.kind, step.object, step.after or "none", extra={"device": step.object})
 
     def _failed(self, step: Step, error: HostlerError, failed: set[str]) -> None:
+        if isinstance(error, Unsupported) and isinstance(step, SetAttribute | MoveThread):
+            self._shared.immovable.add(step.object)
+            log.debug("%s", error.message)
+            return
         log.warning("%s %s: %s", step.kind, step.object, error.sentence, extra={"device": step.object})
         gone = is_gone(self._shared.host, step)
         # That somebody has it open is no fault of the device's.

@@ -1,7 +1,9 @@
-"""The part of the libvirt lane that edits definitions: what a kill cut is settled, and the fallback made and ended.
+"""The part of the libvirt lane that edits definitions: what a kill cut is settled, the fallback made and ended, and
+where a domain begins written (`write_config`).
 
 A definition is edited only when the wish for it has lasted: a card that is rescanned, or a domain that is restarted,
-comes back in a moment.
+comes back in a moment. While others start and stop, the place that is planned for one that is off changes with each of
+them, and each time the wait begins anew: a burst is one edit.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import trio
 from hostler.errors import BadInput, HostFailed, Refused
 from hostlerd.act.definitions import Wish
 from hostlerd.model.domains import Snapshot
+from hostlerd.model.edits import PINS, Edits, in_force, written_pins
 from hostlerd.model.plan import EditDefinition, Plan
 from hostlerd.reconcile.shared import Shared
 
@@ -23,10 +26,15 @@ LASTING = 3.0
 """Seconds a definition must have been wanted otherwise before it is edited."""
 
 
+Key = tuple[str, str, str | None]
+"""Of a wish: domain, what it is about, what it is to be."""
+
+
 class LastingEdits:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._since: dict[tuple[str, str | None], float] = {}
+        self._since: dict[Key, float] = {}
+        self._futile: set[Key] = set()
         self._unseen: frozenset[str] = frozenset()
 
     @property
@@ -56,22 +64,35 @@ class LastingEdits:
             )  # undefined in this moment, or a full disk: the next pass tries again
         self._unseen = unseen
         if definitions.edits is not before:
+            self._tell_whose(before, snapshot)
             self._shared.look_at_host.kick()  # what is published has the edits, too
+
+    def _tell_whose(self, before: Edits, snapshot: Snapshot) -> None:
+        """Pins that were hostler's and are somebody's now, because that one changed or removed them."""
+        for domain in snapshot.inactive:
+            was = in_force(before, domain.uuid, PINS)
+            now = written_pins(self._shared.definitions.edits, domain.uuid)
+            if was is not None and was.done and was.pins != now:
+                text = f"{was.pins} -> {now}: the rest was changed by somebody, whose it is now"
+                self._shared.tell("definition", domain.name, text)
 
     async def make(self, plan: Plan) -> bool:
         """Make the edits that have been wanted for long enough. True if any was made."""
         steps = [step for step in plan.steps if isinstance(step, EditDefinition)]
         now, done = trio.current_time(), False
-        self._since = {key: self._since.get(key, now) for step in steps for key in [(step.uuid, step.after)]}
+        self._futile &= {_key(step) for step in steps}
+        steps = [step for step in steps if _key(step) not in self._futile]
+        self._since = {key: self._since.get(key, now) for step in steps for key in [_key(step)]}
         for step in steps:
-            key = (step.uuid, step.after)
+            key = _key(step)
             if now - self._since[key] < LASTING:
                 continue
             del self._since[key]
             try:
                 await self._make(step)
             except Refused as error:
-                log.info("%s: %s", step.object, error.sentence)  # somebody was faster
+                self._futile.add(key)  # somebody was faster; not again before something else is wanted
+                log.info("%s: %s", step.object, error.sentence)
             except (HostFailed, BadInput) as error:
                 log.warning("%s: %s", step.object, error.sentence, extra={"domain": step.object})
                 self._shared.degrade(step.object, error)
@@ -86,17 +107,23 @@ class LastingEdits:
     async def _make(self, step: EditDefinition) -> None:
         definitions = self._shared.definitions
         if step.change is None:
-            await definitions.take_back(step.uuid)
+            await definitions.take_back(step.uuid, step.about)
             return
         wish = Wish(
             uuid=step.uuid,
             name=step.object,
             change=step.change,
-            by="fallback",
+            by=step.by,
             before=step.before or "",
             after=step.after or "",
             lacks=step.lacks,
         )
         outcome = await definitions.edit(wish)
+        if not outcome.changed and step.about == PINS:
+            raise Refused(f"the definition of {step.object} has pins and numatune of its owner's by now")
         if not outcome.changed:
             raise HostFailed(f"nothing in the definition of {step.object} is its GPU")
+
+
+def _key(step: EditDefinition) -> Key:
+    return step.uuid, step.about, step.after

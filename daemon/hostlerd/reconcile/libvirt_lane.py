@@ -91,6 +91,7 @@ class LibvirtLane:
             known=True, taken=taken, running=running, inactive=inactive, libvirt=version
         )
         shared.released = {uuid: when for uuid, when in shared.released.items() if when >= taken}
+        shared.guests.keep(running)
         self._end_claims(taken, frozenset(domain.uuid for domain in running))
         changed = (before.known, before.running, before.inactive) != (True, running, inactive)
         if changed:

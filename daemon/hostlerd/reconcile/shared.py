@@ -27,7 +27,9 @@ from hostlerd.model.questions import QUESTIONS
 from hostlerd.model.settings import Settings
 from hostlerd.observe.answers import answered
 from hostlerd.reconcile.awake import Awake
+from hostlerd.reconcile.guest_memory import GuestMemory
 from hostlerd.reconcile.latch import Latch
+from hostlerd.reconcile.late import Late
 from hostlerd.reconcile.pressure import Lending
 
 Tell = Callable[[str, str, str], None]
@@ -57,16 +59,21 @@ class Shared:
     wedged: Latch = field(default_factory=Latch)
     """A write has been left behind: its end is to be waited for."""
     awake: Awake = field(init=False)
+    guests: GuestMemory = field(init=False)
     lending: Lending = field(init=False)
     asked: trio.Event = field(default_factory=trio.Event)
     snapshot: Snapshot = field(default_factory=Snapshot)
     released: dict[str, int] = field(default_factory=dict)
+    immovable: set[str] = field(default_factory=set[str])
+    """Files and threads that the kernel did not let us change: not tried again while they are wished otherwise."""
+    late: Late = field(default_factory=Late)
     observed: Observed | None = None
     plan: Plan = field(default_factory=Plan)
     count: int = 0
 
     def __post_init__(self) -> None:
         self.awake = Awake(self.look_everywhere)
+        self.guests = GuestMemory(self.host, self.look_at_host.kick)
         self.lending = Lending(self.look_everywhere)
         self.count = max((claim.since for claim in self.journal.ledger.claims.values()), default=0)
 
@@ -94,6 +101,8 @@ class Shared:
             known=self.memory.known,
             functions=functions,
             edits=self.definitions.edits,
+            guest_memory=self.guests.known,
+            immovable=frozenset(self.immovable),
             alive=dict.fromkeys(self.awake.silent, False),
             starving=self.lending.starving,
         )
@@ -107,6 +116,8 @@ class Shared:
         for _ in range(QUESTIONS):
             if not plan.questions:
                 break
+            asked = {question.object for question in plan.questions if question.kind == "memory"}
+            self.guests.want(domain for domain in observed.snapshot.running if domain.uuid in asked)
             observed = await answered(self.host, observed, plan.questions)
             plan = self.decide(observed)
         return observed, plan
@@ -121,12 +132,14 @@ class Shared:
             snapshot=self.snapshot,
             ledger=self.journal.ledger,
             edits=self.definitions.edits,
+            guest_memory=self.guests.known,
             starving=self.lending.starving,
         )
 
     def forget_domain(self, uuid: str) -> None:
         """A domain that released its devices does not run, whatever an older snapshot says."""
         self.released[uuid] = self.next_count()
+        self.guests.forget(uuid)
         running = tuple(domain for domain in self.snapshot.running if domain.uuid != uuid)
         self.snapshot = replace(self.snapshot, running=running)
 

@@ -8,7 +8,8 @@ from typing import Any
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.devices import Function
 from hostlerd.model.domains import Definition, Gpu, Hostdev, Running
-from hostlerd.model.edits import Edits, in_force
+from hostlerd.model.edits import PINS, Edits, in_force
+from hostlerd.model.guest_memory import Placed
 from hostlerd.model.slices import Slices
 from hostlerd.report.slices import slices_of_domain
 
@@ -88,7 +89,8 @@ def running_json(
 
 
 def edit_json(edits: Edits, uuid: str | None) -> Json | None:
-    """The newest edit of hostler's in a domain's definition; `by`: "user" or "fallback", which policy made."""
+    """The newest edit of hostler's of how a domain's definition gives it its GPU; `by`: "user" or "fallback", which
+    policy made."""
     edit = in_force(edits, uuid or "")
     if edit is None:
         return None
@@ -100,6 +102,34 @@ def edit_json(edits: Edits, uuid: str | None) -> Json | None:
         "waits_for": list(edit.lacks),
         "since": edit.since,
     }
+
+
+def pins_edit_json(edits: Edits, uuid: str | None) -> Json | None:
+    """What hostler wrote into a domain's definition of where it begins; `by`: "user", or "policy" (write_config)."""
+    edit = in_force(edits, uuid or "", PINS)
+    if edit is None:
+        return None
+    pins = edit.pins
+    return {
+        "by": edit.by,
+        "text": str(pins),
+        "vcpus": {str(vcpu): cpus for vcpu, cpus in pins.vcpus},
+        "emulator": pins.emulator or None,
+        "memory": pins.memory or None,
+        "cells": {str(cell): nodes for cell, nodes in pins.cells},
+        "mode": pins.mode if pins.memory or pins.cells else None,
+        "since": edit.since,
+    }
+
+
+def memory_json(known: Mapping[str, Placed], uuid: str | None) -> list[Json] | None:
+    """KiB by node of a domain that runs; None where it is not known, or the host has one node."""
+    placed = known.get(uuid or "")
+    return (
+        [{"node": node, "kib": kib} for node, kib in placed.kib]
+        if placed is not None and placed.kib
+        else None
+    )
 
 
 def _notes(definition: Definition) -> Iterator[str]:

@@ -61,10 +61,13 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
             "for": sorted(
                 all_names[p.uuid] for p in plan.placements if p.taken & plan.isolated and p.uuid in all_names
             ),
+            "interrupts": {"moved": plan.tuned.moved, "immovable": plan.tuned.immovable},
+            "notes": list(plan.tuned.notes),
         },
         "claims": programs_json(observed),
         "degraded": degraded_json(ledger),
         "refusals": [{"object": r.object, "reason": r.reason, "remedy": r.remedy} for r in plan.refusals],
+        "warnings": [{"object": c.object, "reason": c.reason, "remedy": c.remedy} for c in plan.cautions],
         "residue": list(ledger.residue),
         "libvirt": "connected" if observed.snapshot.known else "not connected",
     }

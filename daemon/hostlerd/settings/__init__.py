@@ -16,7 +16,7 @@ from hostler.errors import BadInput
 from hostlerd.model.settings import Settings
 from hostlerd.settings.claims import read_claims
 from hostlerd.settings.device import read_device
-from hostlerd.settings.domain import read_domain, read_overrides
+from hostlerd.settings.domain import over, read_domain, read_overrides
 from hostlerd.settings.host import read_housekeeping, read_libvirt
 from hostlerd.settings.places import PLACES
 from hostlerd.settings.slices import read_slice
@@ -36,7 +36,7 @@ def load(policy_file: str, policy_directory: str) -> Settings:
             settings = _merged(settings, overrides, table)
     return replace(
         settings,
-        overrides={name: replace(settings.domains, **changes) for name, changes in overrides.items()},
+        overrides={name: over(settings.domains, changes) for name, changes in overrides.items()},
         stated={name: frozenset(changes) for name, changes in overrides.items()},
     )
 
@@ -72,9 +72,11 @@ def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Tab
     settings = replace(settings, claims=read_claims(settings.claims, table.table("claims")))
     domains = table.table("domains")
     if domains is not None:
-        settings = replace(settings, domains=replace(settings.domains, **read_domain(domains)))
+        settings = replace(settings, domains=over(settings.domains, read_domain(domains)))
     for name, changes in read_overrides(table):
-        overrides.setdefault(name, {}).update(changes)
+        before = overrides.setdefault(name, {})
+        isolation = {**before.get("isolation", {}), **changes.get("isolation", {})}
+        before |= changes | ({"isolation": isolation} if isolation else {})
     for device in table.tables("device"):
         policy = read_device(device, number=len(settings.devices) + 1)
         if policy.name in {known.name for known in settings.devices}:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 from hostlerd.model.settings import EMULATORS, PRIORITIES, DomainPolicy
 from hostlerd.settings import words
+from hostlerd.settings.isolation import read_isolation
 from hostlerd.settings.places import DOMAIN, PLACES
 from hostlerd.toml_table import Table
+
+
+def over(before: DomainPolicy, changes: Mapping[str, Any]) -> DomainPolicy:
+    """A policy with the keys that are set on top of it; of `isolation`, too, key by key."""
+    isolation = {**before.isolation, **changes.get("isolation", {})}
+    return replace(before, **{**changes, "isolation": isolation})
+
 
 FIELDS = {"class": "core_class"}
 """Where a field of DomainPolicy is not called as the key is."""
@@ -21,6 +30,9 @@ def read_domain(table: Table) -> dict[str, Any]:
     hints = get_type_hints(DomainPolicy)
     found: dict[str, Any] = {}
     for key in DOMAIN:
+        if key == "isolation":
+            found[key] = read_isolation(table.table(key))
+            continue
         field = FIELDS.get(key, key)
         if hints[field] is bool:
             found[field] = table.get(key, bool)

@@ -7,8 +7,24 @@ from __future__ import annotations
 HOUSEKEEPING = ("cpus", "at_least")
 CLAIMS = ("users_at_most", "at_most")
 DOMAIN = (
-    *("cpus", "prefer", "class", "smt", "priority", "emulator", "profile", "rebalance", "write_config"),
+    *(
+        "cpus",
+        "prefer",
+        "class",
+        "smt",
+        "priority",
+        "emulator",
+        "profile",
+        "isolation",
+        "rebalance",
+        "write_config",
+    ),
     *("fallback", "fallback_model"),
+)
+ISOLATION = (
+    *("slices", "partition", "interrupts", "vfio_interrupts", "workqueues", "kthreads", "rps", "watchdog"),
+    *("stat_interval", "timer_migration", "governor", "epp", "resume_latency", "x3d_mode", "halt_poll_ns"),
+    *("split_lock_mitigate", "numa_balancing", "ksm"),
 )
 DEVICE = (
     *("name", "match", "when_idle", "companions", "group", "holders", "holder_limit", "units"),
@@ -23,6 +39,7 @@ PLACES = {
     **dict.fromkeys(USB_MATCH, "the match of a [[usb]]: match = { ... }"),
     **dict.fromkeys(MATCH, "the match of a [[device]]: match = { ... }"),
     **dict.fromkeys(DEVICE, "a [[device]]"),
+    **dict.fromkeys(ISOLATION, "the isolation of [domains] or of a domain: isolation = { ... }"),
     **dict.fromkeys(DOMAIN, '[domains], or [domain."name or UUID"]'),
     "cpus": '[domains], [domain."name or UUID"] or [host.housekeeping]',
     "at_least": "[host.housekeeping]",

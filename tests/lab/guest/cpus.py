@@ -39,6 +39,13 @@ def l3(cpu: int) -> Set:
     return parse(_read(f"{CPUS}/cpu{cpu}/cache/index3/shared_cpu_list"))
 
 
+def node(cpu: int) -> Set:
+    """The CPUs of its NUMA node."""
+    folder = f"{CPUS}/cpu{cpu}"
+    (name,) = [entry for entry in os.listdir(folder) if re.fullmatch(r"node\d+", entry)]
+    return parse(_read(f"{folder}/{name}/cpulist"))
+
+
 def effective(unit: str) -> Set:
     """The CPUs that processes of a slice may use.
 

@@ -109,6 +109,7 @@ async def stable(host: SimulatedHost, path: Path, settings: Settings | None = No
         nursery.start_soon(one.reconciler.run_domains)
         nursery.start_soon(one.reconciler.run_returns)
         nursery.start_soon(one.reconciler.run_programs)
+        nursery.start_soon(one.reconciler.run_guest_memory)
         nursery.start_soon(one.wait_killed)
         one.reconciler.look_at_host.kick()
         one.reconciler.look_at_domains.kick()

@@ -27,10 +27,10 @@ def call(runtime: Path, method: str, **params: object) -> dict:
         return connection.call(method, params)
 
 
-def start(runtime: Path) -> subprocess.Popen[str]:
+def start(runtime: Path, host: str = "desktop") -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'daemon'}:{ROOT / 'client'}"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "hostlerd", "--sim", "--runtime", str(runtime)],
+        [sys.executable, "-m", "hostlerd", "--sim", host, "--runtime", str(runtime)],
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
@@ -53,8 +53,8 @@ def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[i
 
 
 @contextmanager
-def daemon(runtime: Path) -> Iterator[subprocess.Popen[str]]:
-    process = start(runtime)
+def daemon(runtime: Path, host: str = "desktop") -> Iterator[subprocess.Popen[str]]:
+    process = start(runtime, host)
     try:
         yield process
     finally:

@@ -81,6 +81,9 @@ def test_the_plan_of_a_start(run: Run, desktop: Path, win11: Path) -> None:
         assert ran.status == 0
         assert not ran.json["converged"]
         assert {step["object"] for step in ran.json["steps"] if step["kind"] == "unbind"} >= {GPU}
+        [placement] = ran.json["placements"]
+        assert (placement["domain"], placement["mode"], len(placement["vcpus"])) == ("win11", "dedicated", 4)
+        assert placement["terms"][0]["reached"] == "each of its 4 vCPUs"
 
 
 def test_a_domain_of_the_recorded_host_is_found_by_name(run: Run, desktop: Path) -> None:

@@ -67,6 +67,7 @@ cpus = "shared"
 prefer = "vcache"
 profile = "latency"
 rebalance = false
+write_config = true
 fallback = "emulated"
 fallback_model = "bochs"
 
@@ -76,6 +77,7 @@ cpus = "dedicated"
 [domain."{UUID.upper()}"]
 profile = "realtime"
 rebalance = true
+write_config = false
 
 [[device]]
 name = "gaming"
@@ -106,6 +108,7 @@ match = {{ serial = "x", path = "pci-0000:0b:00.0" }}
             prefer="vcache",
             profile="latency",
             rebalance=False,
+            write_config=True,
             fallback="emulated",
             fallback_model="bochs",
         ),
@@ -115,6 +118,7 @@ match = {{ serial = "x", path = "pci-0000:0b:00.0" }}
                 prefer="vcache",
                 profile="latency",
                 rebalance=False,
+                write_config=True,
                 fallback="emulated",
                 fallback_model="bochs",
             ),
@@ -129,7 +133,7 @@ match = {{ serial = "x", path = "pci-0000:0b:00.0" }}
         },
         stated={
             "win11": frozenset({"cpus"}),
-            UUID: frozenset({"profile", "rebalance"}),
+            UUID: frozenset({"profile", "rebalance", "write_config"}),
         },
         devices=(
             DevicePolicy(
@@ -195,6 +199,17 @@ def test_drop_ins_override_key_by_key_in_the_order_of_their_names(policy: Policy
     assert [device.name for device in settings.devices] == ["device 1", "device 2"]
 
 
+def test_isolation_adds_up_word_by_word(policy: Policy) -> None:
+    settings = policy.load(
+        "[domains]\nisolation = { kthreads = true, ksm = 0 }\n"
+        '[domain.a]\nisolation.ksm = "keep"\n[domain.b]\nprofile = "none"',
+        a='[domain.a]\nisolation.governor = "powersave"',
+    )
+    mine, other = settings.overrides["a"].isolates, settings.overrides["b"].isolates
+    assert (mine.kthreads, mine.ksm, mine.governor, mine.slices) == (True, -1, "powersave", True)
+    assert (other.kthreads, other.ksm, other.governor, other.slices) == (True, 0, "keep", False)
+
+
 def test_only_visible_toml_files_are_drop_ins(policy: Policy) -> None:
     (policy.directory / "README").write_text("not [ TOML")
     (policy.directory / ".hidden.toml").write_text("not [ TOML")
@@ -233,6 +248,11 @@ WRONG = [
     ('[host]\nlibvirt = [\n  "qemu:///system",\n  "qemu"]', 4, '"qemu" is not a libvirt URI', ""),
     ('[host]\nlibvirt = ["qemu+ssh://other/system"]', 2, "on another host", ""),
     ('[host]\nlibvirt = ["a:///b", "a:///b"]', 2, 'names "a:///b" twice', ""),
+    ("[domains]\nisolation = { rpc = true }", 2, 'unknown key "rpc"', '"rps"'),
+    ("[domains]\nisolation = { ksm = 3 }", 2, "ksm cannot be 3", '0 to 2, or "keep"'),
+    ('[domains]\nisolation = { governor = "no such" }', 2, '"no such" is no word', ""),
+    ('[domains]\nisolation = { partition = "yes" }', 2, 'partition cannot be "yes"', "isolated"),
+    ("[domains]\ngovernor = true", 2, 'unknown key "governor"', "isolation = { ... }"),
     ("[host]\nlibvirt = []", 2, "libvirt names no URI", "qemu:///system"),
     ('[[device]]\nmatch.path = "gpu"', 2, '"gpu" is no way to a PCI device', ""),
     ('[[device]]\nmatch.path = "/sys/devices/pci0000:00"', 2, "is no way to a PCI device", ""),

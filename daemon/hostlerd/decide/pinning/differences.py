@@ -72,7 +72,7 @@ class _Target:
 
 def _targets(tenant: Tenant, placement: Placement, host: CpuSet, loans: Sequence[Lent]) -> list[_Target]:
     assert tenant.running is not None  # noqa: S101 - decide_pins asks for nobody else
-    live, record = tenant.running.live, tenant.record or PinRecord(uuid=tenant.uuid)
+    live, record = tenant.running.live, tenant.begun or PinRecord(uuid=tenant.uuid)
     if placement.vcpus is not None:
         spots = dict(zip(tenant.definition.present, placement.vcpus, strict=True))
         why = "its own CPU, nobody else's"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hostlerd.decide.guest_memory import memory_nodes as known_memory
 from hostlerd.decide.pinning.tenant import Tenant
 from hostlerd.decide.placement import Assignment, Need
 from hostlerd.model.observed import Observed
@@ -37,10 +38,12 @@ def memory_nodes(
 ) -> tuple[frozenset[int], ...]:
     """The host nodes that hold each guest cell's memory; () while it has none.
 
-    It was allocated near the CPUs that the domain was started on, and what VFIO pins stays there.
+    Where it is bound to or was found; while that is not known, near the CPUs that the domain was started on, where it
+    was allocated. What VFIO pins stays there.
     """
-    if current is None:
-        return ()
+    known = known_memory(observed, tenant.definition, _cell_numbers(tenant) if cells else ())
+    if current is None or known:
+        return known
     by_id = observed.topology.by_id
     nodes = [by_id[cpu].node if cpu in by_id else None for cpu in current.vcpus]
     every = frozenset(node for node in nodes if node is not None)
@@ -57,6 +60,12 @@ def _cells(tenant: Tenant) -> Cells:
     found = (tuple(index[v] for v in sorted(cell.cpus) if v in index) for cell in tenant.definition.cells)
     cells = tuple(cell for cell in found if cell)
     return cells if len(cells) > 1 and sum(map(len, cells)) == len(index) else ()
+
+
+def _cell_numbers(tenant: Tenant) -> tuple[int, ...]:
+    """Which cells of the definition those are."""
+    free = frozenset(tenant.free_vcpus)
+    return tuple(number for number, cell in enumerate(tenant.definition.cells) if cell.cpus & free)
 
 
 def _gpu_node(tenant: Tenant, observed: Observed) -> int | None:

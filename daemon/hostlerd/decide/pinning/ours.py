@@ -1,4 +1,4 @@
-"""Which of the pins in force are ours: the record says so, nothing else does.
+"""Which of the pins in force are ours: the record says so, or what we wrote into the definition; nothing else does.
 
 A thread's entry is one or more CPU lists with spaces between, the last the one we want. It is journalled before the pin
 is set, so until that is seen to be in force every one of them may be, and all are ours. Seen in force, the last alone
@@ -7,7 +7,12 @@ is left: a user may then choose any of the others.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
+from hostlerd.model.edits import written_pins
+from hostlerd.model.ledger import PinRecord
+from hostlerd.model.observed import Observed
 
 
 def is_ours(cpus: CpuSet | None, entry: str | None) -> bool:
@@ -20,3 +25,17 @@ def entry(now: CpuSet | None, before: str | None, wanted: CpuSet) -> str:
     if now is not None and format_cpu_list(now) == (known or [text])[-1]:
         known = known[-1:]
     return " ".join([*(word for word in known if word != text), text] if now != wanted else [text])
+
+
+def begun_pins(observed: Observed, uuid: str) -> PinRecord | None:
+    """The record; of a thread that is in none, what hostler wrote into the definition for the domain to begin with.
+
+    Once a thread is recorded the definition says nothing more of it: a user may choose what it began with.
+    """
+    record, written = observed.ledger.pins.get(uuid), written_pins(observed.edits, uuid)
+    if not written:
+        return record
+    record = record or PinRecord(uuid=uuid)
+    return replace(
+        record, vcpus={**dict(written.vcpus), **record.vcpus}, emulator=record.emulator or written.emulator
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hostlerd.decide.living import living
 from hostlerd.decide.pinning.needs import need_of
-from hostlerd.decide.pinning.running import assignment_of
+from hostlerd.decide.pinning.running import NOWHERE, assignment_of
 from hostlerd.decide.pinning.tenant import Tenant
 from hostlerd.decide.placement import Assignment, Host, Need, place
 from hostlerd.model.cpus import Topology
@@ -46,15 +46,23 @@ def ask(
     observed: Observed, settings: Settings, domains: Iterable[Tenant], programs: CpuSet = NOBODYS
 ) -> Asked:
     domains = tuple(domains)
-    needs: list[Need] = []
-    current: dict[str, Assignment | None] = {}
-    for tenant in domains:
-        if tenant.mode == "dedicated" and tenant.free_vcpus:
-            assignment = assignment_of(tenant, observed)
-            needs.append(need_of(tenant, observed, assignment))
-            current[tenant.uuid] = assignment
+    movable = [tenant for tenant in domains if tenant.mode == "dedicated" and tenant.free_vcpus]
+    current = _whereabouts(movable, observed)
+    needs = tuple(need_of(tenant, observed, current[tenant.uuid]) for tenant in movable)
     host = host_of(observed, settings, domains, programs)
-    return Asked(host=host, needs=tuple(needs), current=current)
+    return Asked(host=host, needs=needs, current=current)
+
+
+def _whereabouts(domains: Iterable[Tenant], observed: Observed) -> dict[str, Assignment | None]:
+    """Where each is, no two on one CPU: two that were off may have been given the same to begin on."""
+    found: dict[str, Assignment | None] = {}
+    taken = set[int]()
+    for tenant in sorted(domains, key=lambda t: t.uuid not in observed.ledger.pins):
+        assignment = assignment_of(tenant, observed)
+        cpus = frozenset(assignment.cpus if assignment is not None else ()) - {NOWHERE}
+        found[tenant.uuid] = assignment if taken.isdisjoint(cpus) else None
+        taken |= cpus
+    return found
 
 
 def host_of(

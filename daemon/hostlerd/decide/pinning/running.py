@@ -1,4 +1,4 @@
-"""The assignment that a running domain has now: what we put it on, as far as that is in force."""
+"""The assignment that a domain has now, or will have as it begins: what we put it on, as far as that is in force."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ others stay."""
 
 def assignment_of(tenant: Tenant, observed: Observed) -> Assignment | None:
     """By the tenant's free vCPUs. None if none of them is on a CPU of its own."""
-    record, online = tenant.record, observed.topology.online
-    if tenant.running is None or record is None:
+    record, online = tenant.begun, observed.topology.online
+    if record is None:
         return None
-    live = tenant.running.live
+    live = tenant.definition
     vcpus: list[int] = []
     for vcpu in tenant.free_vcpus:
         cpus = live.vcpu_pins.get(vcpu)

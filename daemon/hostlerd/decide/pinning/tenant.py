@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import Literal
 
 from hostlerd.decide.pinning.by_hand import NOTHING, ByHand, by_hand
-from hostlerd.decide.pinning.ours import is_ours
+from hostlerd.decide.pinning.ours import begun_pins, is_ours
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.domains import Definition, Running
+from hostlerd.model.edits import users_own
 from hostlerd.model.ledger import PinRecord
 from hostlerd.model.observed import Observed
 from hostlerd.model.settings import DomainPolicy, Settings
@@ -23,6 +24,7 @@ class Tenant:
     """`definition`: as it is now, or is about to start; `running` is None until its guest runs.
 
     `pins`: of vCPUs, by the definition or by hand. `emulator_pinned`, `iothreads_pinned`: the same of the others.
+    `begun`: the record, with what hostler wrote into its definition where there is none (ours.begun_pins).
     """
 
     definition: Definition
@@ -33,6 +35,7 @@ class Tenant:
     iothreads_pinned: frozenset[int]
     hand: ByHand
     record: PinRecord | None
+    begun: PinRecord | None
     running: Running | None
 
     @property
@@ -73,10 +76,14 @@ def tenants(observed: Observed, settings: Settings) -> list[Tenant]:
         record = observed.ledger.pins.get(running.uuid)
         if source is None:
             source = _without_ours(running.live, record)
-        found[running.uuid] = _tenant(running.live, source, settings, running, record)
+        source, begun = users_own(source, observed.edits), begun_pins(observed, running.uuid)
+        tenant = _tenant(running.live, source, settings, by_hand(running.live, source, begun))
+        found[running.uuid] = replace(tenant, running=running, record=record, begun=begun)
     for claim in claims.values():
         if claim.uuid not in found:
-            found[claim.uuid] = _tenant(claim.definition, claim.definition, settings, None, None)
+            source = users_own(claim.definition, observed.edits)
+            tenant = _tenant(claim.definition, source, settings, NOTHING)
+            found[claim.uuid] = replace(tenant, begun=begun_pins(observed, claim.uuid))
     return [found[uuid] for uuid in sorted(found)]
 
 
@@ -91,18 +98,12 @@ def _without_ours(live: Definition, record: PinRecord | None) -> Definition:
     )
 
 
-def _tenant(
-    definition: Definition,
-    source: Definition,
-    settings: Settings,
-    running: Running | None,
-    record: PinRecord | None,
-) -> Tenant:
+def _tenant(definition: Definition, source: Definition, settings: Settings, hand: ByHand) -> Tenant:
+    """One that does not run, and of whose threads nothing is recorded."""
     policy = settings.domain(definition.name, definition.uuid, definition.wishes)
     mode: Mode = (
         policy.cpus if policy.cpus != "auto" else ("dedicated" if definition.pci_addresses else "shared")
     )
-    hand = NOTHING if running is None else by_hand(definition, source, record)
     pins = {i: source.vcpu_pins.get(i, source.cpuset) for i in definition.present}
     return Tenant(
         definition=definition,
@@ -112,6 +113,7 @@ def _tenant(
         emulator_pinned=source.emulator_pins is not None or bool(source.cpuset) or hand.emulator is not None,
         iothreads_pinned=frozenset(source.iothread_pins) | frozenset(hand.iothreads),
         hand=hand,
-        record=record,
-        running=running,
+        record=None,
+        begun=None,
+        running=None,
     )

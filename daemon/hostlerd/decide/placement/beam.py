@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.candidates import Candidates
-from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
+from hostlerd.decide.placement.ledger import Ledger
+from hostlerd.decide.placement.pricing import Plan, Pricing
 
 WIDTH = 6
 ORDERS = 6  # domains placed together of which more than one order is tried
@@ -55,7 +56,10 @@ class Beam:
     def place(self, stay: Mapping[str, Plan], names: Sequence[str]) -> Answer:
         """The best answer found in which `stay` keep their plans and `names` get one or float."""
         ledger = self.ledger(stay)
-        answers = [self._extend(ledger, order) for order in self._orders(names)]
+        answers: list[Answer] = []
+        for order in self._orders(names):
+            if not answers or self.spent < self.budget:
+                answers.append(self._extend(ledger, order))
         best = min(answers, key=lambda answer: answer.cost)
         return Answer(best.cost, {**stay, **best.plans})
 
@@ -67,34 +71,48 @@ class Beam:
         return pricing.floating
 
     def _orders(self, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        """The larger first; if there are not too many, also the newcomers first, and those that run first."""
+        """The larger first; if there are not too many, also the newcomers first, and those that have CPUs first."""
 
         def size(name: str) -> tuple[int, int, str]:
             need = self.pricings[name].need
             return -need.priority, -self.pricings[name].total, name
 
+        def here(name: str) -> bool:
+            return self.pricings[name].current is not None
+
         orders = {tuple(sorted(names, key=size)): None}
         if len(names) <= ORDERS:
-            orders[tuple(sorted(names, key=lambda name: (self.pricings[name].runs, size(name))))] = None
-            orders[tuple(sorted(names, key=lambda name: (not self.pricings[name].runs, size(name))))] = None
+            orders[tuple(sorted(names, key=lambda name: (here(name), size(name))))] = None
+            orders[tuple(sorted(names, key=lambda name: (not here(name), size(name))))] = None
         yield from orders
 
     def _extend(self, ledger: Ledger, order: Sequence[str]) -> Answer:
         beam = [_Partial(ledger, {})]
         width = max(1, min(self.width, 8 * self.width // max(1, len(order))))
-        for name in order:
+        for number, name in enumerate(order):
+            claims = self._claims(order[number + 1 :])
+            for partial in beam:
+                partial.ledger.claims = claims
             if self.spent >= self.budget:
                 width = 1
             options: list[tuple[int, int, Plan | None, int]] = []
             afloat = self.afloat(name)
-            for number, partial in enumerate(beam):
+            for origin, partial in enumerate(beam):
                 cost = partial.ledger.cost
                 found = self.candidates[name].best(partial.ledger, width, tight=self.tight)
-                options += [(cost + total, number, plan, own) for total, own, plan in found]
-                options.append((cost + afloat, number, None, afloat))
+                options += [(cost + total, origin, plan, own) for total, own, plan in found]
+                options.append((cost + afloat, origin, None, afloat))
             options.sort(key=lambda option: option[:2])
             beam = self._keep(name, beam, options, width)
         return min((self._judged(partial) for partial in beam), key=lambda answer: answer.cost)
+
+    def _claims(self, names: Iterable[str]) -> list[int]:
+        """Cores by bucket that domains hold which are still to be placed."""
+        claims = [0] * len(self.empty.free)
+        for name in names:
+            for index, cores in self.pricings[name].holds.items():
+                claims[index] += cores
+        return claims
 
     def _keep(
         self,

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.completion import Completion, Helpers
-from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
+from hostlerd.decide.placement.ledger import Ledger
+from hostlerd.decide.placement.pricing import Plan, Pricing
 from hostlerd.decide.placement.spread import Spread, Spreads
 
-PARTIALS = 4  # layouts of the earlier cells that are carried on
+PARTIALS = (3, 8)  # layouts of the earlier cells that are carried on: on hosts with many buckets, with few
 COSTS = 3  # levels of locality at which an emulator is tried
 FOLDS = 3  # cores that isolated vCPUs are tried to do without, by bucket
 
-Candidate = tuple[int, int, Plan]  # cost with what it does to others, own cost, plan
+Candidate = tuple[int, int, Plan]  # cost with what it does and is going to do to others, own cost, plan
 
 
 class Candidates:
@@ -28,17 +28,23 @@ class Candidates:
         self._buckets = pricing.layout.buckets
         self._spreads = [Spreads(pricing, cell) for cell in range(len(pricing.cells))]
         self._known: dict[tuple[object, ...], list[Candidate]] = {}
+        self._chosen: dict[tuple[int, tuple[object, ...]], list[Candidate]] = {}
+        self._partials = max(PARTIALS[0], min(PARTIALS[1], 72 // max(1, len(self._buckets))))
         self.work = 0
 
     def best(self, ledger: Ledger, limit: int, *, tight: bool = False) -> list[Candidate]:
         """At most `limit` plans that fit, cheapest first. `tight`: cores may be shared with other owners."""
         key = (tight, *ledger.state())
-        ranked = self._known.get(key)
-        if ranked is None:
-            ranked = self._known[key] = self._ranked(ledger, tight=tight)
-        if not tight:
-            return ranked[:limit]
-        # In tight times also the cheapest of those that leave more to others.
+        chosen = self._chosen.get((limit, key))
+        if chosen is None:
+            ranked = self._known.get(key)
+            if ranked is None:
+                ranked = self._known[key] = self._ranked(ledger, tight=tight)
+            chosen = self._chosen[limit, key] = self._thrifty(ranked, limit) if tight else ranked[:limit]
+        return chosen
+
+    def _thrifty(self, ranked: list[Candidate], limit: int) -> list[Candidate]:
+        """The cheapest, and the cheapest of those that leave more to others."""
         chosen: list[Candidate] = []
         least = 1 << 30
         for number, candidate in enumerate(ranked):
@@ -55,16 +61,20 @@ class Candidates:
         if settled is not None and ledger.holds(settled):
             plans[settled] = None
         owns = {plan: pricing.cost(plan) for plan in plans}
-        return sorted([(own + ledger.effect(plan), own, plan) for plan, own in owns.items()])
+        return sorted(
+            [(own + ledger.effect(plan) + ledger.outlook(plan), own, plan) for plan, own in owns.items()]
+        )
 
     def _plans(self, ledger: Ledger, *, tight: bool) -> Iterator[Plan]:
         for cells in self._layouts(ledger, tight=tight):
             counts = self._by_bucket(cells)
             for loose in (False, True) if tight else (False,):
+                self.work += 1 + len(counts) // 4
                 plan = self._complete(ledger, counts, Helpers(self._pricing.need.emulator), loose=loose)
                 if plan is not None:
                     yield plan
                     for helpers, fold in self._variants(plan, loose=loose, tight=tight):
+                        self.work += 1 + len(counts) // 4
                         other = self._complete(ledger, counts, helpers, loose=loose, fold=fold)
                         if other is not None:
                             yield other
@@ -72,7 +82,6 @@ class Candidates:
     def _complete(
         self, ledger: Ledger, counts: dict[int, list[int]], helpers: Helpers, *, loose: bool, fold: int = 0
     ) -> Plan | None:
-        self.work += 1 + len(counts) // 4
         return Completion(self._pricing, ledger).plan(counts, helpers, tight=loose, fold=fold)
 
     def _variants(self, plan: Plan, *, loose: bool, tight: bool) -> Iterator[tuple[Helpers, int]]:
@@ -98,44 +107,61 @@ class Candidates:
     def _layouts(self, ledger: Ledger, *, tight: bool) -> list[list[Spread]]:
         """A spread for each cell."""
         marks = ledger.marks()
-        first = [[spread] for spread in self._cell(0, ledger.free, ledger, marks, tight=tight)]
-        if len(self._spreads) == 1:
-            return first
-        layouts = self._cheapest([(self._price(0, cells[0]), cells) for cells in first])
-        for cell in range(1, len(self._spreads)):
-            longer: list[tuple[int, list[Spread]]] = []
-            for cost, earlier in layouts:
-                free = ledger.free.copy()
-                for index, vcpus in self._by_bucket(earlier).items():
-                    free[index] -= self._pricing.cores(self._buckets[index], vcpus, 0)
-                spreads = self._cell(cell, free, ledger, marks, tight=tight)
-                longer += [(cost + self._price(cell, spread), [*earlier, spread]) for spread in spreads]
-            layouts = self._cheapest(longer)
-        return [cells for _, cells in layouts]
+        layouts: list[list[Spread]] = [[]]
+        for _ in self._spreads:
+            longer: list[list[Spread]] = []
+            for earlier in layouts:
+                spreads = self._cell(earlier, ledger, marks, tight=tight)
+                distinct = {tuple(sorted(spread.items())): spread for spread in spreads}
+                longer += [[*earlier, spread] for spread in distinct.values()]
+            layouts = longer if len(self._spreads) == 1 else self._promising(ledger, longer, tight=tight)
+        return layouts
 
-    def _cheapest(self, layouts: list[tuple[int, list[Spread]]]) -> list[tuple[int, list[Spread]]]:
-        seen = {
-            tuple([tuple(sorted(spread.items())) for spread in cells]): (cost, cells)
-            for cost, cells in layouts
-        }
-        return sorted(seen.values(), key=lambda item: item[0])[:PARTIALS]
+    def _promising(self, ledger: Ledger, layouts: list[list[Spread]], *, tight: bool) -> list[list[Spread]]:
+        """The cheapest that differ in what they take; in tight times also the cheapest of those that take least."""
+        found: dict[tuple[int, tuple[tuple[int, int], ...]], tuple[int, int, list[Spread]]] = {}
+        self.work += len(layouts) // 3  # far cheaper than whole plans
+        for layout in layouts:
+            counts = self._by_bucket(layout)
+            plan = self._complete(ledger, counts, Helpers(0), loose=False)
+            if plan is None and tight:
+                plan = self._complete(ledger, counts, Helpers(0), loose=True)
+            if plan is not None:
+                cost = self._pricing.cost(plan) + ledger.effect(plan) + ledger.outlook(plan)
+                taken = tuple(sorted((index, sum(vcpus)) for index, vcpus in counts.items()))
+                found.setdefault((cost, taken), (cost, self._pricing.footprint(plan), layout))
+        cheapest = sorted(found.values(), key=lambda item: item[:2])
+        kept = cheapest[: self._partials]
+        if tight:
+            least = sorted(cheapest[self._partials :], key=lambda item: (item[1], item[0]))
+            kept += least[: self._partials]
+        return [layout for *_, layout in kept]
 
     def _cell(
-        self, cell: int, free: list[int], ledger: Ledger, marks: list[int], *, tight: bool
+        self, earlier: Sequence[Spread], ledger: Ledger, marks: list[int], *, tight: bool
     ) -> Iterator[Spread]:
-        capacity, spreads = self._pricing.capacity, self._spreads[cell]
-        self.work += 2 + len(self._buckets) // 8
-        yield from spreads.every([capacity(b, free[b.index]) for b in self._buckets], marks)
+        """Spreads of the next cell into what the earlier ones leave."""
+        pricing, buckets, free = self._pricing, self._buckets, ledger.free
+        spreads = self._spreads[len(earlier)]
+        self.work += 2 + len(buckets) // 8
+        taken = [0] * len(buckets)
+        for spread in earlier:
+            for index, vcpus in spread.items():
+                taken[index] += vcpus
+        room = [pricing.capacity(b, free[b.index]) - n for b, n in zip(buckets, taken, strict=True)]
+        room = [max(0, n) for n in room]
+        whole = list(spreads.every(room, marks))
+        yield from whole
         if tight:
-            grain = self._pricing.need.threads
+            for spread in whole:
+                yield from spreads.trimmed(spread, room)
+            grain = pricing.need.threads
             room = [
-                max(0, free[b.index] * b.width + n)
-                for b, n in zip(self._buckets, ledger.opens(), strict=True)
+                max(0, free[b.index] * b.width + opens - n)
+                for b, opens, n in zip(buckets, ledger.opens(), taken, strict=True)
             ]
-            whole = [
-                n - n % grain if b.width >= grain else n for n, b in zip(room, self._buckets, strict=True)
-            ]
-            yield from spreads.every(whole if sum(whole) >= self._pricing.sizes[cell] else room, marks)
+            even = [n - n % grain if b.width >= grain else n for n, b in zip(room, buckets, strict=True)]
+            yield from spreads.every(even if sum(even) >= pricing.sizes[len(earlier)] else room, marks)
 
     def _by_bucket(self, cells: Sequence[Spread]) -> dict[int, list[int]]:
         count = len(self._spreads)
@@ -146,13 +172,3 @@ class Candidates:
             for index, vcpus in spread.items():
                 counts.setdefault(index, [0] * count)[cell] = vcpus
         return counts
-
-    def _price(self, cell: int, spread: Spread) -> int:
-        """A cell's part of the cost, to choose which layouts are carried on."""
-        linear, buckets = self._pricing.linear[cell], self._buckets
-        cost = sum(linear[b] * n for b, n in spread.items())
-        cost += o.NODE_SPAN * len({buckets[b].node for b in spread}) + o.L3_SPAN * len(
-            {buckets[b].l3 for b in spread}
-        )
-        at = self._pricing.at[cell]
-        return cost + o.MIGRATION * 2 * sum(max(0, n - spread.get(b, 0)) for b, n in at.items())

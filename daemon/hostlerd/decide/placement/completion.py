@@ -6,11 +6,12 @@ When that leaves somebody without CPUs, odd threads may go on a core that anothe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hostlerd.decide.placement.pricing import Ledger, Part, Plan, Pricing
+from hostlerd.decide.placement.ledger import Ledger
+from hostlerd.decide.placement.pricing import Part, Plan, Pricing
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class Completion:
         total = sum(share.vcpus)
         if self.pricing.need.isolated:
             # As few vCPUs together on a core as can be.
-            cores = min(total, self.free[index], self.spare // width)
+            cores = min(total, self.free[index], self._spare(index) // width)
             if cores * width >= total:
                 cores = max(cores - fold, -(-total // width))
                 self._use(index, share, cores, 0)
@@ -98,9 +99,15 @@ class Completion:
         opened = -(min(0, self.open[index] - loose) // width)
         self.free[index] -= cores + opened
         self.open[index] += opened * width - loose
-        self.spare -= cores * width + loose
+        if self.pricing.layout.buckets[index].scarce:
+            self.spare -= cores * width + loose
         share.cores += cores
         share.loose += loose
+
+    def _spare(self, index: int) -> int:
+        """CPUs of a bucket that the host's reserve lets go."""
+        bucket = self.pricing.layout.buckets[index]
+        return self.spare if bucket.scarce else len(bucket.cores) * bucket.width
 
     def _siblings(self, wanted: int) -> int:
         """Emulator CPUs on siblings that would stay idle; the number still wanted."""
@@ -111,20 +118,22 @@ class Completion:
         return wanted
 
     def _elsewhere(self, wanted: int, helpers: Helpers, *, tight: bool) -> None:
-        """The rest: near, then with the vCPUs and where most is free, or the other way round."""
+        """The rest: near, unclaimed, then with the vCPUs and where most is free, or the other way round."""
         apart, buckets, costs = helpers.apart, self.pricing.layout.buckets, self.pricing.emulator
-        marks = self.ledger.marks()
-        nodes = {buckets[b].node for b, share in self.shares.items() if any(share.vcpus)}
-        away = {node: self._away(node, nodes) for node in self.pricing.layout.host.node_sets}
+        touched, l3, claims = self.ledger.touched, self.ledger.l3, self.ledger.claims
+        away = self.pricing.away(
+            frozenset(buckets[b].node for b, share in self.shares.items() if any(share.vcpus))
+        )
         order = sorted(
             (b.index for b in buckets if self.free[b.index] > 0 or self.open[b.index]),
             key=lambda b: (
                 helpers.cost is not None and costs[b] != helpers.cost,
                 costs[b],
                 away[buckets[b].node],
+                claims[b] >= self.free[b] > 0,
                 (b in self.shares) == apart,
                 b == self.pricing.layout.boot_bucket,
-                apart and not marks[b],
+                apart and not touched[l3[b]],
                 self.free[b] * (apart * 2 - 1),
                 b,
             ),
@@ -133,14 +142,14 @@ class Completion:
             width = self.pricing.layout.buckets[index].width
             share = self.shares.get(index) or _Share([0] * len(self.pricing.sizes))
             if tight:
-                take = min(wanted, self.spare, self.free[index] * width + self.open[index])
+                take = min(wanted, self._spare(index), self.free[index] * width + self.open[index])
                 self._use(index, share, take // width, take % width)
                 if self.free[index] < 0:
                     # Not enough open threads after all: one whole core less.
                     self._use(index, share, -1, 0)
                     take -= width
             else:
-                cores = min(-(-wanted // width), self.free[index], self.spare // width)
+                cores = min(-(-wanted // width), self.free[index], self._spare(index) // width)
                 take = min(wanted, cores * width)
                 self._use(index, share, cores, 0)
             if take > 0:
@@ -149,8 +158,3 @@ class Completion:
                 wanted -= take
             if not wanted:
                 return
-
-    def _away(self, node: int, nodes: Iterable[int]) -> int:
-        """How far a node is from where the memory is going to be."""
-        host = self.pricing.layout.host
-        return min((host.distance(node, other) for other in nodes), default=0)

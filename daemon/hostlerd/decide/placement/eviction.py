@@ -7,37 +7,20 @@ from itertools import combinations
 
 from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.beam import Answer, Beam
-from hostlerd.decide.placement.pricing import Ledger, Plan
+from hostlerd.decide.placement.pricing import Plan
 
 WANTED = 10  # better plans looked at
 TOGETHER = 3  # occupants of a bucket tried in every combination; more are lifted smallest first
 OCCUPANTS = 12  # of a bucket, in combinations
 
 
-class Crowded(Ledger):
-    """A ledger in which everything may be taken, at the price of moving those who have it."""
-
-    __slots__ = ("_real",)
-
-    def __init__(self, empty: Ledger, real: Ledger) -> None:
-        self.adopt(empty)
-        self._real = real.free
-
-    def marks(self) -> list[int]:
-        burden = [free - real for free, real in zip(self.free, self._real, strict=True)]
-        return [mark + 8 * cores for mark, cores in zip(super().marks(), burden, strict=True)]
-
-    def effect(self, plan: Plan) -> int:
-        buckets = self.layout.buckets
-        moved = sum(max(0, p.cores - self._real[p.bucket]) * buckets[p.bucket].width for p in plan)
-        return super().effect(plan) + 2 * o.MIGRATION * moved
-
-
 def evictions(beam: Beam, answer: Answer, name: str, core: int) -> Iterator[tuple[str, ...]]:
     """Sets of running domains to lift for `name`, whose core terms are `core` now, to do better."""
     others = {n: plan for n, plan in answer.plans.items() if plan is not None and n != name}
     real = beam.ledger(others)
-    wanted = beam.candidates[name].best(Crowded(beam.empty, real), WANTED, tight=beam.tight)
+    crowded = beam.empty.fork()
+    crowded.claims = [all_ - free for all_, free in zip(crowded.free, real.free, strict=True)]
+    wanted = beam.candidates[name].best(crowded, WANTED, tight=beam.tight)
     found: dict[tuple[str, ...], None] = {}
     for _, own, plan in wanted:
         if o.core_part(own) >= core:

@@ -1,173 +1,273 @@
-"""Why a domain did not get the best there is: each core term it misses in words, with what stands in the way."""
+"""Why a domain has what it has: each term of the objective as it sees it, in words, and what stands in the way.
+
+Rules: what is claimed is true of the planner itself. "Stopping X would" is said only where planning without X gave the
+domain a better value of that very term and no worse one of those before it. Each of these is a plan, so readers ask for
+an explanation and no pass does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from hostlerd.decide.placement import objective as o
-from hostlerd.decide.placement.need import Assignment, Need
-from hostlerd.decide.placement.topology import Host
+from hostlerd.decide.placement.reached import Reached, count, needed, numbered
+from hostlerd.decide.placement.scene import Scene
+from hostlerd.decide.placement.standing import owners_of
 from hostlerd.model.cpuset import CpuSet
+from hostlerd.model.explanation import Term
 
-Assignments = Mapping[str, Assignment | None]
+TRIALS = 8
+"""Domains whose stop is tried for one explanation."""
+
+CORE = o.Terms._fields[: o.Terms._fields.index("migrations")]
+_TOGETHER = "what counts more, for it or for all domains together, comes first"
+TITLES = {
+    "undedicated": "own CPUs",
+    "displaced": "memory",
+    "smt": "whole cores",
+    "core_class": "kind of core",
+    "node_span": "NUMA nodes",
+    "locality": "distance",
+    "l3_span": "L3 domains",
+    "cache_pref": "cache, clock",
+    "migrations": "moves",
+    "cpu0": "CPU 0",
+    "gpu_room": "GPU's node",
+    "l3_shared": "L3 shared",
+    "free_l3": "L3 left free",
+}
 
 
-def explain(host: Host, needs: Iterable[Need], assignments: Assignments) -> dict[str, tuple[str, ...]]:
-    """By domain one sentence for each term it misses; () where it has the best there is."""
-    needs = list(needs)
-    return {need.name: tuple(_Reader(host, needs, assignments, need).sentences()) for need in needs}
+def explain(scene: Scene, domain: str) -> tuple[Term, ...]:
+    """The eight terms that matter most, and of the others those that `domain` misses. One that floats has the first."""
+    return tuple(_Explainer(scene, domain).terms())
 
 
-class _Reader:
-    def __init__(self, host: Host, needs: list[Need], assignments: Assignments, need: Need) -> None:
-        self.host = host
-        self.need = need
-        self.needs = needs
-        self.assignments = assignments
-        self.given = assignments[need.name]
-        self.others = {
-            cpu: other.name
-            for other in needs
-            if other.name != need.name and (has := assignments[other.name]) is not None
-            for cpu in has.cpus
-        }
-        self.free = host.usable.difference(self.others)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ground:
+    """CPUs a domain would rather be on. `needed`: what they have too little of, as `text` says; 0: it is not that."""
 
-    def sentences(self) -> Iterator[str]:
+    cpus: CpuSet
+    text: str
+    needed: int = 0
+
+
+class _Explainer:
+    def __init__(self, scene: Scene, domain: str) -> None:
+        self.scene, self.host = scene, scene.host
+        self.need = next(need for need in scene.needs if need.name == domain)
+        self.given = scene.assignments.get(domain)
+        self.runs = scene.current.get(domain) is not None
+        owner = owners_of(scene.needs, scene.assignments)
+        self.others = {cpu: name for cpu, name in owner.items() if name != domain}
+        self.now = scene.standing(domain)
+        self.alone = scene.alone(domain).standing(domain)
+        self._tried: dict[tuple[str | None, bool], Scene] = {}
+
+    def terms(self) -> Iterator[Term]:
         if self.given is None:
-            yield self._floating()
+            spare = self._spare()
+            what = f"{count(self.need.vcpus + self.need.emulator, 'CPU')} needed"
+            if self.alone.undedicated >= self.now.undedicated:
+                most = min(len(self.host.usable), self.host.most_owned)
+                text = f"{what}, and this host can give away {most}"
+            else:
+                lacking = self.need.vcpus + self.need.emulator - spare
+                ground = _Ground(cpus=self.host.topology.online, text=f"{what}, {spare} free", needed=lacking)
+                text = self._sentence("undedicated", ground)
+            floats = f"none: its {count(self.need.vcpus, 'vCPU')} float on the host's CPUs"
+            yield self._term("undedicated", floats, text)
             return
-        terms = o.domain_terms(self.host, self.need, self.given, None)
-        cpus = self.given.vcpus
-        if terms.undedicated:
-            yield f"{len(self.given.emulator)} emulator CPUs instead of {self.need.emulator}: no CPU is left for them"
-        if terms.displaced:
-            yield (
-                f"{_count(terms.displaced, 'vCPU')} on a node that holds none of their memory: "
-                f"{self._shortage('node', self.host.node_sets, self.need.all_memory())}"
-            )
-        if terms.smt:
-            yield self._cores(terms.smt)
-        shared = sorted(
-            {self.others[c] for cpu in cpus for c in self.host.cores[self._core(cpu)] if c in self.others}
-        )
-        if shared:
-            yield f"a core is shared with {_names(shared)}: too few whole cores are left"
-        if terms.core_class:
-            yield self._class()
-        if terms.node_span:
-            spanned = len({self.host.cpus[c].node for c in cpus})
-            least = self.host.fewest(self.host.node_sets, len(cpus), whole_cores=self.need.isolated)
-            yield f"{spanned} NUMA nodes instead of {least}: {self._shortage('node', self.host.node_sets)}"
-        if terms.locality:
-            yield self._distance()
-        if terms.l3_span:
-            spanned = len({self.host.l3_of[c] for c in cpus})
-            least = spanned - terms.l3_span
-            yield f"{spanned} L3 domains instead of {least}: {self._shortage('L3', self.host.l3_sets)}"
-        if terms.cache_pref:
-            what = "the largest cache" if self.need.prefer == "vcache" else "the highest clock"
-            better = frozenset(
-                cpu
-                for cpu in self.host.cpus
-                if not o.spurned(
-                    self.need,
-                    small_cache=self.host.l3_of[cpu] in self.host.small_l3,
-                    slow=cpu in self.host.slow,
+        reached = Reached(self.scene, self.need.name, fewest=self.alone.l3_span)
+        for name in CORE:
+            missed = getattr(self.now, name) > getattr(self.alone, name)
+            yield self._term(name, reached.text(name, self.given), self._why(name) if missed else "")
+        for name in o.Terms._fields[len(CORE) :]:
+            value = getattr(self.now, name)
+            plain = name == "l3_shared" and len(self.host.l3_sets) == 1  # there is nowhere else
+            if value and value > getattr(self.alone, name) and not plain:
+                yield self._term(name, reached.text(name, self.given), self._beside(name))
+
+    def _term(self, name: str, reached: str, why: str) -> Term:
+        value = getattr(self.now, name)
+        best = min(value, getattr(self.alone, name))
+        shown = "class" if name == "core_class" else name
+        return Term(term=shown, title=TITLES[name], value=value, best=best, reached=reached, why=why)
+
+    # What stands in the way.
+
+    def _why(self, name: str) -> str:
+        match name:
+            case "undedicated":
+                text = f"{count(self._spare(), 'CPU')} left for the emulator"
+                return self._sentence(
+                    name, _Ground(cpus=self.host.topology.online, text=text, needed=self.now.undedicated)
                 )
-            )
-            yield f"{_count(terms.cache_pref, 'vCPU')} without {what}: {self._taken(better)}"
+            case "displaced" | "locality" | "node_span":
+                nodes = {f"node {node}": cpus for node, cpus in self.host.node_sets.items()}
+                return self._sentence(name, self._nearest(nodes))
+            case "l3_span":
+                l3s = {numbered("L3", [l3]): cpus for l3, cpus in self.host.l3_sets.items()}
+                return self._sentence(name, self._nearest(l3s))
+            case "smt":
+                return self._sentence(name, self._nearest({"the host": self.host.topology.online}))
+            case "core_class":
+                return self._sentence(name, self._nearest(self._kinds()))
+            case _:
+                return self._sentence(name, self._taken(self._preferred()))
 
-    def _core(self, cpu: int) -> int:
-        return self.host.cpus[cpu].core
+    def _beside(self, name: str) -> str:
+        """Of a term that matters less: whom to stop, if that is plain."""
+        sharers = self.scene.sharers(
+            self.need.name, {self.host.l3_of[cpu] for cpu in (self.given.vcpus if self.given else ())}
+        )
+        for other in sharers[:2] if name == "l3_shared" else ():
+            if self._betters(name, self._try(other)):
+                return f"stopping {self.scene.name(other)} would give it more of the cache"
+        return ""
 
-    def _whole_cores(self, cpus: CpuSet | set[int]) -> int:
-        """Cores among `cpus` that take a guest core."""
-        wide = [core for core in self.host.cores.values() if len(core) >= self.need.threads]
-        return sum(cpus.issuperset(core) for core in wide or self.host.cores.values())
+    def _sentence(self, name: str, ground: _Ground) -> str:
+        """What is in the way, and the first of the ways out that the planner says would help."""
+        obstacle = ground.text if ground.needed else self._held() or ground.text
+        way = next(self._ways(name, ground.cpus), None)
+        if way is None:
+            return obstacle
+        other, again, found = way
+        stop = f"stopping {self.scene.name(other)}" if other else ""
+        start = f"starting {self.scene.name(self.need.name)} again" if again else ""
+        act = " and ".join(filter(None, (stop, start)))
+        given = found.assignments[self.need.name]
+        if getattr(found.standing(self.need.name), name) > getattr(self.alone, name):
+            return f"{obstacle}; {act} would help"
+        if ground.needed and not again and given is not None and ground.cpus.issuperset(given.vcpus):
+            return f"{obstacle}; {act} would free {'it' if ground.needed == 1 else 'them'}"
+        return f"{obstacle}; {act} would put that right"
 
-    def _cores_needed(self) -> int:
-        need, width = self.need, max((len(core) for core in self.host.cores.values()), default=1)
-        return need.vcpus if need.isolated else -(-need.vcpus // width)
+    def _held(self) -> str:
+        """Why it stays though there is room."""
+        if not self.runs:
+            return ""
+        if not self.need.movable:
+            return "it is never moved while it runs"
+        if memory := self.need.all_memory():
+            return f"its memory is on {numbered('node', sorted(memory))} and cannot follow it"
+        return ""
 
-    def _floating(self) -> str:
-        spare = max(0, min(len(self.free), self.host.most_owned - len(self.others)))
-        return (
-            f"floats on the host's CPUs: {_count(self.need.vcpus, 'CPU')} needed, {spare} free"
-            f"{self._would_free(self.host.usable, self.need.vcpus - spare)}"
+    def _ways(self, name: str, ground: CpuSet) -> Iterator[tuple[str | None, bool, Scene]]:
+        """Whom to stop and whether to start it again, as far as the planner says that this betters the term."""
+        others = self._in_the_way(ground)
+        ways: list[tuple[str | None, bool]] = [(other, False) for other in others]
+        if self.runs:
+            ways += [(None, True), *((other, True) for other in others)]
+        for other, again in ways:
+            if self._betters(name, found := self._try(other, again=again)):
+                yield other, again, found
+
+    def _betters(self, name: str, found: Scene) -> bool:
+        """A better value of this term, and no worse one of any before it."""
+        index, then = o.Terms._fields.index(name), found.standing(self.need.name)
+        return then[index] < self.now[index] and all(
+            a <= b for a, b in zip(then[:index], self.now, strict=False)
         )
 
-    def _shortage(self, what: str, sets: Mapping[int, CpuSet], only: frozenset[int] = frozenset()) -> str:
-        """The set that comes nearest, and who is in the way there."""
-        needed = self._cores_needed()
-        choice = {name: cpus for name, cpus in sets.items() if not only or name in only} or sets
-        if self.need.gpu_node is not None and what == "L3":
-            near = {
-                n: cpus
-                for n, cpus in choice.items()
-                if cpus & self.host.node_sets.get(self.need.gpu_node, cpus)
-            }
-            choice = near or choice
-        name = max(choice, key=lambda n: (self._whole_cores(choice[n] & self.free), -n))
-        free = self._whole_cores(choice[name] & self.free)
-        if free >= needed:
-            return f"{what} {name} has {_count(free, 'free core')}, but better use is made of them"
-        lacking = (needed - free) * max(len(core) for core in self.host.cores.values())
-        verb = "is" if needed == 1 else "are"
-        return (
-            f"{what} {name} has {_count(free, 'free core')}, {needed} {verb} needed"
-            f"{self._would_free(choice[name], lacking)}"
+    def _try(self, other: str | None, *, again: bool = False) -> Scene:
+        if (other, again) not in self._tried:
+            self._tried[other, again] = self.scene.without(other, again=self.need.name if again else None)
+        return self._tried[other, again]
+
+    def _in_the_way(self, ground: CpuSet) -> list[str]:
+        """Those with CPUs there, who has most of them first; of those alike the smallest."""
+        held = Counter(self.others[cpu] for cpu in ground & self.others.keys())
+        held.update({name: len(ground & cpus) for name, cpus in self.scene.pinned.items() if ground & cpus})
+        held.pop(self.need.name, None)
+        lacking = self.need.vcpus - len(ground & self._free())
+        sizes = Counter(self.others.values())
+        order = sorted(held, key=lambda name: (held[name] < lacking, sizes[name], -held[name], name))
+        return order[:TRIALS]
+
+    # Room.
+
+    def _free(self) -> CpuSet:
+        return self.host.usable.difference(self.others)
+
+    def _spare(self) -> int:
+        return max(0, min(len(self._free()), self.host.most_owned - len(self.others)))
+
+    def _preferred(self) -> CpuSet:
+        """The CPUs that are as it prefers."""
+        small, slow = self.host.small_l3, self.host.slow
+        return frozenset(
+            cpu
+            for cpu, l3 in self.host.l3_of.items()
+            if not o.spurned(self.need, small_cache=l3 in small, slow=cpu in slow)
         )
 
-    def _would_free(self, cpus: CpuSet, lacking: int) -> str:
-        """The smallest domain whose stop would make the room."""
-        held: dict[str, int] = {}
-        for cpu in cpus & self.others.keys():
-            held[self.others[cpu]] = held.get(self.others[cpu], 0) + 1
-        enough = sorted((count, name) for name, count in held.items() if count >= lacking)
-        return f"; stopping {enough[0][1]} would free them" if enough else ""
+    def _taken(self, cpus: CpuSet) -> _Ground:
+        free, vcpus = len(cpus & self._free()), self.need.vcpus
+        if free >= vcpus:
+            return _Ground(cpus=cpus, text=_TOGETHER)
+        return _Ground(cpus=cpus, text=f"{count(free, 'such CPU')} free, {needed(vcpus)}", needed=vcpus)
 
-    def _taken(self, cpus: CpuSet) -> str:
-        names = sorted({self.others[cpu] for cpu in cpus & self.others.keys()})
-        return f"taken by {_names(names)}" if names else "too few of these CPUs can be given away"
+    def _kinds(self) -> dict[str, CpuSet]:
+        """The CPUs of each class of cores that it may be on."""
+        kinds: dict[str, set[int]] = {}
+        for cpu in self.host.cpus.values():
+            if not o.wrong_class(self.need, cpu.core_class):
+                kinds.setdefault(f"the {cpu.core_class} part", set()).add(cpu.id)
+        return {kind: frozenset(cpus) for kind, cpus in kinds.items()} or {
+            "the host": self.host.topology.online
+        }
 
-    def _cores(self, missed: int) -> str:
-        width = max(len(core) for core in self.host.cores.values())
-        if self.need.threads > width:
-            return f"guest cores of {self.need.threads} threads on host cores of {width}"
-        what = "isolated vCPU" if self.need.isolated else "guest core"
-        whole = _count(
-            self._whole_cores(self.free | set(self.given.cpus if self.given else ())), "whole core"
-        )
-        lacks = "without a host core of its own" if missed == 1 else "without host cores of their own"
-        return f"{_count(missed, what)} {lacks}: {self._cores_needed()} needed, {whole} could be had"
-
-    def _class(self) -> str:
-        classes: dict[str, int] = {}
-        for cpu in self.given.vcpus if self.given else ():
-            name = str(self.host.cpus[cpu].core_class)
-            classes[name] = classes.get(name, 0) + 1
-        parts = " and ".join(
-            f"{_count(count, 'vCPU')} on {name} cores" for name, count in sorted(classes.items())
-        )
-        wanted = self.need.core_class
-        if wanted is None:
-            return f"{parts} instead of one class: {self._taken(self.host.topology.online)}"
-        cpus = frozenset(cpu.id for cpu in self.host.cpus.values() if str(cpu.core_class) == wanted)
-        return f"{parts} where {wanted} cores are wanted: {self._taken(cpus)}"
-
-    def _distance(self) -> str:
-        nodes = sorted({self.host.cpus[cpu].node for cpu in self.given.vcpus}) if self.given else []
-        where = "node " + ", ".join(map(str, nodes))
+    def _nearest(self, sets: Mapping[str, CpuSet]) -> _Ground:
+        """Of the sets, by name, that could hold its largest cell, were they empty, the one with most room."""
+        vcpus = max(len(cell) for cell in self.need.units())
+        able = {k: s for k, s in sets.items() if self._room(s & self.host.usable) >= vcpus} or dict(sets)
         gpu = self.need.gpu_node
-        if gpu is not None and nodes != [gpu] and gpu in self.host.node_sets:
-            return f"on {where} and not with its GPU: {self._shortage('node', self.host.node_sets, frozenset({gpu}))}"
-        return f"on {where}, farther from memory than need be on another"
+        if gpu is not None:
+            by_gpu = self.host.node_sets.get(gpu, frozenset())
+            able = {k: s for k, s in able.items() if s & by_gpu} or able
+        free = self._free()
+        label = max(able, key=lambda k: self._room(able[k] & free))
+        cpus, here = able[label], able[label] & free
+        cores = {c: len(self.host.cores[c]) for c in {self.host.cpus[cpu].core for cpu in cpus}}
+        whole = sum(here.issuperset(self.host.cores[core]) for core in cores)
+        if self._room(here) >= vcpus:
+            return _Ground(cpus=cpus, text=_TOGETHER)
+        if len(set(cores.values())) == 1:
+            wanted = -(-vcpus // self._per_core(next(iter(cores.values()))))
+            text = f"{label} has {count(whole, 'free core')}, {needed(wanted)}"
+            return _Ground(cpus=cpus, text=text, needed=wanted)
+        text = f"{label} has room for {count(self._room(here), 'vCPU')}, {needed(vcpus)}"
+        return _Ground(cpus=cpus, text=text, needed=vcpus)
+
+    def _room(self, cpus: CpuSet) -> int:
+        """vCPUs that the whole cores among `cpus` hold."""
+        cores = {self.host.cpus[cpu].core for cpu in cpus}
+        return sum(
+            self._per_core(len(self.host.cores[c])) for c in cores if cpus.issuperset(self.host.cores[c])
+        )
+
+    def _per_core(self, width: int) -> int:
+        threads = self.need.threads
+        if self.need.isolated:
+            return 1
+        return width // threads * threads if 1 < threads <= width else width
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _names(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def better_by(scene: Scene, mover: str) -> str:
+    """What is gained where `mover` leaves the CPUs it runs on: the first term that would be worse if it stayed."""
+    stay = scene.staying(mover)
+    everybody = sorted((need.name for need in scene.needs), key=lambda name: (name == mover, name))
+    for index, name in enumerate(CORE):
+        for domain in everybody:
+            now, then = scene.standing(domain), stay.standing(domain)
+            given, instead = scene.assignments.get(domain), stay.assignments.get(domain)
+            if now[index] >= then[index] or given is None:
+                continue
+            if instead is None:
+                return f"{scene.name(domain)} has CPUs of its own by it"
+            texts = (Reached(at, domain).text(name, cpus) for at, cpus in ((scene, given), (stay, instead)))
+            return f"for {scene.name(domain)}, {TITLES[name]}: {' instead of '.join(texts)}"
+    return "the domains together are better placed"

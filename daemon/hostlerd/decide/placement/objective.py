@@ -17,6 +17,9 @@ by term. No field is ever negative or full.
   gpu_room     vCPUs of domains without a GPU on nodes that have one, where some node has none
   l3_shared    second and further domains of an L3 domain
   free_l3      minus the L3 domains left wholly free
+
+Last, where all of these are equal, vCPUs go to CPUs that the kernel was booted to keep its own work off (isolcpus,
+nohz_full): `LOUD` in the packed form, no term of the vector.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from hostlerd.decide.placement.topology import LOCAL, Host
 from hostlerd.model.cpus import CoreClass
 
 BITS = 32
+MASK = (1 << BITS) - 1
 
 
 class Terms(NamedTuple):
@@ -49,6 +53,7 @@ class Terms(NamedTuple):
 
 
 (
+    LOUD,
     FREE_L3,
     L3_SHARED,
     GPU_ROOM,
@@ -62,8 +67,9 @@ class Terms(NamedTuple):
     SMT,
     DISPLACED,
     UNDEDICATED,
-) = (1 << BITS * i for i in range(13))
-CORE_SHIFT = BITS * 5
+) = (1 << BITS * i for i in range(14))
+CORE_SHIFT = BITS * 6
+CROWDING_SHIFT = BITS * 11
 ILLEGAL = UNDEDICATED << 3 * BITS  # a running domain set afloat for nothing
 
 
@@ -74,11 +80,11 @@ def core_part(cost: int) -> int:
 
 def crowding_part(cost: int) -> int:
     """The terms for which cores may be shared with others: undedicated, displaced, smt."""
-    return cost >> BITS * (len(Terms._fields) - 3)
+    return cost >> CROWDING_SHIFT
 
 
 def migrations_of(cost: int) -> int:
-    return cost // MIGRATION & ((1 << BITS) - 1)
+    return cost // MIGRATION & MASK
 
 
 Memory = frozenset[int]

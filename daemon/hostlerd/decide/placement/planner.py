@@ -6,28 +6,30 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hostlerd.decide.placement.assignment import assign
-from hostlerd.decide.placement.explanation import explain
+from hostlerd.decide.placement.layout import Layout
 from hostlerd.decide.placement.need import Assignment, Need
 from hostlerd.decide.placement.objective import Terms, terms
 from hostlerd.decide.placement.pricing import Pricing
+from hostlerd.decide.placement.rates import Rates
 from hostlerd.decide.placement.search import Search
-from hostlerd.decide.placement.topology import Host, Layout
+from hostlerd.decide.placement.topology import Host
 from hostlerd.model.cpuset import CpuSet
 
-BUDGET = 5_000  # of what Candidates.work counts, some 30 us each
+BUDGET = (
+    3_600  # of what Candidates.work counts, some 30 us each; one domain more may be begun when it is reached
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """`assignments`: None floats on the host's CPUs. `complete`: False when the budget ended the search early.
 
-    `terms`: the whole placement's vector. `reasons`: by domain, what keeps it from the best it could have.
+    `terms`: the whole placement's vector.
     """
 
     assignments: Mapping[str, Assignment | None]
     complete: bool
     terms: Terms
-    reasons: Mapping[str, tuple[str, ...]]
 
 
 def place(
@@ -47,9 +49,9 @@ def place(
     fixed = _fixed(host, needs, current)
     while True:
         layout = Layout(host=host, blocked=frozenset(cpu for a in fixed.values() for cpu in a.cpus))
-        pricings = {n.name: Pricing(layout, n, current[n.name]) for n in needs if n.name not in fixed}
-        spare = host.most_owned - len(layout.blocked)
-        search = Search(layout, pricings, budget, spare)
+        rates = Rates(layout)
+        pricings = {n.name: Pricing(layout, n, current[n.name], rates) for n in needs if n.name not in fixed}
+        search = Search(layout, pricings, budget, host.spare(layout.blocked))
         plans = search.run().plans
         evicted = _evicted(layout.free, pricings, {name for name, plan in plans.items() if plan is None})
         if not evicted:
@@ -62,7 +64,6 @@ def place(
         assignments=assignments,
         complete=search.complete,
         terms=terms(host, needs, assignments, current),
-        reasons=explain(host, needs, assignments),
     )
 
 

@@ -1,21 +1,21 @@
 """Plans, in counts by bucket, and what they cost.
 
 A plan's cost splits in two: the domain's own part depends on its plan alone (`Pricing.cost`, remembered), the rest on
-who else is where (`Ledger`). Both are integers as `objective` packs them. Spans are not reduced by their minimum here:
+who else is where (`ledger`). Both are integers as `objective` packs them. Spans are not reduced by their minimum here:
 that is a constant of the domain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from functools import cached_property
 from typing import NamedTuple
 
 from hostlerd.decide.placement import objective as o
+from hostlerd.decide.placement.layout import Bucket, Layout
 from hostlerd.decide.placement.need import Assignment, Need
+from hostlerd.decide.placement.rates import Rates
 from hostlerd.decide.placement.settled import follows
-from hostlerd.decide.placement.topology import Bucket, Layout
 from hostlerd.model.cpus import CoreClass
 
 
@@ -39,37 +39,32 @@ Plan = tuple[Part, ...]
 class Pricing:
     """One domain: its needs by bucket and what each bucket costs it."""
 
-    def __init__(self, layout: Layout, need: Need, current: Assignment | None) -> None:
+    def __init__(self, layout: Layout, need: Need, current: Assignment | None, rates: Rates) -> None:
         self.layout = layout
         self.need = need
         self.current = current
         self.cells = need.units()
         self.sizes = tuple(len(cell) for cell in self.cells)
         self.floating = o.UNDEDICATED * o.floating(need)
-        host, buckets = layout.host, layout.buckets
-        gpu_room = need.gpu_node is None and host.gpus_apart
-        # Per vCPU by cell and bucket, per emulator CPU by bucket.
-        self.linear: list[list[int]] = []
-        for cell in range(len(self.cells)):
-            memory = need.memory_of(cell)
-            near = host.near_memory(memory) if memory else None
-            self.linear.append([
-                o.DISPLACED * (near is not None and b.node not in near)
-                + o.SMT * b.beside_host
-                + o.CLASS * o.wrong_class(need, b.core_class)
-                + o.LOCALITY * o.distance_cost(host, need, b.node, memory)
-                + o.CACHE * o.spurned(need, small_cache=b.small_cache, slow=b.slow)
-                + o.GPU_ROOM * (gpu_room and b.node in host.gpu_nodes)
-                for b in buckets
-            ])  # fmt: skip
-        memory = need.all_memory()
-        self.emulator = [
-            o.SMT * b.beside_host + o.LOCALITY * o.distance_cost(host, need, b.node, memory) for b in buckets
-        ]
+        self.rates = [rates.of(need, need.memory_of(cell)) for cell in range(len(self.cells))]
+        self.linear = [rate.vcpu for rate in self.rates]
+        self.emulator = rates.of(need, need.all_memory()).emulator
         # Who must not move and yet gets a new plan (its vCPUs changed in number) moves only to have CPUs at all.
         self._move = o.MIGRATION if need.movable else o.DISPLACED << o.BITS // 2
         self.missing = o.UNDEDICATED * o.weight(need)
         self._known: dict[Plan, int] = {}
+        self._away: dict[frozenset[int], Mapping[int, int]] = {}
+
+    def away(self, nodes: frozenset[int]) -> Mapping[int, int]:
+        """How far each node is from where memory is going to be."""
+        known = self._away.get(nodes)
+        if known is None:
+            host = self.layout.host
+            known = self._away[nodes] = {
+                node: min((host.distance(node, other) for other in nodes), default=0)
+                for node in host.node_sets
+            }
+        return known
 
     @cached_property
     def at(self) -> tuple[dict[int, int], ...]:
@@ -85,6 +80,15 @@ class Pricing:
                         if bucket is not None:
                             at[cell][bucket.index] = at[cell].get(bucket.index, 0) + 1
         return at
+
+    @cached_property
+    def holds(self) -> dict[int, int]:
+        """Cores by bucket that the running vCPUs have."""
+        counts: dict[int, list[int]] = {}
+        for cell, at in enumerate(self.at):
+            for index, vcpus in at.items():
+                counts.setdefault(index, [0] * len(self.cells))[cell] = vcpus
+        return {index: self.cores(self.layout.buckets[index], vcpus, 0) for index, vcpus in counts.items()}
 
     @property
     def runs(self) -> bool:
@@ -116,9 +120,14 @@ class Pricing:
             return max(-(-guest_cores // (width // threads)), least)
         return least
 
-    def footprint(self, plan: Plan) -> int:
+    def taken(self, plan: Plan) -> int:
         """CPUs a plan takes from everybody else, idle ones included."""
-        return sum(part.cores * self.layout.buckets[part.bucket].width + part.loose for part in plan)
+        return sum([part.cores * self.layout.buckets[part.bucket].width + part.loose for part in plan])
+
+    def footprint(self, plan: Plan) -> int:
+        """CPUs a plan takes from the host's reserve, idle ones included."""
+        buckets = self.layout.buckets
+        return sum([p.cores * buckets[p.bucket].width + p.loose for p in plan if buckets[p.bucket].scarce])
 
     def cost(self, plan: Plan) -> int:
         cost = self._known.get(plan)
@@ -192,121 +201,3 @@ class Pricing:
         return tuple(
             Part(b, tuple(h.vcpus), h.emulator, len(h.cores), h.loose) for b, h in sorted(here.items())
         )
-
-
-class Ledger:
-    """Who is where, by bucket and L3 domain, and the total cost. Plans are added and taken away."""
-
-    __slots__ = ("_boot", "_l3", "_spare", "_widths", "cost", "free", "layout", "loose", "touched", "users")
-
-    def __init__(self, layout: Layout, spare: int) -> None:
-        """`spare`: CPUs that may still be given away."""
-        self.layout = layout
-        self.free = [len(b.cores) for b in layout.buckets]
-        self.loose = [0] * len(layout.buckets)
-        position = {l3: i for i, l3 in enumerate(layout.l3s)}
-        self._l3 = [position[b.l3] for b in layout.buckets]
-        self._widths = [b.width for b in layout.buckets]
-        self._boot = layout.boot_bucket
-        self._spare = spare
-        self.users = [0] * len(position)
-        must = {layout.host.l3_of[cpu] for cpu in layout.host.must if cpu in layout.host.l3_of}
-        self.touched = [int(l3 in must) for l3 in layout.l3s]
-        self.cost = 0
-
-    @property
-    def spare(self) -> int:
-        return self._spare
-
-    def adopt(self, other: Ledger) -> None:
-        """Start from a copy of another ledger."""
-        self.layout, self._l3, self._boot, self._spare = other.layout, other._l3, other._boot, other._spare
-        self._widths = other._widths
-        self.free, self.loose = other.free.copy(), other.loose.copy()
-        self.users, self.touched, self.cost = other.users.copy(), other.touched.copy(), other.cost
-
-    def marks(self) -> list[int]:
-        """What makes buckets with the same cores free different: the use of their L3 domain, and the boot core."""
-        users, touched = self.users, self.touched
-        marks = [(1 if users[i] else 0) + (2 if touched[i] else 0) for i in self._l3]
-        if self._boot is not None:
-            marks[self._boot] += 4
-        return marks
-
-    def state(self) -> tuple[object, ...]:
-        """What a domain's candidates and their costs depend on."""
-        return (*self.free, *self.loose, self._spare, *self.marks())
-
-    def fork(self) -> Ledger:
-        twin = copy(self)
-        twin.free, twin.loose = self.free.copy(), self.loose.copy()
-        twin.users, twin.touched = self.users.copy(), self.touched.copy()
-        return twin
-
-    def opens(self) -> list[int]:
-        """Threads of shared cores that nobody has yet, by bucket."""
-        return [-n % width for n, width in zip(self.loose, self._widths, strict=True)]
-
-    def holds(self, plan: Plan) -> bool:
-        """Whether a plan fits."""
-        taken = sum(part.cores * self.layout.buckets[part.bucket].width + part.loose for part in plan)
-        return taken <= self.spare and all(
-            self.free[part.bucket]
-            >= part.cores + (self._opened(part.bucket, part.loose) if part.loose else 0)
-            for part in plan
-        )
-
-    def effect(self, plan: Plan) -> int:
-        """What adding a plan costs beyond the domain's own part."""
-        cost = 0
-        l3 = self._l3
-        seen: set[int] = set()
-        used: set[int] = set()
-        for index, vcpus, _emulator, cores, loose in plan:
-            here = l3[index]
-            if here not in seen:
-                seen.add(here)
-                if not self.touched[here]:
-                    cost += o.FREE_L3
-            if here not in used and any(vcpus):
-                used.add(here)
-                if self.users[here]:
-                    cost += o.L3_SHARED
-            if loose:
-                opened = self._opened(index, loose)
-                cost += o.SMT * opened
-                cores += opened  # noqa: PLW2901
-            if index == self._boot and self.free[index] == cores:
-                cost += o.CPU0
-        return cost
-
-    def _opened(self, index: int, loose: int) -> int:
-        width = self.layout.buckets[index].width
-        before = self.loose[index]
-        return -(-(before + loose) // width) + -before // width
-
-    def add(self, plan: Plan, own: int) -> None:
-        self.cost += own + self.effect(plan)
-        self._book(plan, 1)
-
-    def remove(self, plan: Plan, own: int) -> None:
-        self._book(plan, -1)
-        self.cost -= own + self.effect(plan)
-
-    def _book(self, plan: Plan, sign: int) -> None:
-        l3 = self._l3
-        buckets = self.layout.buckets
-        used: set[int] = set()
-        for index, vcpus, _emulator, cores, loose in plan:
-            here = l3[index]
-            if loose:
-                width = buckets[index].width
-                before = -(-self.loose[index] // width)
-                self.loose[index] += sign * loose
-                self.free[index] -= -(-self.loose[index] // width) - before
-            self.free[index] -= sign * cores
-            self._spare -= sign * (cores * buckets[index].width + loose)
-            self.touched[here] += sign
-            if any(vcpus) and here not in used:
-                used.add(here)
-                self.users[here] += sign

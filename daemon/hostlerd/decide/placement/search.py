@@ -16,9 +16,10 @@ from itertools import combinations
 from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.beam import Answer, Beam
 from hostlerd.decide.placement.eviction import evictions
+from hostlerd.decide.placement.layout import Layout
+from hostlerd.decide.placement.ledger import Ledger
 from hostlerd.decide.placement.need import Need
-from hostlerd.decide.placement.pricing import Ledger, Plan, Pricing
-from hostlerd.decide.placement.topology import Layout
+from hostlerd.decide.placement.pricing import Plan, Pricing
 
 SETS = (1000, 64, 24)  # how many domains there may be for every one, pair, triple of them to be lifted
 DEMOTIONS = 6  # sets of domains that are tried to make way for a higher priority
@@ -30,11 +31,11 @@ class Search:
     """`pricings`: the domains to be planned; those that may not be moved are part of the layout already."""
 
     def __init__(self, layout: Layout, pricings: Mapping[str, Pricing], budget: int, spare: int) -> None:
-        """`budget`: plans to be priced. `spare`: CPUs that may be given away."""
+        """`budget`: plans to be priced. `spare`: CPUs of the host's reserve that may be given away."""
         self.pricings = pricings
         self.complete = True
         self._budget = budget
-        self._spare = spare
+        self._room = spare + sum(len(b.cores) * b.width for b in layout.buckets if not b.scarce)
         self._beam = Beam(pricings, Ledger(layout, spare), budget)
         self._settled = {name: p.settled for name, p in pricings.items() if p.settled is not None}
         self._loose = tuple(name for name in pricings if name not in self._settled)
@@ -60,7 +61,7 @@ class Search:
         if not self._perfect():
             start = self._beam.place(self._settled, self._loose)
             self._offer(start)
-            for lifted in self._demotions():
+            for lifted in (*self._demotions(), *self._generous()):
                 self._lift(lifted)
             self._chains(start, (self._beam.spent + budget) // 2)
             self._sets(budget)
@@ -91,7 +92,7 @@ class Search:
             return False
         highest = max(p.need.priority for p in self.pricings.values() if not p.runs)
         senior = (p for p in self.pricings.values() if p.runs and p.need.priority >= highest)
-        return sum(p.need.vcpus for p in senior) + pricing.need.vcpus > self._spare
+        return sum(p.need.vcpus for p in senior) + pricing.need.vcpus > self._room
 
     def _alone(self, name: str) -> int:
         best = o.core_part(self.pricings[name].floating)
@@ -165,9 +166,9 @@ class Search:
         newcomers = [p.need for p in self.pricings.values() if not p.runs]
         highest = max((need.priority for need in newcomers), default=0)
         junior = [n for n in self._settled if self.pricings[n].need.priority < highest]
-        held = {name: self.pricings[name].footprint(plan) for name, plan in self._settled.items()}
+        held = {name: self.pricings[name].taken(plan) for name, plan in self._settled.items()}
         lacking = sum(need.vcpus for need in newcomers if need.priority == highest)
-        lacking -= self._spare - sum(held.values())
+        lacking -= self._room - sum(held.values())
         if lacking <= 0 or len(junior) > SETS[2]:
             return []
         enough = [
@@ -177,6 +178,21 @@ class Search:
             if sum(held[name] for name in some) >= lacking
         ]
         return sorted(enough, key=lambda some: sum(self.pricings[name].floating for name in some))[:DEMOTIONS]
+
+    def _generous(self) -> list[tuple[str, ...]]:
+        """Who could make room for those who float by giving up CPUs that none of its vCPUs runs on."""
+        lacking = sum(p.need.vcpus for n, p in self.pricings.items() if self._best.plans.get(n) is None)
+        if not self._beam.tight or not lacking:
+            return []
+        taken = {name: self.pricings[name].taken(plan) for name, plan in self._settled.items()}
+        extra = {name: count - self.pricings[name].need.vcpus for name, count in taken.items()}
+        lacking -= self._room - sum(taken.values())
+        pile: list[str] = []
+        for name in sorted(extra, key=lambda n: (-extra[n], self.pricings[n].need.vcpus, n)):
+            if lacking > 0 and extra[name]:
+                pile.append(name)
+                lacking -= extra[name]
+        return [tuple(pile)] if pile and lacking <= 0 else []
 
     def _combinations(self) -> Iterator[tuple[str, ...]]:
         names = sorted(self._settled, key=lambda name: (self.pricings[name].need.vcpus, name))

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hostlerd.decide.placement.layout import Layout
 from hostlerd.decide.placement.need import Assignment, Need
-from hostlerd.decide.placement.topology import Layout
 
 if TYPE_CHECKING:
     from hostlerd.decide.placement.pricing import Pricing

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
-from hostlerd.decide.placement import objective as o
 from hostlerd.decide.placement.pricing import Pricing
+from hostlerd.decide.placement.rates import Pool
 
+HOMES = 2  # buckets a cell runs in that are filled first
 MOST_SETS = 72  # node sets of one size looked at; where there are more, only sets of near nodes
 
-TERMS = (o.DISPLACED, o.SMT, o.CLASS, o.LOCALITY, o.CACHE, o.GPU_ROOM)
-
 Spread = dict[int, int]  # bucket to vCPUs of one cell
-Pool = tuple[int, ...]  # buckets
 Likeness = tuple[int, int, int]  # of a bucket to the domain: room, kind, the ledger's mark
 
 
@@ -29,14 +27,11 @@ class Spreads:
         self._buckets = pricing.layout.buckets
         self._distance = pricing.layout.host.distance
         self._threads = pricing.need.threads
+        self._isolated = pricing.need.isolated
         self._size = pricing.sizes[cell]
         self._at = pricing.at[cell]
         self._linear = pricing.linear[cell]
-        self._groups = self._find_groups()
-        # Where these cannot hold the cell, as much as they hold counts for more than few nodes.
-        everything = tuple(range(len(self._buckets)))
-        best = [self._best(everything, term) for term in (o.DISPLACED, o.SMT, o.CLASS)] if everything else []
-        self._outweighing = [group for group in best if len(group) < len(everything)]
+        self._rate = pricing.rates[cell]
         kinds: dict[tuple[int, int], int] = {}
         self._kind = [
             kinds.setdefault((cost, self._at.get(index, 0)), len(kinds))
@@ -46,7 +41,6 @@ class Spreads:
         self._l3 = [bucket.l3 for bucket in self._buckets]
         self._socket = {bucket.node: bucket.socket for bucket in self._buckets}
         self._node_sets: dict[tuple[tuple[int, ...], int], list[frozenset[int]]] = {}
-        self._firsts: dict[Pool, list[frozenset[int]]] = {}
 
     def every(self, room: list[int], marks: list[int]) -> Iterator[Spread]:
         """`room`: vCPUs each bucket holds; `marks`: what else makes a bucket different, the less the better."""
@@ -57,37 +51,36 @@ class Spreads:
         for pool in self._pools(room, like):
             yield from self._fill(pool, room, like)
 
-    # Pools.
-
-    def _find_groups(self) -> list[Pool]:
-        """Sets of buckets to look for room in: all, and the better ones alone."""
+    def trimmed(self, spread: Spread, room: Sequence[int]) -> Iterator[Spread]:
+        """The same with vCPUs on narrower cores instead of beside siblings that would stay idle."""
+        if self._threads > 1:
+            return
         buckets = self._buckets
-        groups = {tuple(b.index for b in buckets): None}
-        classes = sorted({b.core_class for b in buckets})
-        for some in classes if len(classes) > 1 else ():
-            groups[tuple(b.index for b in buckets if b.core_class == some)] = None
-            groups[tuple(b.index for b in buckets if b.core_class != some)] = None
-        wide = tuple(b.index for b in buckets if b.width >= self._threads)
-        if wide:
-            groups[wide] = None
-        for term in TERMS:
-            for group in [group for group in groups if group]:
-                groups[self._best(group, term)] = None
-        return list(groups)
+        other = dict(spread)
+        for index, vcpus in spread.items():
+            here = buckets[index]
+            odd = vcpus if self._isolated else vcpus % here.width
+            narrow = sorted(
+                (self._linear[b.index], b.node != here.node, b.l3 != here.l3, b.index)
+                for b in buckets
+                if b.width < here.width
+            )
+            for *_, b in narrow:
+                take = min(odd, room[b] - other.get(b, 0))
+                if take > 0 and (take == odd or self._isolated):
+                    other[index] -= take
+                    other[b] = other.get(b, 0) + take
+                    odd -= take
+        if other != spread:
+            yield {index: vcpus for index, vcpus in other.items() if vcpus}
 
-    def _best(self, group: Pool, term: int) -> Pool:
-        """The buckets best in one term of the cost of a vCPU; with term 1, in the whole cost."""
-        level = [
-            self._linear[b] // term % ((1 << o.BITS) if term > 1 else self._linear[b] + 1) for b in group
-        ]
-        least = min(level)
-        return tuple(b for b, n in zip(group, level, strict=True) if n == least)
+    # Pools.
 
     def _pools(self, room: list[int], like: list[Likeness]) -> list[Pool]:
         """For each group, every set of the fewest nodes that holds the cell."""
         pools: dict[Pool, None] = {}
         node = self._node
-        for group in self._groups:
+        for group in self._rate.groups:
             open_ = tuple([b for b in group if room[b]])
             if sum([room[b] for b in open_]) < self._size:
                 continue
@@ -100,9 +93,12 @@ class Spreads:
             kinds = self._node_kinds(open_, like)
             for nodes in self._fewest(by_node, kinds):
                 pools[tuple([b for b in open_ if node[b] in nodes])] = None
-        for group in self._outweighing:
+        for group in self._rate.outweighing:
             if sum([room[b] for b in group]) < self._size:
                 pools[tuple(b for b in range(len(room)) if room[b])] = None
+        if self._at and self._rate.outweighing:
+            # Who runs may do best to stay and grow into a further node that holds memory of it.
+            pools[tuple(b for b in self._rate.outweighing[0] if room[b])] = None
         return [pool for pool in pools if sum([room[b] for b in pool]) >= self._size]
 
     def _fewest(self, by_node: dict[int, int], kinds: dict[int, int]) -> list[frozenset[int]]:
@@ -152,26 +148,13 @@ class Spreads:
         for b in fits:
             yield {b: size}
         stay = {b: min(at[b], room[b]) for b in pool if b in at and room[b]} if at else {}
-        for first in self._first(pool):
+        # Where most of it runs comes first, too: to fill another bucket to the brim may move more.
+        home = sorted((b for b in stay), key=lambda b: (-at[b], b))[:HOMES] if len(stay) > 1 else []
+        for first in (*self._rate.firsts(pool), *(frozenset([b]) for b in home)):
             if first or not fits:
                 yield from self._greedy(pool, room, {}, first, like)
             if stay and not (len(stay) == 1 and fits):
                 yield from self._greedy(pool, room, stay, first, like)
-
-    def _first(self, pool: Pool) -> list[frozenset[int]]:
-        """Buckets to fill first: none, each core class, the best by each term."""
-        known = self._firsts.get(pool)
-        if known is None:
-            firsts = {frozenset[int](): None}
-            classes = sorted({self._buckets[b].core_class for b in pool})
-            for some in classes if len(classes) > 1 else ():
-                firsts[frozenset(b for b in pool if self._buckets[b].core_class == some)] = None
-            for term in (1, *TERMS):
-                best = self._best(pool, term)
-                if len(best) < len(pool):
-                    firsts[frozenset(best)] = None
-            known = self._firsts[pool] = list(firsts)
-        return known
 
     def _greedy(
         self, pool: Pool, room: list[int], stay: Spread, first: frozenset[int], like: list[Likeness]

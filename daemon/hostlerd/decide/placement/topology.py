@@ -1,17 +1,12 @@
-"""The host as the planner sees it, and its buckets: sets of cores that are all alike.
-
-A search over CPUs drowns in symmetry: any free core of an L3 domain is as good as the next. So the search counts cores
-by bucket and `assignment` turns counts into CPUs at the end. Cores that are half gone (a sibling is the host's or is
-pinned by a user) are buckets of their own: what is left of them is a smaller core.
-"""
+"""The host as the planner sees it: which CPUs can be given away, and where they are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
-from hostlerd.model.cpus import CoreClass, Cpu, Topology
+from hostlerd.model.cpus import Cpu, Topology
 from hostlerd.model.cpuset import CpuSet
 
 LOCAL = 10  # the distance of a node to itself (ACPI SLIT)
@@ -59,6 +54,25 @@ class Host:
     def most_owned(self) -> int:
         """CPUs that may be given away at once."""
         return max(0, len(self.topology.online - self.taken) - self.min_cpus)
+
+    @cached_property
+    def reserve(self) -> CpuSet:
+        """CPUs of which `min_cpus` have to stay.
+
+        Booted with isolcpus, the kernel balances no load on these CPUs (Documentation/admin-guide/kernel-parameters):
+        the host's work would not spread there, so they count only where there are too few others.
+        """
+        ordinary = self.topology.online - self.taken - self.topology.isolated
+        return ordinary if len(ordinary) >= self.min_cpus else self.topology.online - self.taken
+
+    def spare(self, blocked: CpuSet) -> int:
+        """How many CPUs of the reserve may be given away besides those in `blocked`."""
+        return max(0, len(self.reserve) - self.min_cpus) - len(self.reserve & blocked)
+
+    @cached_property
+    def quiet(self) -> CpuSet:
+        """CPUs that the kernel was booted to keep its own work off."""
+        return self.topology.isolated | self.topology.nohz_full
 
     @cached_property
     def boot_core(self) -> int | None:
@@ -149,71 +163,3 @@ def _group(of: Mapping[int, int]) -> dict[int, CpuSet]:
     for cpu, group in of.items():
         groups.setdefault(group, set()).add(cpu)
     return {group: frozenset(groups[group]) for group in sorted(groups)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
-    """Cores that are alike. `width`: threads of each that can be given away. `beside_host`: the rest is the host's."""
-
-    index: int
-    l3: int
-    node: int
-    socket: int
-    core_class: CoreClass
-    small_cache: bool
-    slow: bool
-    width: int
-    beside_host: bool
-    cores: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """The host cut into buckets, less the CPUs in `blocked`, which domains hold that will not be moved."""
-
-    host: Host
-    blocked: CpuSet = frozenset()
-    buckets: tuple[Bucket, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        host, free = self.host, self.host.usable - self.blocked
-        alike: dict[tuple[int, int, int, CoreClass, bool, int, bool], list[int]] = {}
-        for core, cpus in sorted(host.cores.items()):
-            width = sum(cpu in free for cpu in cpus)
-            if width:
-                cpu = host.cpus[cpus[0]]
-                beside_host = any(c in host.must for c in cpus) and not any(c in self.blocked for c in cpus)
-                slow = any(c in host.slow for c in cpus)
-                place = (cpu.socket, cpu.node, host.l3_of[cpu.id], cpu.core_class, slow, width, beside_host)
-                alike.setdefault(place, []).append(core)
-        buckets = tuple(
-            Bucket(index=index, socket=socket, node=node, l3=l3, core_class=core_class, slow=slow, width=width,
-                   small_cache=l3 in host.small_l3, beside_host=beside_host, cores=tuple(cores))
-            for index, ((socket, node, l3, core_class, slow, width, beside_host), cores)
-            in enumerate(sorted(alike.items()))
-        )  # fmt: skip
-        object.__setattr__(self, "buckets", buckets)
-
-    @cached_property
-    def bucket_of(self) -> dict[int, Bucket]:
-        """Core to bucket; cores with nothing to give are absent."""
-        return {core: bucket for bucket in self.buckets for core in bucket.cores}
-
-    @cached_property
-    def l3s(self) -> tuple[int, ...]:
-        """L3 domains with buckets; the search counts by position in here."""
-        return tuple(sorted({bucket.l3 for bucket in self.buckets}))
-
-    @cached_property
-    def boot_bucket(self) -> int | None:
-        core = self.host.boot_core
-        bucket = None if core is None else self.bucket_of.get(core)
-        return None if bucket is None else bucket.index
-
-    @cached_property
-    def free(self) -> CpuSet:
-        return self.host.usable - self.blocked
-
-    def cpus_of(self, core: int) -> tuple[int, ...]:
-        """The CPUs of a core that can be given away."""
-        return tuple(cpu for cpu in self.host.cores[core] if cpu in self.free)

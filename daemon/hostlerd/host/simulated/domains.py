@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Domain:
-    """`inactive`: None for a transient domain. `detached`: devices that libvirt itself took from their drivers."""
+    """`inactive`: None for a transient domain. `detached`: devices that libvirt itself took from their drivers.
+    `memory`: [node, KiB] of its guest's.
+    """
 
     name: str
     uuid: str
@@ -18,6 +20,7 @@ class Domain:
     unit: str = ""
     autostart: bool = False
     detached: list[str] = field(default_factory=list[str])
+    memory: list[list[int]] = field(default_factory=list[list[int]])
 
     @property
     def pid(self) -> int:

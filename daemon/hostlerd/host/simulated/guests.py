@@ -58,13 +58,19 @@ def domain(
     iothreads: int = 0,
     memory_mib: int = 4096,
     usb: Sequence[str] = (),
+    cells: Sequence[str] = (),
 ) -> str:
     """A q35 guest with `cores` times `threads` vCPUs. `hostdevs`: addresses. `pins`: vCPU to CPU list, explicit.
 
     `mdevs`: UUIDs. `slices`: as for `metadata`.
-    `usb`: ids of USB devices, as lsusb writes them.
+    `usb`: ids of USB devices, as lsusb writes them. `cells`: vCPU lists of NUMA cells, which share the memory evenly.
     """
     count = cores * threads
+    numa = "".join(
+        f"<cell id='{n}' cpus='{vcpus}' memory='{memory_mib // len(cells)}' unit='MiB'/>"
+        for n, vcpus in enumerate(cells)
+    )
+    numa = f"<numa>{numa}</numa>" if numa else ""
     tune = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpus}'/>" for vcpu, cpus in pins.items())
     devices = "".join(hostdev(address, managed=managed) for address in hostdevs)
     more = metadata(*slices) if slices else ""
@@ -80,6 +86,6 @@ def domain(
         + (f"<iothreads>{iothreads}</iothreads>" if iothreads else "")
         + (f"<cputune>{tune}</cputune>" if tune else "")
         + "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
-        + f"<cpu mode='host-passthrough'><topology sockets='1' dies='1' cores='{cores}' threads='{threads}'/></cpu>"
-        + f"<devices>{devices}</devices></domain>"
+        + f"<cpu mode='host-passthrough'><topology sockets='1' dies='1' cores='{cores}' threads='{threads}'/>"
+        + f"{numa}</cpu><devices>{devices}</devices></domain>"
     )

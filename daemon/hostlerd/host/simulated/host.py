@@ -151,6 +151,8 @@ class SimulatedHost:
             self.kernel.pci.initial_probe(function.address)
         for parent in self.spec.mdevs:
             self.kernel.mdevs.register(parent)
+        if self.spec.clocks:
+            self.kernel.quiet.clocks()
         if self.spec.screen is not None:
             self.kernel.boot_screen(self.spec.screen)
         self.units.boot()
@@ -343,6 +345,9 @@ class SimulatedHost:
                 return {"seconds": await self.sleep.fall_asleep(force=_flag(params, "force"))}
             case "resume":
                 self.sleep.wake()
+            case "vectors":
+                kernel.quiet.vectors(params["address"], int(params["count"]))
+                kernel.settle()
             case "power-off":
                 await libvirt.power_off(params["name"])
             case "stop-libvirtd":

@@ -13,10 +13,13 @@ from hostler.errors import HostFailed, Wedged
 from hostlerd.host import Writer
 from hostlerd.host.simulated.domain_text import PciHostdev
 from hostlerd.host.simulated.domains import Domain
+from hostlerd.host.simulated.guest_memory import numa_maps
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.host.simulated.pci import Blocked
 from hostlerd.model.devices import DEVICES
 
+PIDS = "/run/libvirt/qemu"
+"""Of libvirt's pid files (virPidFileBuildPath)."""
 BY_FOLDER = 10_000_000
 OWN_WRITE_LIMIT = 3600.0
 """libvirtd writes to sysfs itself and hangs with it; an hour stands for ever, as no simulation runs longer."""
@@ -176,6 +179,7 @@ class Hostdevs:
         self._kernel.pci.close_groups(domain.name, keep)
         if ended:
             self._kernel.processes.end(domain.pid)
+            self._kernel.tree.discard(f"{PIDS}/{domain.name}.pid")
         else:
             self.show_process(domain)
 
@@ -190,7 +194,10 @@ class Hostdevs:
             uid=64055,
             cgroup=f"/machine.slice/{domain.unit}/libvirt/emulator",
             paths=[*vfio, *self._kernel.usb.nodes(domain.name)],
+            arguments=("-name", f"guest={domain.name}", "-uuid", domain.uuid),
+            numa_maps=numa_maps(domain.memory),
         )
+        self._kernel.tree.put(f"{PIDS}/{domain.name}.pid", f"{domain.pid}\n")
         self._kernel.threads.show(domain.pid)
 
     def group(self, address: str) -> int | None:

@@ -34,6 +34,8 @@ class HostSpec:
     release: str = "6.1.0-sim"
     libvirt: int = 9_000_000
     """As virConnectGetLibVersion has it."""
+    clocks: bool = False
+    """It has cpufreq."""
     iommu: bool = True
     unified: bool = True
     screen: ScreenSpec | None = None
@@ -172,6 +174,7 @@ _SECOND_CARD = (
 
 DESKTOP = HostSpec(
     name="desktop",
+    clocks=True,
     # One cache is three times the other, as on a processor with stacked cache on one die.
     processors=Processors(l3_kib=(98304, 32768), cores_per_l3=4, max_mhz=(5250, 5700)),
     functions=_DESKTOP_FUNCTIONS,

@@ -29,6 +29,7 @@ from hostlerd.host.simulated.functions import FunctionSpec
 from hostlerd.host.simulated.mdevs import CREATE, DEVICE, Mdevs
 from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
+from hostlerd.host.simulated.quiet import Quiet
 from hostlerd.host.simulated.screen import ScreenSpec
 from hostlerd.host.simulated.threads import Threads
 from hostlerd.host.simulated.tree import Tree
@@ -74,6 +75,7 @@ class Kernel:
     card: Card = field(init=False)
     vfs: VirtualFunctions = field(init=False)
     cgroups: Cgroups = field(init=False)
+    quiet: Quiet = field(init=False)
     processes: Processes = field(init=False)
     threads: Threads = field(init=False)
     mdevs: Mdevs = field(init=False)
@@ -90,6 +92,7 @@ class Kernel:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
         self.card, self.vfs = Card(self.pci), VirtualFunctions(self.pci)
         self.cgroups = Cgroups(self.tree, self.cpus, unified=self.unified)
+        self.quiet = Quiet(self.tree, self.cpus)
         self.processes = Processes(self.tree)
         self.threads = Threads(self.tree, self.cgroups, lambda: self.pci.release)
         self.mdevs = Mdevs(self.tree, self.pci, self._emit)
@@ -115,6 +118,8 @@ class Kernel:
         self.tree.put(f"/lib/modules/{release}/modules.alias", aliases)
         self.pci.boot(drivers)
         self.cgroups.boot()
+        self.quiet.release = self.pci.release
+        self.quiet.boot()
 
     def boot_screen(self, spec: ScreenSpec) -> None:
         """The firmware's screen, in the first megabytes of the card's memory."""
@@ -201,6 +206,8 @@ class Kernel:
         elif real.startswith(ROOT + "/"):
             folder, _, name = real.removeprefix(ROOT).rpartition("/")
             self.cgroups.write(folder, name, text)
+        elif self.quiet.write(real, text):
+            pass
         elif _PLAIN.fullmatch(real):
             self.tree.put(real, text if text.endswith("\n") else text + "\n")
         else:

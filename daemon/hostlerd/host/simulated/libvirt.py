@@ -20,7 +20,7 @@ import trio
 
 from hostler.errors import BadInput, HostFailed
 from hostlerd.host import Kick, Writer
-from hostlerd.host.simulated import domain_text, guests, hooks
+from hostlerd.host.simulated import domain_text, guest_memory, guests, hooks
 from hostlerd.host.simulated.domains import Domain
 from hostlerd.host.simulated.hostdevs import Hostdevs, monitor_closed
 from hostlerd.host.simulated.kernel import Kernel
@@ -314,7 +314,7 @@ class SimulatedLibvirt:
         self._event(name, "resumed")
 
     async def set_wishes(self, name: str, attributes: str) -> None:
-        """`virsh metadata NAME https://hostler.org/domain/1.0 --live --config --set '<cpus .../>'`.
+        """`virsh metadata NAME urn:hostler:cpus:1 --live --config --set '<cpus .../>'`.
 
         The event is METADATA_CHANGE (qemuDomainSetMetadata).
         """
@@ -388,6 +388,7 @@ class SimulatedLibvirt:
         if self._kernel.faults.get("start-fails", domain.name) is not None:
             raise monitor_closed(domain, "Could not open the firmware: No such file or directory")
         self._scopes.make(domain)
+        domain.memory = guest_memory.allot(self._kernel.tree, domain.live or "")
         self._hostdevs.open_mdevs(domain, mdevs)
         self._hostdevs.open_groups(domain, hostdevs)
         for (kind, number), cpus in domain_text.pins(domain.live or "").items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -28,16 +28,19 @@ class Processes:
         paths: list[str],
         mapped: bool = False,
         start: int = 4711,
+        arguments: Sequence[str] = (),
+        numa_maps: str = "",
     ) -> None:
         """`mapped`: the paths are mapped, and their files closed again. `start`: clock ticks after boot."""
         folder = f"/proc/{pid}"
         self.tree.put(f"{folder}/comm", command[:15] + "\n")
-        self.tree.put(f"{folder}/cmdline", command + "\0")
+        self.tree.put(f"{folder}/cmdline", "".join(f"{word}\0" for word in (command, *arguments)))
         self.tree.put(
             f"{folder}/status", f"Name:\t{command[:15]}\nPid:\t{pid}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n"
         )
         self.tree.put(f"{folder}/cgroup", f"0::{cgroup}\n")
         self.tree.put(f"{folder}/stat", f"{pid} ({command[:15]}) S 1 " + " ".join(["0"] * 17) + f" {start}\n")
+        self.tree.put(f"{folder}/numa_maps", numa_maps)
         self.tree.folder(f"{folder}/fd")
         self.tree.put(
             f"{folder}/maps",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import trio
 
 from hostlerd.host.simulated.kernel import Kernel
+from hostlerd.model.cpuset import CpuSet, format_cpu_list
 
 
 @dataclass(slots=True)
@@ -14,6 +15,17 @@ class SimulatedSignals:
     """Implements `hostlerd.host.Processes`."""
 
     kernel: Kernel
+
+    async def move_thread(self, pid: int, start: int, cpus: CpuSet) -> None:
+        await trio.lowlevel.checkpoint()
+        self.kernel.begin()
+        self.kernel.quiet.move(pid, start, cpus)
+        self.kernel.done("sched_setaffinity", f"{pid} {format_cpu_list(cpus)}")
+
+    async def tell_balancer(self, socket: str, cpus: str | None) -> None:
+        await trio.lowlevel.checkpoint()
+        self.kernel.begin()
+        self.kernel.done(socket, f"settings cpus {cpus or 'NULL'}")
 
     async def terminate(self, pid: int, start: int | None, *, limit: float) -> bool:
         await trio.lowlevel.checkpoint()

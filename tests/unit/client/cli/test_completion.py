@@ -58,6 +58,7 @@ def complete(*words: str) -> list[str]:
         (["--v"], ["--version"]),
         (["plan", "--d"], ["--domain"]),
         (["plan", "--domain", "w"], ["win11"]),
+        (["cpus", "--what-if", "d"], ["debian"]),
         (["domains", ""], ["win11", "debian"]),
         (["domains", "--x"], ["--xml"]),
         (["devices", "--"], ["--json", "--socket", "--help", "--all", "--root"]),

@@ -81,6 +81,8 @@ def test_nothing_is_answered_with_the_help_and_2(hostler) -> None:
         (["domains", "--xml"], "write `--xml FILE`"),
         (["domains", "win11", "--xml", "f"], "do not go together"),
         (["plan", "--policy", "p.toml"], "--policy goes with --root"),
+        (["cpus", "--what-if"], "write `--what-if NAME`"),
+        (["cpus", "--what-if", "win11", "--root", "/"], "--what-if does not go with --root"),
         (["hook", "win11"], "needs OPERATION"),
         (["hook", "--deadline", "soon", "d", "prepare", "begin"], "no number of seconds"),
         (["hook", "--deadline", "-1", "d", "prepare", "begin"], ""),
@@ -163,6 +165,23 @@ def test_domains_are_asked_for_by_name(hostler, daemon) -> None:
     assert hostler("domains", "win11").out.startswith("win11: running")
     assert hostler("domains", "--json", "win11").json[0]["name"] == "win11"
     assert [params for _, params in daemon.asked] == [{}, {"name": "win11"}, {"name": "win11"}]
+
+
+@pytest.mark.parametrize(
+    ("refusals", "status"), [([], 0), ([{"object": "d", "reason": "r", "remedy": "m"}], 4)]
+)
+def test_a_start_that_is_thought_of(hostler, daemon, refusals: list[object], status: int) -> None:
+    what_if = {"domain": "win11", "placement": {"mode": "dedicated"}, "moves": [], "refusals": refusals}
+    daemon.answers["cpus"] = lambda params: {"cpus": [], **({"what_if": what_if} if params else {})}
+    ran = hostler("cpus", "--what-if", "win11")
+    assert (ran.status, "if win11 were started now" in ran.out, "1 refusal" in ran.out) == (
+        status,
+        True,
+        status == 4,
+    )
+    assert hostler("cpus", "--json", "--what-if", "win11").json["what_if"] == what_if
+    assert "started" not in hostler("cpus").out
+    assert [params for _, params in daemon.asked] == [{"what_if": "win11"}, {"what_if": "win11"}, {}]
 
 
 @pytest.mark.parametrize(

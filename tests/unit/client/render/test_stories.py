@@ -198,17 +198,17 @@ def test_status_tells_what_else_is_worth_knowing() -> None:
     assert "refused: 0000:02:00.0\n  why:   win10 has it\n  to do: stop win10" in text
 
 
+def test_status_names_a_domain_that_has_a_slice_alone() -> None:
+    mdev = {"uuid": "u", "type": "nvidia-63", "parent": "0000:04:00.0", "domain": "cad"}
+    said = status.render({"state": "converged", "devices": [], "mdevs": [mdev]})
+    assert "cad has a slice of 0000:04:00.0 (nvidia-63)" in said
+
+
 def test_status_tells_what_there_is_to_know_of_a_domains_cpus() -> None:
     noted = {"name": "win11", "state": "running", "notes": ["pinned by hand: vCPU 0 to 15"]}
     lines = status.render({"domains": [noted, {"name": "work", "state": "running"}]}).splitlines()
     at = lines.index("  domains    win11 running, work running")
     assert lines[at + 1].strip() == "win11: pinned by hand: vCPU 0 to 15"
-
-
-def test_status_names_a_domain_that_has_a_slice_alone() -> None:
-    mdev = {"uuid": "u", "type": "nvidia-63", "parent": "0000:04:00.0", "domain": "cad"}
-    said = status.render({"state": "converged", "devices": [], "mdevs": [mdev]})
-    assert "cad has a slice of 0000:04:00.0 (nvidia-63)" in said
 
 
 def test_status_of_an_answer_with_little_in_it() -> None:

@@ -12,7 +12,7 @@ from hostler.errors import BadInput, HostFailed, Refused, Unreachable
 from hostlerd.act.definitions import FOLDER, Definitions, Outcome, Wish
 from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
-from hostlerd.model.edits import By, GpuChange, SliceChoice
+from hostlerd.model.edits import PINS, By, GpuChange, PinsChange, SliceChoice
 from hostlerd.observe.domain_xml import parse_domain
 
 pytestmark = pytest.mark.trio
@@ -40,11 +40,14 @@ def text(host: SimulatedHost) -> str:
     return host.hypervisor.domains["win11"].inactive or ""
 
 
-def wish(uuid: str, change: GpuChange, by: By = "user", **more: tuple[str, ...]) -> Wish:
-    return Wish(uuid=uuid, name="win11", change=change, by=by, before="before", after=change.way, **more)
+def wish(uuid: str, change: GpuChange | PinsChange, by: By = "user", **more: tuple[str, ...]) -> Wish:
+    return Wish(uuid=uuid, name="win11", change=change, by=by, before="before", after=str(change), **more)
 
 
 EMULATED = GpuChange(way="emulated", leave=frozenset({GPU, AUDIO}))
+HERE = PinsChange(vcpus=((0, "2"), (1, "10")), emulator="0-1", memory="0")
+THERE = PinsChange(vcpus=((0, "2"), (1, "11"), (2, "3")), emulator="0-1")
+FEWER = PinsChange(vcpus=((0, "2"),))
 PASSTHROUGH = GpuChange(way="passthrough", leave=frozenset({GPU, AUDIO}), pci=(OTHER,))
 
 
@@ -168,6 +171,9 @@ async def test_libvirt_that_goes_away_in_the_middle_is_settled_later(host: Simul
     assert not definitions.edits
 
 
+PINNED = {"write": HERE, "rewrite": THERE, "rewrite fewer": FEWER}
+
+
 async def died(host: SimulatedHost, after: int, action: str, uuid: str) -> bool:
     """One life that ends right before or right behind a change to the host, whichever is number `after`."""
 
@@ -193,6 +199,10 @@ async def died(host: SimulatedHost, after: int, action: str, uuid: str) -> bool:
             await definitions.edit(wish(uuid, EMULATED, "fallback", lacks=(GPU, AUDIO)))
         elif action == "take back":
             await definitions.take_back(uuid)
+        elif action == "take pins back":
+            await definitions.take_back(uuid, PINS)
+        elif action in PINNED:
+            await definitions.edit(wish(uuid, PINNED[action], "policy"))
         else:
             await definitions.edit(wish(uuid, PASSTHROUGH))
     except Killed:
@@ -224,6 +234,43 @@ async def test_killed_at_any_point_it_ends_before_or_after_with_a_record_that_ma
         while definitions.edits:
             await definitions.take_back(uuid)
         assert text(host) == original, f"{action} at {point}"
+        if not dead:
+            break
+    else:
+        pytest.fail("it never ends")
+    assert deaths >= 4
+
+
+@pytest.mark.parametrize("action", ["write", "rewrite", "rewrite fewer", "take pins back"])
+async def test_pins_are_written_whole_or_not_at_all_whenever_it_dies(action: str) -> None:
+    deaths = 0
+    for point in range(1, 40):
+        host = SimulatedHost("desktop", parse=parse_domain)
+        uuid = await uuid_of(host, GPU, AUDIO)
+        original = text(host)
+        await Definitions(host).edit(wish(uuid, EMULATED))
+        emulated = text(host)
+        if action != "write":
+            await Definitions(host).edit(wish(uuid, HERE))
+        dead = await died(host, point, action, uuid)
+        deaths += dead
+        definitions = Definitions(host)
+        await definitions.settle([uuid])
+        await definitions.wait_loaded()
+        pins = [edit.pins for edit in definitions.edits[uuid] if edit.kind == PINS]
+        before = [] if action == "write" else [HERE]
+        after = [PINNED[action]] if action in PINNED else []
+        assert pins in (before, after), f"{action} at {point}"
+        assert all(edit.done for edit in definitions.edits[uuid])
+        found = parse_domain(text(host))
+        written = {i: "".join(map(str, cpus)) for i, cpus in found.vcpu_pins.items()}
+        assert written == (dict(pins[0].vcpus) if pins else {}), f"{action} at {point}"
+        assert (found.numatune is not None) == (bool(pins) and bool(pins[0].memory))
+        if pins:
+            await definitions.take_back(uuid, PINS)
+        assert text(host) == emulated, f"{action} at {point}"
+        await definitions.take_back(uuid)
+        assert text(host) == original
         if not dead:
             break
     else:

@@ -40,6 +40,7 @@ DOMAIN_JSON = {
     "numa_cells": [],
     "hugepages": False,
     "gpu": "passthrough",
+    "placement": {"mode": "dedicated", "why": "", "vcpus": [[2], [3]], "emulator": [4], "idle": [5, 7]},
 }
 STATUS_JSON = {
     "version": "0.1.0",

@@ -49,6 +49,7 @@ class FakeService:
             "retry": {},
             "gpu": {"changed": True},
             "isolate": {"cpus": "2-3", "id": "a1"},
+            "pins": {"changed": True},
         }
         self.changed = trio.Event()
         self.tell, self._events = trio.open_memory_channel[dict[str, Any]](9)
@@ -253,6 +254,8 @@ async def test_managed_objects_and_properties(private_bus: Any, codec: Codec) ->
     assert objects[CARD][DEVICE]["NumaNode"] == -1
     assert objects[CARD][DEVICE]["Companions"] == ["0000:01:00.1"]
     assert objects[GUEST][DOMAIN]["VcpuPins"] == {0: "2,10", 1: "3"}
+    guest = objects[GUEST][DOMAIN]
+    assert (guest["Placement"], guest["EmulatorCpus"], guest["IdleCpus"]) == ("dedicated", "4", "5,7")
     assert objects[GUEST][DOMAIN]["EmulatorPins"] == ""
     assert objects[GUEST][DOMAIN]["Devices"] == ["0000:01:00.0"]
     assert (state, degraded) == ("converged", [["0000:02:00.0", "it hangs", "reboot"]])
@@ -340,8 +343,11 @@ async def test_mistakes_of_a_caller_have_standard_names(
 
 
 async def test_a_call_without_an_interface_is_answered(private_bus: Any, codec: Codec) -> None:
-    async with face(private_bus.address, codec, FakeService()) as client:
+    service = FakeService()
+    async with face(private_bus.address, codec, service) as client:
         assert json.loads((await client.get(ROOT, "", "Cpus"))[0]) == {"online": [0]}
+        assert json.loads((await client.get(ROOT, MANAGER, "CpusIf", "s", "win11"))[0]) == {"online": [0]}
+        assert service.calls[-1][1:] == ("cpus", {"what_if": "win11"})
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_a_domain_is_known_without_a_look():
     state = replace(state, ledger=replace(state.ledger, claims={WIN11: ours}))
     (refusal,) = plan(state).refusals
     assert (refusal.object, refusal.claim, refusal.remedy) == (GPU, None, f"stop {ours.name}")
-    assert not plan(state).questions
+    assert not [question for question in plan(state).questions if question.kind != "tuning"]
     assert GPU not in {step.object for step in plan(state).steps}
 
 

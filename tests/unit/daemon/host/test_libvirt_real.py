@@ -10,9 +10,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -21,10 +22,13 @@ from hostler.errors import HostFailed, TimedOut, Unreachable
 from hostlerd.act.definitions import FOLDER, Definitions, Wish
 from hostlerd.definition.gpu import set_gpu
 from hostlerd.definition.splice import Document, as_written, others
+from hostlerd.host import Files
+from hostlerd.host.files import open_files
 from hostlerd.host.libvirt import Libvirt
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.domains import Definition
-from hostlerd.model.edits import WAYS, GpuChange, SliceChoice, Way
+from hostlerd.model.edits import WAYS, GpuChange, PinsChange, SliceChoice, Way
+from hostlerd.observe.guest_memory import guest_memory
 from hostlerd.sources import libvirt as source
 
 from . import usb_contract
@@ -168,6 +172,8 @@ async def in_virsh_in_vain(libvirtd: PrivateLibvirtd, *words: str) -> None:
 LEAVING = """
 import sys, trio
 from hostler.errors import TimedOut
+from hostlerd.host import Files
+from hostlerd.host.files import open_files
 from hostlerd.host.libvirt import Libvirt
 from hostlerd.host.simulated.host import SimulatedHost
 async def main():
@@ -339,6 +345,63 @@ async def test_an_edit_is_kept_made_and_taken_back(
         await definitions.take_back(TWO)
         assert libvirtd.virsh("dumpxml", "--inactive", "--security-info", "two") == before
         assert not definitions.edits
+
+
+async def test_where_a_domain_begins_is_written_and_taken_back(
+    libvirtd: PrivateLibvirtd, link: Libvirt
+) -> None:
+    """libvirt writes it down as it was given; beside an edit of the other kind, and by a daemon that was killed."""
+    before = libvirtd.virsh("dumpxml", "--inactive", "--security-info", "two")
+    host = Half(link)
+    definitions = Definitions(host)
+    pins = PinsChange(vcpus=((0, "0"), (1, "0")), emulator="0", memory="0")
+    await definitions.edit(Wish(uuid=TWO, name="two", change=pins, by="policy", before="", after=""))
+    emulated = GpuChange(way="emulated")
+    await definitions.edit(Wish(uuid=TWO, name="two", change=emulated, by="user", before="", after=""))
+    written = libvirtd.virsh("dumpxml", "--inactive", "two")
+    for element in (
+        "<vcpupin vcpu='1' cpuset='0'/>",
+        "<emulatorpin cpuset='0'/>",
+        "<memory mode='strict' nodeset='0'/>",
+    ):
+        assert element in written
+    fewer = PinsChange(vcpus=((0, "0"),))
+    await definitions.edit(Wish(uuid=TWO, name="two", change=fewer, by="policy", before="", after=""))
+    definitions = Definitions(host)
+    await definitions.settle([TWO])
+    assert [(edit.kind, edit.done) for edit in definitions.edits[TWO]] == [("gpu", True), ("pins", True)]
+    assert "<numatune" not in libvirtd.virsh("dumpxml", "--inactive", "two")
+    await definitions.take_back(TWO, "pins")
+    await definitions.take_back(TWO)
+    assert libvirtd.virsh("dumpxml", "--inactive", "--security-info", "two") == before
+
+
+def test_where_the_memory_of_a_real_guest_is(libvirtd: PrivateLibvirtd) -> None:
+    """By the pid file of this libvirt, and the numa_maps of this kernel."""
+
+    class Inside:
+        """The machine's files, but libvirt's own folder."""
+
+        def read(self, path: str) -> str:
+            return live.read(
+                path.replace("/run/", f"{libvirtd.root}/run/", 1) if path.startswith("/run/") else path
+            )
+
+        def lines_with(self, path: str, words: Sequence[str]) -> list[str]:
+            return live.lines_with(path, words)
+
+    live = open_files("/")
+    placed = guest_memory(cast("Files", Inside()), "one", ONE)
+    if not Path("/proc/self/numa_maps").exists():
+        assert placed is None  # a kernel without NUMA has one node
+        return
+    assert placed is not None
+    assert placed.nodes
+    pid = (libvirtd.root / "run" / "libvirt" / "qemu" / "one.pid").read_text().strip()
+    rss = next(
+        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")
+    )
+    assert 0.5 < placed.total / int(rss.split()[1]) < 1.5
 
 
 async def test_libvirt_checks_a_definition_and_keeps_the_old_one(

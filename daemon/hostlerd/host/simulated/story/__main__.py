@@ -9,7 +9,7 @@ import tempfile
 import time
 
 from hostler.errors import HostlerError
-from hostlerd.host.simulated.story import chaos, crashes, pins, rainy, sunny, usb
+from hostlerd.host.simulated.story import beginning, chaos, crashes, pins, rainy, sunny, usb
 from hostlerd.host.simulated.story.stage import Stage
 from hostlerd.host.simulated.story.telling import Telling
 
@@ -40,6 +40,7 @@ def main() -> int:
             pins.play(stage, tell)
             usb.play(stage, tell)
             rainy.play(stage, tell)
+            beginning.play(folder, tell)
     except HostlerError as error:
         tell.check("the story comes to its end", held=False, seen=error.sentence)
     finally:

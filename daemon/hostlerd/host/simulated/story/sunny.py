@@ -66,6 +66,15 @@ def check_isolation(tell: Telling, shown: Any, dedicated: CpuSet) -> None:
     tell.check("machine.slice may use all CPUs", parse_cpu_list(machine) == DESKTOP.processors.all, machine)
 
 
+def mapped(shown: Any) -> dict[str, dict[int, CpuSet]]:
+    """By domain the CPU of each vCPU, as `hostler cpus --json` has them."""
+    found: dict[str, dict[int, CpuSet]] = {}
+    for owner in shown["owners"]:
+        if owner["kind"] == "vcpu":
+            found.setdefault(owner["domain"], {})[owner["vcpu"]] = frozenset({owner["cpu"]})
+    return found
+
+
 def before_anything(stage: Stage, tell: Telling) -> None:
     tell.scene(
         "A host at rest",
@@ -105,7 +114,10 @@ def first_domain(stage: Stage, tell: Telling) -> CpuSet:
     dedicated = check_pins(tell, shown, "win11", 6)
     check_isolation(tell, shown, dedicated)
     tell.command("hostler status", stage.client("status").text)
-    tell.command("hostler domains", stage.client("domains").text)
+    tell.command("hostler cpus", stage.client("cpus").text)
+    own = mapped(stage.client("cpus", "--json").json)
+    tell.check("the map shows each vCPU where it is pinned", own == {"win11": vcpu_pins(shown, "win11")}, own)
+    tell.command("hostler domains win11", stage.client("domains", "win11").text, most=24)
     return dedicated
 
 
@@ -115,6 +127,11 @@ def second_domain(stage: Stage, tell: Telling, first: CpuSet) -> None:
         "linux gets the USB controller 0000:0b:00.3 and CPUs that win11 does not have.",
     )
     stage.simulate("define", name="linux", devices=USB)
+    stage.until(lambda: stage.client("cpus", "--what-if", "linux").status == 0, 10.0)
+    writes = stage.show()["writes"]
+    tell.command("hostler cpus --what-if linux", stage.client("cpus", "--what-if", "linux").text, most=24)
+    thought = mapped(stage.client("cpus", "--what-if", "linux", "--json").json)
+    tell.check("to think of it changes nothing", stage.show()["writes"] == writes, stage.show()["writes"])
     done = stage.client("simulate", "start", "name=linux")
     tell.command("hostler simulate start name=linux", done.text)
     pinned(stage, "linux", 4)
@@ -126,6 +143,8 @@ def second_domain(stage: Stage, tell: Telling, first: CpuSet) -> None:
     still = frozenset(cpu for pin in vcpu_pins(shown, "win11").values() for cpu in pin)
     tell.check("the two share no CPU", not second & still, format_cpu_list(second & still))
     tell.check("win11 was not moved", still == first, format_cpu_list(still))
+    pins = {name: vcpu_pins(shown, name) for name in ("linux", "win11")}
+    tell.check("both are where the map said before", thought == pins, thought)
     check_isolation(tell, shown, second | still)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.placement import score
@@ -101,6 +103,29 @@ def test_nobody_is_placed_on_taken_cpus_and_the_immovable_stay(case: dict, data:
         for name, held in before.items():
             if held and name in vms and len(held.vcpus) == vms[name]["vcpus"]:
                 assert result.assignments[name] == held
+        state.adopt(vms, written(result))
+
+
+@settings(FREELY, max_examples=60)
+@given(streams(most_cpus=16), st.data())
+def test_the_host_keeps_ordinary_cpus_of_a_kernel_booted_with_isolcpus(
+    case: dict, data: st.DataObject
+) -> None:
+    """Answers stay valid, and as many ordinary CPUs are left as the host needs, where there are so many."""
+    cpus = case["host"]["cpus"]
+    cores = data.draw(st.sets(st.sampled_from([cpu["core"] for cpu in cpus])))
+    isolated = frozenset(cpu["id"] for cpu in cpus if cpu["core"] in cores)
+    state = State(case)
+    topology = replace(state.host.topology, isolated=isolated)
+    least = case["host"]["reserve"]["min_cpus"]
+    state.host = replace(state.host, topology=topology)
+    for vms, _ in score.timeline(case):
+        result = state.plan(vms)
+        vector, errors = state.judged(vms, written(result))
+        assert vector is not None, errors
+        owned = {cpu for held in result.assignments.values() if held for cpu in held.cpus}
+        ordinary = topology.online - isolated
+        assert len(ordinary - owned) >= least or len(ordinary) < least or not owned & ordinary
         state.adopt(vms, written(result))
 
 

@@ -16,7 +16,7 @@ from hostlerd.model.observed import Observed
 from hostlerd.model.plan import AllowCpus, Refusal
 
 
-def decide_isolation(
+def decide_masks(
     observed: Observed, dedicated: CpuSet, housekeeping: CpuSet
 ) -> tuple[list[AllowCpus], list[str], list[Refusal]]:
     """Steps, the units whose record can be closed, and why isolation is impossible."""

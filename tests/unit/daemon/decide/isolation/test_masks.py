@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.unit.daemon.decide.cards import groups, observed
 
-from hostlerd.decide.isolation import decide_isolation
+from hostlerd.decide.isolation import decide_masks
 from hostlerd.model.cpuset import parse_cpu_list
 from hostlerd.model.isolation import Group, Groups
 from hostlerd.model.ledger import Ledger
@@ -31,7 +31,7 @@ def perform(state: Observed, step: AllowCpus) -> Observed:
 
 def apply(state: Observed, dedicated: frozenset[int]) -> Observed:
     for _ in range(3):
-        steps, settled, _ = decide_isolation(state, dedicated, ALL - dedicated)
+        steps, settled, _ = decide_masks(state, dedicated, ALL - dedicated)
         kept = {u: r for u, r in state.ledger.groups.items() if u not in settled}
         state = replace(state, ledger=replace(state.ledger, groups=kept))
         for step in steps:
@@ -66,7 +66,7 @@ def test_the_hosts_units_leave_dedicated_cpus_and_come_back_to_the_full_mask():
 
 def test_what_had_to_stay_set_is_called_residue():
     isolated = apply(observed(groups=groups(system=frozenset({0, 1, 2}))), DEDICATED)
-    steps, _, _ = decide_isolation(isolated, frozenset(), ALL)
+    steps, _, _ = decide_masks(isolated, frozenset(), ALL)
     assert {s.object: s.residue for s in steps} == {
         "init.scope": True,
         "system.slice": False,
@@ -88,11 +88,11 @@ def test_a_unit_only_on_dedicated_cpus_gets_the_hosts():
 def test_machine_slice_is_widened_first_and_narrowed_last():
     narrow = frozenset({0, 1})
     state = observed(groups=groups(machine=narrow))
-    steps, _, _ = decide_isolation(state, DEDICATED, HOST)
+    steps, _, _ = decide_masks(state, DEDICATED, HOST)
     assert steps[0].object == "machine.slice"
     assert steps[0].cpus == ALL
     isolated = apply(state, DEDICATED)
-    back, _, _ = decide_isolation(isolated, frozenset(), ALL)
+    back, _, _ = decide_masks(isolated, frozenset(), ALL)
     assert back[-1].object == "machine.slice"
     assert masks(apply(isolated, frozenset()))["machine.slice"] == narrow
 
@@ -122,7 +122,7 @@ def test_containers_in_machine_slice_leave_dedicated_cpus_and_domains_do_not():
 def test_a_unit_that_went_away_is_settled():
     isolated = apply(observed(), DEDICATED)
     state = replace(isolated, groups=Groups(units=isolated.groups.units[:-2]))
-    _, settled, _ = decide_isolation(state, frozenset(), ALL)
+    _, settled, _ = decide_masks(state, frozenset(), ALL)
     assert "user.slice" in settled
 
 
@@ -131,23 +131,23 @@ def test_a_mask_somebody_else_set_since_is_theirs():
     units = tuple(
         replace(g, allowed=frozenset({0})) if g.unit == "system.slice" else g for g in isolated.groups.units
     )
-    steps, settled, _ = decide_isolation(replace(isolated, groups=Groups(units=units)), frozenset(), ALL)
+    steps, settled, _ = decide_masks(replace(isolated, groups=Groups(units=units)), frozenset(), ALL)
     assert "system.slice" in settled
     assert "system.slice" not in {s.object for s in steps}
 
 
 def test_a_crash_between_journal_and_write_still_goes_back():
     state = observed(groups=groups(system=frozenset({0, 1, 2})))
-    steps, _, _ = decide_isolation(state, DEDICATED, HOST)
+    steps, _, _ = decide_masks(state, DEDICATED, HOST)
     records = {s.object: s.record for s in steps if s.record is not None}
     unwritten = replace(state, ledger=Ledger(groups=records))
     assert masks(apply(unwritten, frozenset())) == masks(state)
 
 
 def test_control_groups_v1_are_refused_in_words():
-    steps, settled, [refusal] = decide_isolation(observed(groups=Groups(unified=False)), DEDICATED, HOST)
+    steps, settled, [refusal] = decide_masks(observed(groups=Groups(unified=False)), DEDICATED, HOST)
     assert not steps
     assert not settled
     assert "control groups v1" in refusal.reason
     assert "unified_cgroup_hierarchy" in refusal.remedy
-    assert decide_isolation(observed(groups=Groups(unified=False)), frozenset(), ALL) == ([], [], [])
+    assert decide_masks(observed(groups=Groups(unified=False)), frozenset(), ALL) == ([], [], [])
