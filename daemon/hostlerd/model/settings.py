@@ -161,10 +161,14 @@ class UsbPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsPolicy:
-    """How many CPUs programs may have at once, idle siblings included: one user's, and all. Root has no limit."""
+    """How many CPUs programs may have at once, idle siblings included: one user's, and all. Root has no limit.
+
+    `users_profile`: the quietest that a user may ask for; those beyond balanced change the host as a whole.
+    """
 
     users_at_most: int = 4
     at_most: int | None = None
+    users_profile: Literal["none", "balanced", "latency", "realtime"] = "balanced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

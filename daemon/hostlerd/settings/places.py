@@ -5,7 +5,7 @@ writes first.
 from __future__ import annotations
 
 HOUSEKEEPING = ("cpus", "at_least")
-CLAIMS = ("users_at_most", "at_most")
+CLAIMS = ("users_at_most", "at_most", "users_profile")
 DOMAIN = (
     *(
         "cpus",

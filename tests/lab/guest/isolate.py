@@ -52,6 +52,13 @@ def _host() -> cpus.Set:
     return frozenset().union(*(cpus.effective(unit) for unit in cpus.HOST_SLICES))
 
 
+def _interrupts() -> cpus.Set:
+    """Where the kernel puts interrupts that are new."""
+    with open("/proc/irq/default_smp_affinity", encoding="ascii") as file:
+        mask = int(file.read().strip().replace(",", ""), 16)
+    return frozenset(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)
+
+
 def _cgroup(pid: int) -> str:
     with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
         return file.read().strip().removeprefix("0::")
@@ -96,6 +103,7 @@ def _returned(report: Report, before: snapshot.Snapshot) -> None:
     "the host keeps off exactly these",
     "its children, too",
     "hostler.slice is not confined",
+    "new interrupts keep off, too",
     "status names it",
     "still so after a daemon-reload",
     "its status is the answer",
@@ -115,6 +123,12 @@ def program(report: Report) -> None:
         theirs = cpus.parse(inside.out.split()[-1]) if inside.out else frozenset()
         report.check("its children, too", len(theirs) == 2 and not theirs & has, inside)
         report.equal("hostler.slice is not confined", cpus.effective("hostler.slice"), cpus.online())
+        report.within(
+            "new interrupts keep off, too",
+            20.0,
+            lambda: not _interrupts() & has,
+            lambda: sorted(_interrupts()),
+        )
         holds(lambda: len(_claims()) == 1, 10.0)  # the one inside has let go
         shown = [(c["pid"], c["cpus"]) for c in _claims()]
         report.equal("status names it", shown, [(process.pid, sorted(has))])
@@ -268,21 +282,19 @@ def by_bus(report: Report) -> None:
 
 @scenario("starts beside a domain", "they share no CPU", "the domain's stay when it ends", BACK)
 def beside_a_domain(report: Report) -> None:
+    """Prepared by its hook and not started: where its two vCPUs will be is the planner's until then."""
     before = snapshot.take()
     domain = Domain(name="beside", vcpus=2, threads=2, hostdevs=PAIR[:1], managed=False)
     prepared = asked.prepare(domain)
-    domains = cpus.online() - _host()
     with _isolated("--cpus", "2") as process:
         has = _has(process.pid)
         report.check("starts beside a domain", prepared.ok and len(has) == 2, prepared)
-        report.equal(
-            "they share no CPU", (_host(), has & domains), (cpus.online() - has - domains, frozenset())
-        )
+        report.check("they share no CPU", len(cpus.online() - _host() - has) == 2, (sorted(_host()), has))
     report.within(
         "the domain's stay when it ends",
         20.0,
-        lambda: _host() == cpus.online() - domains,
-        lambda: (sorted(_host()), sorted(domains)),
+        lambda: len(cpus.online() - _host()) == 2,
+        lambda: sorted(_host()),
     )
     asked.release(domain)
     _returned(report, before)

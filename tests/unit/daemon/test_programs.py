@@ -15,12 +15,14 @@ from tests.unit.daemon.mortal import at_every_line, make_mortal
 from tests.unit.daemon.stable import GPU, Killed, Stable, simulated, stable
 
 from hostler.errors import HostFailed, HostlerError, Refused
+from hostlerd.decide.explained import Explained, owners
 from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.cpuset import CpuSet, parse_cpu_list
 from hostlerd.model.isolation import HOST_UNITS
 from hostlerd.model.programs import Program
 from hostlerd.model.settings import ClaimsPolicy, DomainPolicy, Settings
+from hostlerd.report.plan import status_json
 
 pytestmark = pytest.mark.trio
 
@@ -190,6 +192,8 @@ async def test_limits_are_of_users_and_not_of_root(
             await one.reconciler.isolate(program(1, uid=1000))
         with pytest.raises(Refused, match=r"\[claims\] at_most = 6"):
             await one.reconciler.isolate(program(4, uid=1001))
+        with pytest.raises(Refused, match='users_profile = "balanced"'):
+            await one.reconciler.isolate(program(2, uid=1001, profile="latency"))
         _, b = await one.reconciler.isolate(program(2, uid=1001))
         _, c = await one.reconciler.isolate(program(6))
         for descriptor in (a, b, c):
@@ -359,3 +363,29 @@ async def test_killed_at_every_line_it_is_had_or_given_back(
         return died
 
     await at_every_line(once, more_than=10, below=400)
+
+
+async def test_readers_see_whose_cpus_they_are(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    settings = Settings(domains=DomainPolicy(cpus="dedicated"))
+    async with running(tmp_path, settings) as (host, one):
+        given, descriptor = await one.reconciler.isolate(program(3))
+        await host.hypervisor.define(domain("large", cores=6))
+        await host.hypervisor.start("large")  # it floats: there are ten left
+        await one.settle()
+        observed, plan = one.passes[-1]
+        found = owners(observed, settings, plan)
+        theirs = {(o.cpu, o.kind) for o in found if o.domain == given.name}
+        assert theirs == {(cpu, "program") for cpu in given.own} | {
+            (c, "idle") for c in given.taken - given.own
+        }
+        explanation = Explained(observed, settings, plan).of(plan.placements[0].uuid)
+        assert explanation is not None
+        assert explanation.mode == "floating"
+        assert f"stopping `{given.name}` would" in explanation.why
+        status = status_json(version="1", passes=1, observed=observed, plan=plan, devices=[])
+        assert status["isolation"]["for"] == [given.name]
+        [claim] = status["claims"]
+        assert (claim["name"], claim["cpus"], claim["scope"]) == (given.name, sorted(given.own), given.scope)
+        os.close(descriptor)

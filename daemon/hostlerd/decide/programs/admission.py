@@ -116,6 +116,10 @@ def _given(program: Program, asked: Asked) -> Program | None:
     )
 
 
+_QUIETNESS = ("none", "balanced", "latency", "realtime")
+"""Each asks more of the host than the one before."""
+
+
 def _too_much(given: Program, present: Sequence[Program], settings: Settings) -> str | None:
     """The limit of policy that it would be over."""
     limits = settings.claims
@@ -124,6 +128,8 @@ def _too_much(given: Program, present: Sequence[Program], settings: Settings) ->
     counted = [one for one in present if one.uid != ROOT] + [given]
     everybodys = sum(len(one.taken) for one in counted)
     users = sum(len(one.taken) for one in counted if one.uid == given.uid)
+    if _QUIETNESS.index(given.profile) > _QUIETNESS.index(limits.users_profile):
+        return f'the profile "{given.profile}" is asked for, and [claims] users_profile = "{limits.users_profile}"'
     if users > limits.users_at_most:
         return (
             f"user {given.uid} would have {users} CPUs, and [claims] users_at_most = {limits.users_at_most}"

@@ -36,7 +36,7 @@ class Shortage:
     def over_limit(self, reason: str) -> Refusal:
         return self._refusal(
             f"{self.program.name} does not get {_cpus(self.program.count)} of its own: {reason}",
-            "ask for fewer, end what has some, or have the policy changed",
+            "ask for less, end what has some, or have the policy changed",
         )
 
     def no_unified(self) -> Refusal:

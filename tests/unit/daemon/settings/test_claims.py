@@ -19,8 +19,9 @@ def read(folder: Path, text: str, more: str = "") -> Settings:
 
 
 def test_the_limits(tmp_path: Path) -> None:
-    found = read(tmp_path, "[claims]\nusers_at_most = 0\n", "[claims]\nat_most = 8\n")
-    assert found.claims == ClaimsPolicy(users_at_most=0, at_most=8)
+    more = '[claims]\nat_most = 8\nusers_profile = "none"\n'
+    found = read(tmp_path, "[claims]\nusers_at_most = 0\n", more)
+    assert found.claims == ClaimsPolicy(users_at_most=0, at_most=8, users_profile="none")
     assert Settings().claims == ClaimsPolicy(users_at_most=4, at_most=None)
 
 
@@ -29,6 +30,7 @@ def test_the_limits(tmp_path: Path) -> None:
     [
         ("[claims]\nusers_at_most = -1\n", "users_at_most cannot be -1"),
         ('[claims]\nat_most = "all"\n', "at_most"),
+        ('[claims]\nusers_profile = "quiet"\n', "users_profile"),
         ("[claims]\nusers = 1\n", "users"),
         ("[host]\nusers_at_most = 1\n", "claims"),
         ('[host]\nlibvirt = ["qemu:///session"]\n', "is not supported"),
