@@ -15,6 +15,8 @@ from lab.guest.groups import GROUPS, Group
 from lab.machine import BootFailed, Machine
 
 START_LIMIT = 480.0
+STARVED = "timer doesn't work through Interrupt-remapped IO-APIC"
+"""A panic of check_timer (arch/x86/kernel/apic/io_apic.c), in the first second on a machine that is too busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,7 @@ def boot(suite: str, name: str, *, only: str = "") -> Outcome:
                 job = {"group": name, "phase": phase, "only": only, "last": phase == group.phases}
                 _write(machine, "job.json", json.dumps(job))
                 begin = time.monotonic()
-                machine.boot(name=f"boot{phase}", start_limit=START_LIMIT, limit=group.limit)
+                _boot(machine, f"boot{phase}", group.limit)
                 outcome.seconds[f"boot {phase}"] = round(time.monotonic() - begin, 1)
         except (BootFailed, stage.StageFailed) as error:
             outcome.failure = str(error)
@@ -69,6 +71,16 @@ def boot(suite: str, name: str, *, only: str = "") -> Outcome:
             machine.discard()
         _read_results(machine, outcome)
     return outcome
+
+
+def _boot(machine: Machine, name: str, limit: float) -> None:
+    """Once more where the emulated timer starved while the kernel looked at it: that says nothing about anything."""
+    try:
+        machine.boot(name=name, start_limit=START_LIMIT, limit=limit)
+    except BootFailed as error:
+        if STARVED not in str(error):
+            raise
+        machine.boot(name=name, start_limit=START_LIMIT, limit=limit)
 
 
 def _prepare(machine: Machine, group: Group) -> None:

@@ -57,6 +57,8 @@ class Domain:
     name: str
     vcpus: int = 2
     threads: int = 1
+    plugged: int | None = None
+    """How many of them it starts with; None: all."""
     memory: int = 128
     hostdevs: tuple[str, ...] = ()
     mdevs: tuple[str, ...] = ()
@@ -85,7 +87,7 @@ class Domain:
   <name>{self.name}</name>
   {self._metadata()}
   <memory unit='MiB'>{self.memory}</memory>
-  <vcpu>{self.vcpus}</vcpu>
+  <vcpu current='{self.plugged or self.vcpus}'>{self.vcpus}</vcpu>
   {f"<iothreads>{self.iothreads}</iothreads>" if self.iothreads else ""}
   {f"<cputune>{pins}</cputune>" if pins else ""}
   <os><type arch='x86_64' machine='{self.machine}'>hvm</type>
