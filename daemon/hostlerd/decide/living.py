@@ -14,7 +14,7 @@ from hostlerd.model.programs import Program
 
 def living(observed: Observed) -> Iterator[Program]:
     """Also one whose scope is just being made."""
-    scopes = {group.unit for group in observed.groups.programs}
+    scopes = {group.unit for group in observed.groups.programs} | observed.unseen
     for program in observed.ledger.programs.values():
         if program.given and (program.scope in scopes or observed.ledger.is_outstanding(program.scope)):
             yield program
