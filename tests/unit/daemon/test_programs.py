@@ -16,6 +16,7 @@ from tests.unit.daemon.stable import GPU, Killed, Stable, simulated, stable
 
 from hostler.errors import HostFailed, HostlerError, Refused
 from hostlerd.decide.explained import Explained, owners
+from hostlerd.decide.living import living
 from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.cpuset import CpuSet, parse_cpu_list
@@ -389,3 +390,15 @@ async def test_readers_see_whose_cpus_they_are(
         [claim] = status["claims"]
         assert (claim["name"], claim["cpus"], claim["scope"]) == (given.name, sorted(given.own), given.scope)
         os.close(descriptor)
+
+
+async def test_the_other_lane_keeps_off_though_it_has_not_seen_the_scope(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path) as (_, one):
+        before, _ = one.passes[-1]
+        given, descriptor = await one.reconciler.isolate(program(4))
+        assert list(living(one.reconciler._shared.seen(before))) == [given]
+        os.close(descriptor)
+        await one.settle()
+        assert not list(living(one.reconciler._shared.seen(before)))
