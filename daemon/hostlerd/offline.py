@@ -124,7 +124,7 @@ def _plan(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         domain.uuid: Claim(definition=domain, since=since)
         for since, domain in enumerate(_starting(files, options.xml, options.domain), 1)
     }
-    observed = replace(observed, ledger=Ledger(claims=claims))
+    observed = replace(observed, ledger=Ledger(claims=claims), imagined=frozenset(claims))
     plan = decide(observed, settings)
     for _ in range(QUESTIONS):
         if not plan.questions:

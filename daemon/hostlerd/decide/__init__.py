@@ -233,9 +233,8 @@ def _tuned(
     for tenant in domains:
         uuid, name = tenant.definition.uuid, tenant.definition.name
         claim, cpus = observed.ledger.claims.get(uuid), taken.get(uuid)
-        if tenant.running is None and (claim is None or not claim.prepared):
-            continue
-        if cpus:
+        answered = tenant.running is not None or (claim is not None and claim.prepared)
+        if cpus and (answered or uuid in observed.imagined):
             found.append(
                 Isolated(
                     name=name,

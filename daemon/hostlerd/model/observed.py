@@ -39,7 +39,8 @@ class Observed:
     (its driver; empty for none, None: there is no such device), `bars` and `alive` by address, `guest_memory` by UUID
     of a running domain (empty: not known yet), `tuning`.
 
-    `immovable`: files and threads that the kernel did not let us change.
+    `immovable`: files and threads that the kernel did not let us change. `imagined`: claims of domains that somebody
+    only asks about.
     """
 
     topology: Topology
@@ -63,6 +64,7 @@ class Observed:
     guest_memory: Mapping[str, Placed] = field(default_factory=dict)
     tuning: Tuning | None = None
     immovable: frozenset[str] = frozenset()
+    imagined: frozenset[str] = frozenset()
     affinity: Mapping[str, Mapping[int, CpuSet]] = field(default_factory=dict)
     """By UUID of a running domain and vCPU, where the kernel lets its thread run. Read where it may differ from the pin
     that libvirt shows, which is on Linux before 6.2."""

@@ -158,7 +158,8 @@ class Reconciler:
         observed = await self._shared.look()
         claim = Claim(definition=definition, since=self._shared.next_count())
         claims = {**observed.ledger.claims, definition.uuid: claim}
-        asked = replace(observed, ledger=replace(observed.ledger, claims=claims))
+        ledger = replace(observed.ledger, claims=claims)
+        asked = replace(observed, ledger=ledger, imagined=frozenset({definition.uuid}))
         return await self._shared.answer(asked)
 
     def apply(self, settings: Settings) -> None:

@@ -16,6 +16,7 @@ from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.cpuset import format_cpu_list, parse_cpu_list, parse_cpu_mask
 from hostlerd.model.settings import DevicePolicy, DomainPolicy, Match, Settings
+from hostlerd.observe.domain_xml import parse_domain
 
 pytestmark = pytest.mark.trio
 
@@ -171,6 +172,26 @@ async def test_a_guests_own_interrupts_are_found_late_and_kept_near(
         await host.hypervisor.destroy("win11")
         await one.settle()
         assert not one.journal.ledger.attributes
+
+
+async def test_a_plan_for_a_domain_lists_every_file_with_its_values(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = machine()
+    async with stable(host, tmp_path / "journal", EVERYTHING) as one:
+        before = files(host)
+        definition = parse_domain(domain("win11", hostdevs=[GPU], cores=3, threads=2))
+        plan = await one.reconciler.what_if(definition)
+        values = {step.object: (step.before, step.after) for step in plan.steps}
+        assert values["/proc/sys/vm/stat_interval"] == ("1", "10")
+        assert values["/proc/irq/24/smp_affinity_list"][0] == "0-15"
+        assert values["kthread 2 (kthreadd)"][0] == "0-15"
+        assert files(host) == before
+        await run(one, host)
+        assert (
+            host.kernel.tree.read("/proc/irq/24/smp_affinity_list").strip()
+            == values["/proc/irq/24/smp_affinity_list"][1]
+        )
 
 
 async def test_what_somebody_else_set_meanwhile_stays(tmp_path: Path, autojump_clock: trio.testing.MockClock):

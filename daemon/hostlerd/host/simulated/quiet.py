@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hostlerd.host.simulated.pci import fail
 from hostlerd.host.simulated.tree import Tree
@@ -35,9 +35,10 @@ _NUMBERS = {
     "/sys/kernel/mm/ksm/run": "0",
 }
 X3D = "/sys/bus/platform/drivers/amd_x3d_vcache/AMDI0101:00/amd_x3d_mode"
-IRQS = ((1, "i8042", False), (9, "acpi", False), (24, "xhci_hcd", False), (25, "enp5s0", False),
-        (26, "nvme0q0", False), (27, "nvme0q1", True), (28, "nvme0q2", True), (29, "amdgpu", False))  # fmt: skip
-"""Number, who uses it, and whether the kernel manages it."""
+IRQS = ((1, "i8042"), (9, "acpi"), (24, "xhci_hcd"), (25, "enp5s0"), (26, "nvme0q0"), (27, "nvme0q1"), (28, "nvme0q2"),
+        (29, "amdgpu"))  # fmt: skip
+MANAGED = ("nvme0q1", "nvme0q2")
+"""Of queues: the kernel manages them."""
 THREADS = ((2, "kthreadd", 0), (15, "rcu_preempt", 0), (35, "kcompactd0", 0), (16, "ksoftirqd/0", 0x04000000))
 """Number, name, and PF_NO_SETAFFINITY."""
 
@@ -47,7 +48,6 @@ class Quiet:
     tree: Tree
     cpus: CpuSet
     release: tuple[int, int] = (6, 1)
-    managed: set[int] = field(default_factory=set[int])
 
     def boot(self) -> None:
         everything, tree = format_cpu_list(self.cpus), self.tree
@@ -59,8 +59,8 @@ class Quiet:
         for path, value in _NUMBERS.items():
             tree.put(path, value + "\n")
         tree.put("/proc/sys/kernel/watchdog_cpumask", everything + "\n")
-        for number, name, managed in IRQS:
-            self.request(number, name, managed=managed)
+        for number, name in IRQS:
+            self.request(number, name)
         for cpu in sorted(self.cpus):
             tree.put(f"/sys/devices/system/cpu/cpu{cpu}/power/pm_qos_resume_latency_us", "0\n")
         for pid, name, flags in THREADS:
@@ -85,13 +85,11 @@ class Quiet:
                 self.tree.put(f"{folder}/{name}", text + "\n")
         self.tree.put(X3D, "frequency\n")
 
-    def request(self, number: int, name: str, *, managed: bool = False) -> None:
-        """request_irq(); an interrupt that the kernel does not manage begins with the default affinity."""
+    def request(self, number: int, name: str) -> None:
+        """request_irq(): it begins with the default affinity."""
         self.tree.put(f"/sys/kernel/irq/{number}/actions", name + "\n")
         default = parse_cpu_mask(self.tree.read("/proc/irq/default_smp_affinity"))
         self.tree.put(f"/proc/irq/{number}/smp_affinity_list", format_cpu_list(default & self.cpus) + "\n")
-        if managed:
-            self.managed.add(number)
 
     def free(self, number: int) -> None:
         self.tree.discard(f"/sys/kernel/irq/{number}")
@@ -110,7 +108,7 @@ class Quiet:
         """False for a file that is not one of these. Raises OSError."""
         word = text.strip()
         if match := _IRQ.fullmatch(real):
-            if int(match[1]) in self.managed:
+            if self.tree.read(f"/sys/kernel/irq/{match[1]}/actions").strip() in MANAGED:
                 raise fail(errno.EPERM if self.release >= (6, 12) else errno.EIO, real)
             self._list(real, word)
         elif real == "/proc/sys/kernel/watchdog_cpumask":

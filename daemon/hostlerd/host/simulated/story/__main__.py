@@ -9,7 +9,7 @@ import tempfile
 import time
 
 from hostler.errors import HostlerError
-from hostlerd.host.simulated.story import beginning, chaos, crashes, pins, rainy, sunny, usb
+from hostlerd.host.simulated.story import beginning, chaos, crashes, pins, quiet, rainy, sunny, usb
 from hostlerd.host.simulated.story.stage import Stage
 from hostlerd.host.simulated.story.telling import Telling
 
@@ -38,6 +38,7 @@ def main() -> int:
             stage.start()
             sunny.play(stage, tell)
             pins.play(stage, tell)
+            quiet.play(stage, tell)
             usb.play(stage, tell)
             rainy.play(stage, tell)
             beginning.play(folder, tell)

@@ -43,9 +43,14 @@ def wished(stage: Stage, tell: Telling) -> None:
         return len(emulator) == 1 and not emulator & _vcpus(stage, "win11")
 
     tell.check("its emulator has a CPU of its own", stage.until(done, LIMIT), _pins(stage, "win11"))
-    notes = _notes(stage, "domains", "win11")
-    said = any("priority cannot be" in note for note in notes)
-    tell.check("what makes no sense is a note, and the rest is heeded", said, notes)
+
+    def said() -> bool:
+        return any("priority cannot be" in note for note in _notes(stage, "domains", "win11"))
+
+    noted = stage.until(said, LIMIT)
+    tell.check(
+        "what makes no sense is a note, and the rest is heeded", noted, _notes(stage, "domains", "win11")
+    )
     float_on = _vcpus(stage, "work")
     own = _vcpus(stage, "win11") | _pins(stage, "win11")["emulatorpin 0"]
     tell.check("work floats on the others", not float_on & own, format_cpu_list(float_on))

@@ -48,6 +48,16 @@ class Done:
         return json.loads(self.out)
 
 
+QUIET = (
+    "/proc/irq",
+    "/proc/sys",
+    "/sys/devices/virtual/workqueue",
+    "/sys/devices/system/cpu",
+    "/sys/module/kvm",
+)
+"""What is set for the quiet of CPUs."""
+
+
 class Stage:
     def __init__(self, folder: str, host: str = "desktop") -> None:
         self.folder = folder
@@ -168,13 +178,16 @@ class Stage:
         return tree
 
     def remember(self) -> dict[str, str]:
-        """What must be as it was when no domain runs: all files of devices and drivers, and the CPUs of slices.
+        """What must be as it was when no domain runs: all files of devices and drivers, what is
+        set for quiet CPUs, and the CPUs of slices.
 
         Left out are vfio-pci itself, since a module that was loaded stays, and the numbers of DRM and sound cards and
         of their nodes, which the kernel gives anew, and USB buses, which are numbered anew.
         """
         tree = self.tree()
-        files = tree.flat("/sys/devices/pci0000:00", "/sys/bus/pci", "/sys/kernel/iommu_groups", "/dev")
+        files = tree.flat(
+            "/sys/devices/pci0000:00", "/sys/bus/pci", "/sys/kernel/iommu_groups", "/dev", *QUIET
+        )
         kept = {
             _NUMBER.sub(r"\1N", path): _NUMBER.sub(r"\1N", text)
             for path, text in files.items()
