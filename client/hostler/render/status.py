@@ -95,9 +95,7 @@ def _claim(claim: Mapping[str, object]) -> str:
     cpus, idle = claim.get("cpus"), claim.get("idle")
     if not cpus:
         return f"{who} waits for CPUs"
-    return f"{who} has CPUs {cpu_list(cpus)}" + (
-        f", and {cpu_list(idle)} are kept empty for it" if idle else ""
-    )
+    return f"{who} has CPUs {cpu_list(cpus)}" + (f" ({cpu_list(idle)} kept empty)" if idle else "")
 
 
 def _isolation(isolation: Mapping[str, object]) -> str:
