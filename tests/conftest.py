@@ -7,11 +7,15 @@ import os
 import signal
 from collections.abc import Generator
 
+import hypothesis
 import pytest
 
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A busy machine is no fault of what is tested.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:

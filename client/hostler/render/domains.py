@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from hostler.render import placement
-from hostler.render.text import PLAIN, Cell, Style, clean, count, cpu_list, memory, paragraph, table, texts_of
+from hostler.render.text import (
+    PLAIN,
+    Cell,
+    Style,
+    clean,
+    count,
+    cpu_list,
+    huge_pages,
+    memory,
+    paragraph,
+    table,
+    texts_of,
+)
 from hostler.shapes import ints_of, map_of, rows_of
 
 TYPE_CHECKING = False
@@ -96,7 +108,7 @@ def render_one(domain: Domain, style: Style = PLAIN) -> str:
     ]
     lines += _entries(cells, "NUMA cells")
     lines += _entries(_memory(domain), "memory")
-    lines.append(_entry("hugepages", clean(domain.get("hugepages"))))
+    lines += _entries(_hugepages(domain), "hugepages")
     lines.append(_entry("GPU", _gpu(domain)))
     lines += _entries(_edit(map_of(domain.get("edit")), clean(domain.get("name"))), "")
     lines += _entries(_pins_edit(map_of(domain.get("pins_edit")), clean(domain.get("name"))), "begins with")
@@ -140,6 +152,14 @@ def _memory(domain: Domain) -> list[str]:
     return [
         f"node {clean(row.get('node'))}: {memory(row.get('kib'))}" for row in rows_of(domain.get("memory"))
     ]
+
+
+def _hugepages(domain: Domain) -> list[str]:
+    added = [
+        f"{huge_pages(row)} added on node {clean(row.get('node'))}"
+        for row in rows_of(domain.get("added_hugepages"))
+    ]
+    return [clean(domain.get("hugepages")), *added]
 
 
 def _topology(topology: Mapping[str, object]) -> str:

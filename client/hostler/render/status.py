@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostler.render.text import PLAIN, Style, clean, count, cpu_list, paragraph, texts_of
+from hostler.render.text import PLAIN, Style, clean, count, cpu_list, huge_pages, paragraph, texts_of
 from hostler.render.times import moment
 from hostler.shapes import map_of, rows_of
 
@@ -36,6 +36,12 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
     lines += _entry(
         "daemon", f"hostler {clean(status.get('version'))}, pass {clean(status.get('pass'))}", style
     )
+    pages = [
+        f"{huge_pages(row)} on node {clean(row.get('node'))} for {clean(row.get('domain'))}"
+        for row in rows_of(status.get("hugepages"))
+    ]
+    if pages:
+        lines += _entry("hugepages", f"added {', '.join(pages)}", style)
     if status.get("libvirt") not in (None, "connected"):
         lines += _entry("libvirt", clean(status.get("libvirt")), style)
     sleep = map_of(status.get("sleep"))

@@ -100,6 +100,11 @@ def memory(kib: object) -> str:
     return f"{kib / 1024 / 1024:.4g} GiB"
 
 
+def huge_pages(row: Mapping[str, object]) -> str:
+    """`512 of 2 MiB`."""
+    return f"{clean(row.get('pages'))} of {memory(row.get('page_kib'))}"
+
+
 def count(number: int, one: str, many: str = "") -> str:
     """`1 step`, `2 steps`."""
     return f"{number} {one if number == 1 else many or one + 's'}"

@@ -35,6 +35,7 @@ from hostlerd.model.ledger import (
     FileRecord,
     FramebufferRecord,
     GroupRecord,
+    HugepagesRecord,
     Ledger,
     MdevRecord,
     Outstanding,
@@ -118,6 +119,7 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "bar": _bar,
     "removed": lambda value: RemovedRecord(**value),
     "recovery": lambda value: RecoveryRecord(**value),
+    "hugepages": lambda value: HugepagesRecord(**value),
     "unloaded": _unloaded,
     "program": lambda value: Program(**value),
     "trouble": lambda value: Trouble(**value),
@@ -141,6 +143,7 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     RemovedRecord: ("removed", "removed", "key"),
     RecoveryRecord: ("recovery", "recoveries", "key"),
     Program: ("program", "programs", "id"),
+    HugepagesRecord: ("hugepages", "hugepages", "key"),
 }
 """Record type to its word in the file, its field in the ledger and its key."""
 

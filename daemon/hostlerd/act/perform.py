@@ -17,6 +17,7 @@ from hostlerd.act import (
     clearing,
     device_slices,
     devices,
+    hugepages,
     life,
     pins,
     programs,
@@ -38,6 +39,7 @@ from hostlerd.model.plan import (
     EnterScope,
     Framebuffer,
     LoadModule,
+    MakeRoom,
     MoveThread,
     Override,
     Pin,
@@ -48,6 +50,7 @@ from hostlerd.model.plan import (
     ResetCard,
     ResizeBar,
     SetAttribute,
+    SetHugepages,
     SetVfs,
     SetVgpuType,
     StartAgain,
@@ -80,6 +83,8 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     Override: devices.override,
     Unbind: devices.unbind,
     Probe: devices.probe,
+    SetHugepages: hugepages.set_hugepages,
+    MakeRoom: hugepages.make_room,
     AllowCpus: slices.allow_cpus,
     EnterScope: programs.enter_scope,
     WriteRule: rules.write_rule,
@@ -107,6 +112,8 @@ WRITTEN_BY_PROCESS = (
     ResetCard,
     RemoveFunction,
     Rescan,
+    SetHugepages,
+    MakeRoom,
 )
 
 
@@ -174,6 +181,6 @@ def is_gone(host: Host, step: Step) -> bool:
         return usb.is_gone(host, step.device)
     if isinstance(step, ResizeBar):
         return devices.is_gone(host, step.address)
-    if isinstance(step, SetAttribute):
+    if isinstance(step, SetAttribute | SetHugepages):
         return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

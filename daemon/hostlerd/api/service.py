@@ -41,7 +41,7 @@ from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
 from hostlerd.report.domains import domain_json, edit_json, memory_json, pins_edit_json, running_json
 from hostlerd.report.placement import outline_json, owners_json, placement_json, placements_json, what_if_json
-from hostlerd.report.plan import plan_json, status_json
+from hostlerd.report.plan import hugepages_json, plan_json, status_json
 
 LOOK_LIMIT = 5.0
 """Seconds one look at the processes may take."""
@@ -127,6 +127,7 @@ class HostlerService:
             )
             for d in observed.snapshot.inactive
         ]
+        pages = hugepages_json(observed.ledger)
         given = outlines(observed, self._loop().settings, plan)
         published = Published(
             status=status_json(
@@ -141,6 +142,7 @@ class HostlerService:
                         *plan.notes.get(d["uuid"], ()),
                         *(f"{c.reason}; {c.remedy}" for c in plan.cautions if c.object == d["name"]),
                     ],
+                    "added_hugepages": [row for row in pages if row["uuid"] == d["uuid"]],
                     "memory": memory_json(observed.guest_memory, d["uuid"]),
                     "edit": edit_json(observed.edits, d["uuid"]),
                     "pins_edit": pins_edit_json(observed.edits, d["uuid"]),

@@ -16,6 +16,7 @@ from hostlerd.decide.departing import departing
 from hostlerd.decide.fallback import decide_fallback
 from hostlerd.decide.guest_memory import ask_for_memory, far_from_memory
 from hostlerd.decide.handoff import decide_handoff
+from hostlerd.decide.hugepages import decide_hugepages
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import Isolated, decide_masks, decide_tuning
 from hostlerd.decide.lasting_pins import decide_lasting_pins
@@ -29,7 +30,7 @@ from hostlerd.decide.screen import decide_screens
 from hostlerd.decide.slices import decide_slices
 from hostlerd.decide.usb import decide_usb
 from hostlerd.decide.vfio import decide_vfio
-from hostlerd.decide.wishes import wishes
+from hostlerd.decide.wishes import is_of_device, wishes
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan, Refusal
@@ -65,15 +66,19 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     loans = lent(observed, domains, placements)
     pins = decide_pins(observed, domains, placements, housekeeping, loans)
     rules, files = decide_rule(observed, settings)
+    pages = decide_hugepages(observed, settings, placements, refused | _being_cleared(observed, own))
     steps = (
         *rules,
         *own.clearing,
+        *pages.steps,
         *(step for step in attributes.steps if step.object not in tuned),
+        # Before drivers come back: an interrupt that they request begins with the default affinity.
+        *(step for step in attributes.returns if not is_of_device(step.object)),
         *slices.make,
         *handoff.steps,
         *slices.unmake,
         *screens.steps,
-        *attributes.returns,
+        *(step for step in attributes.returns if is_of_device(step.object)),
         *running.steps,
         *masks,
         *scopes(observed, programs.admitted),
@@ -95,6 +100,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *life.silent(observed, {a: h.name for a, h in own.holder.items() if h.uuid}),
             *slices.refusals,
             *usb_refusals,
+            *pages.refusals,
             *_not_offered(observed, settings, own),
             *_absent(observed, settings),
             *crowding,
@@ -113,6 +119,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                     *tunings.questions,
                     *screens.questions,
                     *running.questions,
+                    *pages.questions,
                     *ask_for_memory(observed),
                 )
             )
@@ -124,11 +131,14 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *tunings.settled,
             *screens.settled,
             *running.settled,
+            *pages.settled,
             *units,
             *pins.gone,
             *programs.gone,
             *files,
         ),
+        counted=pages.counted,
+        waiting=pages.waiting,
         learned=learned(observed, settings),
         awake=keeps_awake(observed, settings, own, handoff.steps),
         owners=owners(observed, own),
@@ -141,6 +151,11 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         confirmed=tuple(pins.confirmed),
         notes=_notes(domains, loans),
     )
+
+
+def _being_cleared(observed: Observed, own: Ownership) -> set[str | None]:
+    """Claims for which something has to get out of the way, or that may yet be refused for what is asked."""
+    return set(observed.ledger.claims) if own.questions else {step.claim for step in own.clearing}
 
 
 def _not_offered(observed: Observed, settings: Settings, own: Ownership) -> list[Refusal]:

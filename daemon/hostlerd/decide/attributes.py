@@ -32,6 +32,8 @@ class Wish:
     claim: str | None = None
     identity: str = ""
     tolerated: tuple[int, ...] = ()
+    before: str | None = None
+    """What it would have been: of a file that came into being with the value that is wished, because we set another."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,12 +77,19 @@ def _device(path: str) -> str:
 
 def _set(found: Attributes, observed: Observed, wish: Wish) -> None:
     now = observed.attributes[wish.path]
-    if now is None or wish.value is None or now == wish.value or wish.path in observed.immovable:
-        return
     record = observed.ledger.attributes.get(wish.path)
     if record is not None and record.identity != wish.identity:
         record = None
-    before, ours = (record.before, record.ours) if record is not None else (now, ())
+    born = record is None and wish.before not in (None, now)
+    if (
+        now is None
+        or wish.value is None
+        or wish.path in observed.immovable
+        or (now == wish.value and not born)
+    ):
+        return
+    would = wish.before if born and wish.before is not None else now
+    before, ours = (record.before, record.ours) if record is not None else (would, ())
     found.steps.append(
         SetAttribute(
             object=wish.path,

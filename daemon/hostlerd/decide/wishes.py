@@ -22,6 +22,11 @@ SCREENS = "/proc/fb"
 """One line a frame buffer; empty where there is none (fb_proc_show)."""
 
 
+def is_of_device(path: str) -> bool:
+    """Whether a file is set for the sake of a device's handoff, and not for that of CPUs."""
+    return path.startswith((f"{DEVICES}/", CONSOLES, SCREENS))
+
+
 def wishes(observed: Observed, settings: Settings, own: Ownership) -> Iterator[Wish]:
     for address, why, awake in _handled(observed, own):
         policy = settings.device(observed.functions[address])

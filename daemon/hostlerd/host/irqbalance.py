@@ -28,8 +28,8 @@ async def tell(path: str, cpus: str | None) -> None:
     try:
         with trio.fail_after(LIMIT), trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
             await one.connect(address)
+            # Not waited for: it reads when it has time, and what was sent stays there until then.
             await one.sendmsg([sentence], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)])
-            await one.recv(64)  # it closes the connection when it has read
     except trio.TooSlowError as error:
         raise TimedOut("irqbalance does not answer", data={"object": path}) from error
     except OSError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.guest_memory import Numatune
+from hostlerd.model.hugepages import SMALL, Dimm, PageSize
 from hostlerd.model.slices import SliceSpec
 from hostlerd.model.usb import UsbSource
 
@@ -76,6 +77,8 @@ class Definition:
     cells: tuple[Cell, ...] = ()
     memory_kib: int = 0
     hugepages: bool = False
+    page_sizes: tuple[PageSize, ...] = ()
+    dimms: tuple[Dimm, ...] = ()
     numatune: Numatune | None = None
     auto_placement: bool = False
     """`<vcpu placement='auto'>`: numad says where it runs, and libvirt drops pins."""
@@ -96,6 +99,10 @@ class Definition:
     @property
     def pci_addresses(self) -> tuple[str, ...]:
         return tuple(h.address for h in self.hostdevs if h.kind == "pci" and h.address is not None)
+
+    @property
+    def asks_for_hugepages(self) -> bool:
+        return bool(self.page_sizes) or any(dimm.page_kib > SMALL for dimm in self.dimms)
 
     @property
     def mdev_uuids(self) -> tuple[str, ...]:

@@ -216,6 +216,49 @@ class RecoveryRecord:
         return f"recovery of {self.address}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HugepagesRecord:
+    """Huge pages that a pool got for a domain: `added` so far, of `asked`. They are taken away when it is gone.
+
+    Not the pool's count before: others use it, too, and change it, and what they do stays. `base`: the pages in it that
+    no record of ours explains, below which nothing is taken.
+
+    `before`, `target`: of a write that may have been made or not, or in part (the kernel gives fewer without an error,
+    and a kill may come at any moment). What came of it is told from the pool's count, see decide/hugepages/counting.
+    `compacted`: the kernel was asked to make room before.
+    """
+
+    uuid: str
+    name: str
+    path: str
+    node: int
+    page_kib: int
+    added: int = 0
+    asked: int = 0
+    base: int = 0
+    before: int = 0
+    target: int = 0
+    compacted: bool = False
+
+    @property
+    def key(self) -> str:
+        return hugepages_key(self.uuid, self.path)
+
+    @property
+    def is_open(self) -> bool:
+        """It is not known yet what came of the last write."""
+        return self.before != self.target
+
+    @property
+    def spent(self) -> bool:
+        """The kernel gave fewer than it was asked for."""
+        return not self.is_open and self.added < self.asked
+
+
+def hugepages_key(uuid: str, path: str) -> str:
+    return f"{path} for {uuid}"
+
+
 Record = (
     DeviceRecord
     | GroupRecord
@@ -234,6 +277,7 @@ Record = (
     | RemovedRecord
     | RecoveryRecord
     | Program
+    | HugepagesRecord
 )
 
 
@@ -299,6 +343,7 @@ class Ledger:
     bars: Mapping[str, BarRecord] = field(default_factory=dict)
     removed: Mapping[str, RemovedRecord] = field(default_factory=dict)
     recoveries: Mapping[str, RecoveryRecord] = field(default_factory=dict)
+    hugepages: Mapping[str, HugepagesRecord] = field(default_factory=dict)
     claims: Mapping[str, Claim] = field(default_factory=dict)
     programs: Mapping[str, Program] = field(default_factory=dict)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from hostlerd.model.domains import Snapshot
 from hostlerd.model.edits import NO_EDITS, Edits
 from hostlerd.model.guest_memory import Placed
 from hostlerd.model.holders import Grip, Holder
+from hostlerd.model.hugepages import Hugepages
 from hostlerd.model.identity import Known
 from hostlerd.model.isolation import Groups
 from hostlerd.model.ledger import Ledger
@@ -62,6 +63,7 @@ class Observed:
     bars: Mapping[str, tuple[Bar, ...]] = field(default_factory=dict)
     alive: Mapping[str, bool] = field(default_factory=dict)
     guest_memory: Mapping[str, Placed] = field(default_factory=dict)
+    hugepages: Hugepages | None = None
     tuning: Tuning | None = None
     immovable: frozenset[str] = frozenset()
     imagined: frozenset[str] = frozenset()

@@ -23,6 +23,7 @@ from hostlerd.model.ledger import (
     FileRecord,
     FramebufferRecord,
     GroupRecord,
+    HugepagesRecord,
     MdevRecord,
     PinRecord,
     RecoveryRecord,
@@ -233,6 +234,21 @@ class Rescan(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetHugepages(Step):
+    """Bring the lasting pages of the pool `object` from `record.before` to `record.target`, or as near as they come."""
+
+    kind: ClassVar[str] = "hugepages"
+    record: HugepagesRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeRoom(Step):
+    """Have the kernel move memory together, or forget what it has cached of files: for huge pages. Cannot be undone."""
+
+    kind: ClassVar[str] = "make-room"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AllowCpus(Step):
     """Set AllowedCPUs of a unit to `cpus`."""
 
@@ -409,6 +425,9 @@ class Tuned:
 class Plan:
     """`questions`: what has to be looked at before this is the whole plan (model/questions).
 
+    `counted`: records of which it is known by now what came of a write. `waiting`: claims for which something is left
+    to do that is not among the steps yet.
+
     `settled`: objects with a record that are as they were, so that their record can be closed. `learned`: what is to be
     remembered of cards.
 
@@ -421,6 +440,8 @@ class Plan:
     cautions: tuple[Caution, ...] = ()
     questions: tuple[Question, ...] = ()
     settled: tuple[str, ...] = ()
+    counted: tuple[HugepagesRecord, ...] = ()
+    waiting: frozenset[str] = frozenset()
     learned: Mapping[str, Known] = field(default_factory=dict)
     owners: dict[str, Owner] = field(default_factory=dict)
     placements: tuple[Placement, ...] = ()

@@ -19,8 +19,20 @@ class Question:
     what systemd says of this unit (ActiveState). `variant`: the VFIO driver made for this function. `platform`: the
     driver of this platform device. `bars`: the resizable BARs of this function, and `alive`: whether it answers; both
     wake it. `memory`: where the memory of this running domain (UUID) is, as far as it is known by now. `tuning`: what
-    can be set for the quiet of CPUs (model/tuning); with the object "threads" the kernel's threads, too.
+    can be set for the quiet of CPUs (model/tuning); with the object "threads" the kernel's threads, too. `hugepages`
+    (of no object): the pools of all nodes, and what domains with a claim have of them.
     """
 
-    kind: Literal["holders", "attribute", "unit", "variant", "platform", "bars", "alive", "memory", "tuning"]
+    kind: Literal[
+        "holders",
+        "attribute",
+        "unit",
+        "variant",
+        "platform",
+        "bars",
+        "alive",
+        "memory",
+        "tuning",
+        "hugepages",
+    ]
     object: str

@@ -31,6 +31,18 @@ class Housekeeping:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HugepagesPolicy:
+    """`auto`: what a domain's definition asks for and is not there is added while it runs.
+
+    `compact`, `drop_caches`: what may be done, once, where the kernel gives too few.
+    """
+
+    mode: Literal["auto", "off"] = "auto"
+    compact: bool = False
+    drop_caches: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DomainPolicy:
     cpus: Literal["auto", "dedicated", "shared", "off"] = "auto"
     prefer: Literal["vcache", "frequency", "none"] = "none"
@@ -51,6 +63,7 @@ class DomainPolicy:
     fallback: Literal["emulated", "none"] = "none"
     """What its definition becomes while its GPU is missing or another domain's."""
     fallback_model: Model = "virtio"
+    hugepages: HugepagesPolicy = field(default_factory=HugepagesPolicy)
 
     @property
     def isolates(self) -> Isolation:

@@ -16,11 +16,13 @@ from hostlerd.host import Files, Host
 from hostlerd.model.devices import Function
 from hostlerd.model.guest_memory import Placed
 from hostlerd.model.holders import Holder
+from hostlerd.model.hugepages import Hugepages
 from hostlerd.model.observed import UNKNOWN, Observed
 from hostlerd.model.questions import Question
 from hostlerd.observe.awake import answering, resizable
 from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import holders, look_for_holders
+from hostlerd.observe.hugepages import observe_hugepages
 from hostlerd.observe.screen import platform_driver
 from hostlerd.observe.slices import as_function
 from hostlerd.observe.tuning import observe_tuning, shown
@@ -86,6 +88,7 @@ def answered_by_files(
         units={**dict.fromkeys(asked["unit"], ""), **observed.units},
         bars={**dict.fromkeys(asked["bars"], ()), **observed.bars},
         alive={**dict.fromkeys(asked["alive"], True), **observed.alive},
+        hugepages=_hugepages(files, observed) if asked["hugepages"] else observed.hugepages,
         guest_memory={**dict.fromkeys(asked["memory"], Placed()), **observed.guest_memory},
         platform={
             **observed.platform,
@@ -96,6 +99,13 @@ def answered_by_files(
             **variants(files, (observed.functions[a] for a in asked["variant"] if a in observed.functions)),
         },
     )
+
+
+def _hugepages(files: Files, observed: Observed) -> Hugepages:
+    """A claim whose guest runs has all that it needs, and its QEMU is not looked for: that could hang."""
+    running = {one.uuid for one in observed.snapshot.running if one.state == "running"}
+    starting = [c.definition for c in observed.ledger.claims.values() if c.uuid not in running]
+    return observe_hugepages(files, [definition for definition in starting if definition.asks_for_hugepages])
 
 
 def _of(questions: Iterable[Question], kind: str) -> list[str]:

@@ -17,6 +17,7 @@ from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.domains import Cell, Definition, Gpu, GuestTopology, Hostdev
 from hostlerd.model.guest_memory import Numatune
 from hostlerd.observe.domain_hostdevs import hostdevs
+from hostlerd.observe.domain_pages import dimms, page_sizes
 from hostlerd.observe.domain_slices import slice_specs
 from hostlerd.observe.domain_wishes import cpu_wishes
 from hostlerd.observe.libvirt_text import cpu_set, decimal, kib, label, uuid, wrong, yes
@@ -54,7 +55,6 @@ def parse_domain(xml: str | bytes) -> Definition:
     wishes, problems = cpu_wishes(domain)
     cells = _cells(domain, most)
     tuning = _numatune(domain, cells)
-    _check_memory(domain, cells)
     threads = _iothreads(domain)
     vcpu = domain.find("vcpu")
     placed = vcpu is not None and vcpu.get("cpuset") is not None and vcpu.get("placement") != "auto"
@@ -80,6 +80,8 @@ def parse_domain(xml: str | bytes) -> Definition:
         numatune=tuning,
         auto_placement=vcpu is not None and vcpu.get("placement") == "auto",
         hugepages=domain.find("memoryBacking/hugepages") is not None,
+        page_sizes=page_sizes(domain, len(cells)),
+        dimms=dimms(domain, len(cells)),
         gpu=_gpu(domain, devices),
         slices=slice_specs(domain),
         vcpu_ids=_out_of_turn(present),
@@ -286,22 +288,6 @@ def _numatune(domain: Element, cells: Sequence[Cell]) -> Numatune | None:
         return None
     mode = "strict" if tuned is None else tuned.get("mode", "strict")
     return Numatune(mode=mode, nodes=nodes, cells=bound, modes=modes)
-
-
-def _check_memory(domain: Element, cells: Sequence[Cell]) -> None:
-    """Cells that are named exist."""
-    for page in domain.iterfind("memoryBacking/hugepages/page"):
-        kib(page, page.get("size"), page.get("unit"))
-        nodes = (
-            cpu_set(page, "nodeset", what="cells") if page.get("nodeset") is not None else frozenset[int]()
-        )
-        beyond = nodes - frozenset(range(max(1, len(cells))))
-        if beyond:
-            raise wrong(page, f"the domain has no NUMA cell {format_cpu_list(beyond)}")
-    for target in domain.iterfind("devices/memory/target/node"):
-        cell = decimal(target, target.text or "", "the cell")
-        if cells and cell >= len(cells):
-            raise wrong(target, f"the domain has no NUMA cell {cell}")
 
 
 def _gpu(domain: Element, devices: Sequence[Hostdev]) -> Gpu:

@@ -25,17 +25,23 @@ _PAGE = "kernelpagesize_kB="
 
 def guest_memory(files: Files, name: str, uuid: str) -> Placed | None:
     """None where it cannot be found out. May block."""
-    pid = text(files, f"{PIDS}/{name}.pid")
-    if not pid or not pid.isdecimal():
-        return None
-    # A file that was left behind may name any process: QEMU's command line has -uuid.
-    if uuid not in (text(files, f"/proc/{pid}/cmdline") or "").split("\0"):
+    pid = qemu_pid(files, name, uuid)
+    if pid is None:
         return None
     try:
         lines = files.lines_with(f"/proc/{pid}/numa_maps", (_PAGE,))
     except OSError:
         return None  # it has ended, or a kernel without CONFIG_NUMA
     return parse_numa_maps(lines)
+
+
+def qemu_pid(files: Files, name: str, uuid: str) -> str | None:
+    """May block, as the process's memory is asked for its command line."""
+    pid = text(files, f"{PIDS}/{name}.pid")
+    if not pid or not pid.isdecimal():
+        return None
+    # A file that was left behind may name any process: QEMU's command line has -uuid.
+    return pid if uuid in (text(files, f"/proc/{pid}/cmdline") or "").split("\0") else None
 
 
 def parse_numa_maps(lines: list[str]) -> Placed:

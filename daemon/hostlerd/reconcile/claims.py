@@ -169,7 +169,8 @@ class Claims:
         ledger = self._shared.journal.ledger
         for uuid in asked & self._waiters.keys():
             waiter, claim = self._waiters[uuid], ledger.claimant(uuid)
-            if waiter.done.is_set() or claim is None or any(step.claim == uuid for step in plan.steps):
+            busy = uuid in plan.waiting or any(step.claim == uuid for step in plan.steps)
+            if waiter.done.is_set() or claim is None or busy:
                 continue
             self._shared.plan = plan
             if isinstance(claim, Claim):

@@ -14,6 +14,7 @@ import trio
 from hostler.errors import Degraded, HostlerError, InUse, Unsupported, Wedged
 from hostlerd.act.perform import is_gone, perform
 from hostlerd.decide.ownership import VFIO
+from hostlerd.model.ledger import HugepagesRecord
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import (
     CheckAlive,
@@ -99,6 +100,9 @@ class HostLane:
                 if key in shared.journal.ledger.programs:
                     self._claims.end(key, "has ended")
                 shared.journal.settle(key)
+            for record in plan.counted:
+                shared.journal.record(record)
+                self._tell_if_too_few(record)
             refused = self._claims.refuse(plan)
             self._report_rivals(observed, plan)
             steps = self._rivals.hold_back(plan.of("host"), trio.current_time())
@@ -219,6 +223,12 @@ class HostLane:
         if step.claim is not None and (not step.optional or isinstance(error, Wedged)):
             failed.add(step.claim)
             self._claims.fail(step.claim, error)
+
+    def _tell_if_too_few(self, record: HugepagesRecord) -> None:
+        if record.spent:
+            text = f"the kernel gave {record.added} of {record.asked} pages for {record.name}"
+            log.info("%s: %s", record.path, text, extra={"domain": record.name})
+            self._shared.tell("hugepages", record.path, text)
 
     def _report_rivals(self, observed: Observed, plan: Plan) -> None:
         for address, times in self._rivals.watch(plan, trio.current_time()).items():

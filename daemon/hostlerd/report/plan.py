@@ -30,6 +30,15 @@ def degraded_json(ledger: Ledger) -> list[Json]:
     ]
 
 
+def hugepages_json(ledger: Ledger) -> list[Json]:
+    """What was added to which pool for whom."""
+    return [
+        {"domain": r.name, "uuid": r.uuid, "node": r.node, "page_kib": r.page_kib, "pages": r.added}
+        for r in ledger.hugepages.values()
+        if r.added
+    ]
+
+
 def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, devices: list[Json]) -> Json:
     """`devices`, `domains`: how many of each owner and of each way to have a GPU."""
     ledger = observed.ledger
@@ -65,6 +74,7 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
             "notes": list(plan.tuned.notes),
         },
         "claims": programs_json(observed),
+        "hugepages": hugepages_json(ledger),
         "degraded": degraded_json(ledger),
         "refusals": [{"object": r.object, "reason": r.reason, "remedy": r.remedy} for r in plan.refusals],
         "warnings": [{"object": c.object, "reason": c.reason, "remedy": c.remedy} for c in plan.cautions],

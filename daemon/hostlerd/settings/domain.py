@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
-from hostlerd.model.settings import EMULATORS, PRIORITIES, DomainPolicy
+from hostlerd.model.settings import EMULATORS, PRIORITIES, DomainPolicy, HugepagesPolicy
 from hostlerd.settings import words
+from hostlerd.settings.hugepages import read_hugepages
 from hostlerd.settings.isolation import read_isolation
 from hostlerd.settings.places import DOMAIN, PLACES
 from hostlerd.toml_table import Table
@@ -34,7 +35,9 @@ def read_domain(table: Table) -> dict[str, Any]:
             found[key] = read_isolation(table.table(key))
             continue
         field = FIELDS.get(key, key)
-        if hints[field] is bool:
+        if hints[field] is HugepagesPolicy:
+            found[field] = read_hugepages(table, key)
+        elif hints[field] is bool:
             found[field] = table.get(key, bool)
         elif hints[field] is int:
             found[field] = _count(table, key, RANGES[field])

@@ -19,13 +19,14 @@ DOMAIN = (
         "rebalance",
         "write_config",
     ),
-    *("fallback", "fallback_model"),
+    *("fallback", "fallback_model", "hugepages"),
 )
 ISOLATION = (
     *("slices", "partition", "interrupts", "vfio_interrupts", "workqueues", "kthreads", "rps", "watchdog"),
     *("stat_interval", "timer_migration", "governor", "epp", "resume_latency", "x3d_mode", "halt_poll_ns"),
     *("split_lock_mitigate", "numa_balancing", "ksm"),
 )
+HUGEPAGES = ("compact", "drop_caches")
 DEVICE = (
     *("name", "match", "when_idle", "companions", "group", "holders", "holder_limit", "units"),
     *("driver", "leave", "power", "vfio_driver", "reset", "bar", "recover", "vfs", "keep_vfs"),
@@ -39,6 +40,7 @@ PLACES = {
     **dict.fromkeys(USB_MATCH, "the match of a [[usb]]: match = { ... }"),
     **dict.fromkeys(MATCH, "the match of a [[device]]: match = { ... }"),
     **dict.fromkeys(DEVICE, "a [[device]]"),
+    **dict.fromkeys(HUGEPAGES, "hugepages: hugepages = { ... }"),
     **dict.fromkeys(ISOLATION, "the isolation of [domains] or of a domain: isolation = { ... }"),
     **dict.fromkeys(DOMAIN, '[domains], or [domain."name or UUID"]'),
     "cpus": '[domains], [domain."name or UUID"] or [host.housekeeping]',

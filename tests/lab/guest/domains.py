@@ -75,6 +75,8 @@ class Domain:
     machine: str = "pc"
     ports: int = 0
     """Empty PCIe ports, for devices that come while it runs; only on a q35 machine."""
+    backing: str = ""
+    """<memoryBacking> and <numatune>."""
     firmware: bytes = HALTING
 
     @property
@@ -87,6 +89,7 @@ class Domain:
   <name>{self.name}</name>
   {self._metadata()}
   <memory unit='MiB'>{self.memory}</memory>
+  {self.backing}
   <vcpu current='{self.plugged or self.vcpus}'>{self.vcpus}</vcpu>
   {f"<iothreads>{self.iothreads}</iothreads>" if self.iothreads else ""}
   {f"<cputune>{pins}</cputune>" if pins else ""}

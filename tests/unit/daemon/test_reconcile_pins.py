@@ -241,6 +241,7 @@ async def test_pressure_means_nothing_where_nobody_shares(
 ) -> None:
     host = simulated()
     async with running(host, tmp_path, "win11") as one:
+        await trio.sleep(60)  # its interrupts are looked for a few times
         passes = len(one.passes)
         host.kernel.starve()
         await trio.sleep(10 * HOLD)

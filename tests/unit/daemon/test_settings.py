@@ -14,6 +14,7 @@ from hostlerd.model.settings import (
     DevicePolicy,
     DomainPolicy,
     Housekeeping,
+    HugepagesPolicy,
     Match,
     Settings,
     UsbMatch,
@@ -416,6 +417,47 @@ def test_usb_rules_that_are_wrong(policy: Policy, text: str, line: int, key: str
     error = policy.complaint(text)
     assert (error.data["line"], error.data["key"]) == (line, key)
     assert words in f"{error.message}; {error.remedy}"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", HugepagesPolicy()),
+        ('hugepages = "auto"', HugepagesPolicy()),
+        ('hugepages = "off"', HugepagesPolicy(mode="off")),
+        ("hugepages = { compact = true }", HugepagesPolicy(compact=True)),
+        (
+            "hugepages = { compact = true, drop_caches = true }",
+            HugepagesPolicy(compact=True, drop_caches=True),
+        ),
+        ("hugepages = { drop_caches = false }", HugepagesPolicy()),
+    ],
+)
+def test_huge_pages(policy: Policy, text: str, wanted: HugepagesPolicy) -> None:
+    assert policy.load(f"[domains]\n{text}").domains.hugepages == wanted
+    assert policy.load(f'[domain."win11"]\n{text}').domain("win11", UUID).hugepages == wanted
+
+
+def test_huge_pages_of_one_domain_alone(policy: Policy) -> None:
+    settings = policy.load('[domains]\nhugepages = { compact = true }\n[domain."a"]\nhugepages = "off"')
+    assert settings.domain("a", UUID).hugepages == HugepagesPolicy(mode="off")
+    assert settings.domain("b", UUID).hugepages == HugepagesPolicy(compact=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "remedy"),
+    [
+        ('hugepages = "of"', 'hugepages cannot be "of"', "auto, off"),
+        ("hugepages = true", "hugepages is true or false, not a table", ""),
+        ("hugepages = { compactt = true }", 'unknown key "compactt"', '"compact"'),
+        ("hugepages = { compact = 1 }", "compact is a whole number, not true or false", ""),
+        ("compact = true", 'unknown key "compact" in [domains]', "it belongs in hugepages"),
+    ],
+)
+def test_huge_pages_that_are_wrong(policy: Policy, text: str, says: str, remedy: str) -> None:
+    error = policy.complaint(f"[domains]\n{text}")
+    assert says in error.message
+    assert remedy in error.remedy
 
 
 def test_wishes_for_cpus(policy: Policy) -> None:

@@ -26,6 +26,7 @@ def interrupt_wishes(observed: Observed, tuning: Tuning, isolated: Sequence[Isol
     if moved and (now := observed.attributes.get(DEFAULT_AFFINITY)):
         before = parse_cpu_mask(_before(observed, DEFAULT_AFFINITY, now))
         yield Wish(path=DEFAULT_AFFINITY, value=format_cpu_mask((before & host) or host, like=now), why=why)
+    born = _born(observed)
     owners = {address: one for one in isolated for address in one.functions}
     for interrupt in tuning.interrupts:
         now = observed.attributes.get(interrupt.path)
@@ -47,7 +48,19 @@ def interrupt_wishes(observed: Observed, tuning: Tuning, isolated: Sequence[Isol
                 why=why_there,
                 identity=interrupt.name,
                 tolerated=MANAGED,
+                before=born[1] if now == born[0] and owner is None else None,
             )
+
+
+def _born(observed: Observed) -> tuple[str, str]:
+    """The affinity of an interrupt that was requested while our default is in force, and what it would have been."""
+    record, now = observed.ledger.attributes.get(DEFAULT_AFFINITY), observed.attributes.get(DEFAULT_AFFINITY)
+    if record is None or not now or now == record.before or now not in record.ours:
+        return "", ""
+    online = observed.topology.online
+    return format_cpu_list(parse_cpu_mask(now) & online), format_cpu_list(
+        parse_cpu_mask(record.before) & online
+    )
 
 
 def _before(observed: Observed, path: str, now: str, identity: str = "") -> str:

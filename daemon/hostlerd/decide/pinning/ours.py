@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hostlerd.model.cpuset import CpuSet, format_cpu_list
+from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 from hostlerd.model.edits import written_pins
 from hostlerd.model.ledger import PinRecord
 from hostlerd.model.observed import Observed
@@ -17,6 +17,11 @@ from hostlerd.model.observed import Observed
 
 def is_ours(cpus: CpuSet | None, entry: str | None) -> bool:
     return cpus is not None and entry is not None and format_cpu_list(cpus) in entry.split()
+
+
+def wanted(entry: str | None) -> CpuSet:
+    """The last of an entry's lists: where the thread is, or goes."""
+    return parse_cpu_list(entry.split()[-1]) if entry else frozenset()
 
 
 def entry(now: CpuSet | None, before: str | None, wanted: CpuSet) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostlerd.decide.pinning.ours import is_ours
+from hostlerd.decide.pinning.ours import is_ours, wanted
 from hostlerd.decide.pinning.tenant import Tenant
 from hostlerd.decide.placement import Assignment
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
@@ -14,7 +14,11 @@ others stay."""
 
 
 def assignment_of(tenant: Tenant, observed: Observed) -> Assignment | None:
-    """By the tenant's free vCPUs. None if none of them is on a CPU of its own."""
+    """By the tenant's free vCPUs. None if none of them is on a CPU of its own.
+
+    One that is being moved counts as where it goes: the snapshot of one lane may be older than a pin of the other, and
+    what was decided a moment ago must not be undone for that.
+    """
     record, online = tenant.begun, observed.topology.online
     if record is None:
         return None
@@ -22,7 +26,9 @@ def assignment_of(tenant: Tenant, observed: Observed) -> Assignment | None:
     vcpus: list[int] = []
     for vcpu in tenant.free_vcpus:
         cpus = live.vcpu_pins.get(vcpu)
-        cpu = min(cpus) if cpus and len(cpus) == 1 and is_ours(cpus, record.vcpus.get(vcpu)) else NOWHERE
+        entry = record.vcpus.get(vcpu)
+        goes = wanted(entry) if is_ours(cpus, entry) else frozenset[int]()
+        cpu = min(goes) if len(goes) == 1 else NOWHERE
         vcpus.append(cpu if cpu in online and cpu not in vcpus else NOWHERE)
     while vcpus and vcpus[-1] == NOWHERE:
         vcpus.pop()

@@ -163,15 +163,14 @@ def _show_nodes(tree: Tree, processors: Processors) -> None:
             f"{folder}/meminfo",
             f"Node {node} MemTotal: {kib:>15} kB\nNode {node} MemFree:  {kib // 2:>15} kB\n",
         )
-        for name in ("nr_hugepages", "free_hugepages", "surplus_hugepages"):
-            tree.put(f"{folder}/hugepages/hugepages-2048kB/{name}", "0\n")
         for cpu in cpus:
             tree.link(f"{folder}/cpu{cpu}", f"{CPUS}/cpu{cpu}")
             tree.link(f"{CPUS}/cpu{cpu}/node{node}", folder)
     total = processors.memory_gib * 1024 * 1024
     tree.put(
         "/proc/meminfo",
-        f"MemTotal:       {total} kB\nMemFree:        {total // 2} kB\nHugePages_Total:       0\n",
+        f"MemTotal:       {total} kB\nMemFree:        {total // 2} kB\nHugePages_Total:       0\n"
+        "Hugepagesize:       2048 kB\n",
     )
 
 

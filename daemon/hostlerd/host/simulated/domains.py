@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 @dataclass(slots=True)
 class Domain:
     """`inactive`: None for a transient domain. `detached`: devices that libvirt itself took from their drivers.
-    `memory`: [node, KiB] of its guest's.
+    `memory`: [node, KiB] of its guest's. `pages`: [node, KiB of a page, how many] huge ones that its QEMU has.
     """
 
     name: str
@@ -21,6 +21,7 @@ class Domain:
     autostart: bool = False
     detached: list[str] = field(default_factory=list[str])
     memory: list[list[int]] = field(default_factory=list[list[int]])
+    pages: list[list[int]] = field(default_factory=list[list[int]])
 
     @property
     def pid(self) -> int:

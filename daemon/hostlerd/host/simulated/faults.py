@@ -14,6 +14,10 @@ from hostler.errors import BadInput
 KNOWN = {
     "hang-unbind": "unbinding the device `object` never returns, and its lock stays held",
     "probe-fails": "the driver `value` (any, where empty) refuses the device `object`",
+    "fragmented": "on node `object` the kernel makes `value` more huge pages, until memory is compacted",
+    "cached": "on node `object` the kernel makes `value` more huge pages, until its caches are dropped",
+    "slow-pages": "on node `object` each huge page takes the kernel `value` seconds",
+    "crowded": "on node `object` the kernel makes `value` more huge pages, whatever is done",
     "write-fails": "writing to the file `object` gives the error `value` (EIO, EBUSY, ...)",
     "slow-write": "writing to the file or device `object` takes `value` seconds",
     "dead": "the function `object` reads as ones and answers nothing; `value`: reset or rescan helps",

@@ -20,7 +20,7 @@ START = 0x7F0000000000
 def allot(tree: Tree, text: str) -> list[list[int]]:
     """[node, KiB] of a guest with this XML."""
     definition = parse_domain(text)
-    tuning, first = definition.numatune, _first(tree, text)
+    tuning, first = definition.numatune, first_node(tree, text)
     sizes = {n: cell.memory_kib for n, cell in enumerate(definition.cells)} or {-1: definition.memory_kib}
     found: dict[int, int] = {}
     for cell, kib in sizes.items():
@@ -30,7 +30,7 @@ def allot(tree: Tree, text: str) -> list[list[int]]:
     return [[node, kib] for node, kib in sorted(found.items())]
 
 
-def _first(tree: Tree, text: str) -> int:
+def first_node(tree: Tree, text: str) -> int:
     """The node of the emulator's first CPU."""
     pin = ET.fromstring(text).find("cputune/emulatorpin")  # noqa: S314 - simulated
     cpu = 0 if pin is None else min(parse_cpu_list(pin.get("cpuset", "0")), default=0)

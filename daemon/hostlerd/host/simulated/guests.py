@@ -59,11 +59,14 @@ def domain(
     memory_mib: int = 4096,
     usb: Sequence[str] = (),
     cells: Sequence[str] = (),
+    hugepages: Sequence[int] = (),
+    nodes: str = "",
 ) -> str:
     """A q35 guest with `cores` times `threads` vCPUs. `hostdevs`: addresses. `pins`: vCPU to CPU list, explicit.
 
     `mdevs`: UUIDs. `slices`: as for `metadata`.
     `usb`: ids of USB devices, as lsusb writes them. `cells`: vCPU lists of NUMA cells, which share the memory evenly.
+    `hugepages`: KiB of a page, for all of it (0: the host's default) or one a cell. `nodes`: that memory is bound to.
     """
     count = cores * threads
     numa = "".join(
@@ -84,8 +87,19 @@ def domain(
     return (
         f"<domain type='kvm'><name>{name}</name>{more}<memory unit='MiB'>{memory_mib}</memory><vcpu>{count}</vcpu>"
         + (f"<iothreads>{iothreads}</iothreads>" if iothreads else "")
+        + _backing(hugepages)
+        + (f"<numatune><memory mode='strict' nodeset='{nodes}'/></numatune>" if nodes else "")
         + (f"<cputune>{tune}</cputune>" if tune else "")
         + "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
         + f"<cpu mode='host-passthrough'><topology sockets='1' dies='1' cores='{cores}' threads='{threads}'/>"
         + f"{numa}</cpu><devices>{devices}</devices></domain>"
     )
+
+
+def _backing(hugepages: Sequence[int]) -> str:
+    pages = "".join(
+        f"<page size='{kib}' unit='KiB'" + (f" nodeset='{cell}'/>" if len(hugepages) > 1 else "/>")
+        for cell, kib in enumerate(hugepages)
+        if kib
+    )
+    return f"<memoryBacking><hugepages>{pages}</hugepages></memoryBacking>" if hugepages else ""

@@ -18,7 +18,7 @@ import trio
 from hostler.errors import BadInput, HostFailed, TimedOut
 from hostlerd.host import Files, Kick
 from hostlerd.host.files import open_files
-from hostlerd.host.simulated import cpus, guests, hosts, nodes, recorded
+from hostlerd.host.simulated import cpus, guests, hosts, hugepages, nodes, recorded
 from hostlerd.host.simulated.drivers import KNOWN
 from hostlerd.host.simulated.engines import Known, SimulatedEngines
 from hostlerd.host.simulated.functions import FunctionSpec
@@ -142,6 +142,7 @@ class SimulatedHost:
     def _boot(self) -> None:
         known = {driver.name: driver for driver in KNOWN}
         cpus.show(self.kernel.tree, self.spec.processors)
+        hugepages.show(self.kernel.tree, len(self.spec.processors.of_nodes()))
         self.kernel.boot(release=self.spec.release, drivers=[known[name] for name in self.spec.drivers])
         for driver in self.kernel.pci.drivers.values():
             if driver.name not in self.spec.not_loaded:
@@ -213,7 +214,8 @@ class SimulatedHost:
         |---|---|---|
         | show | | devices, domains, CPUs of slices, hooks run |
         | record | path | all its files go into a new folder, a recorded host |
-        | define | xml, or name, devices?, mdevs?, managed?, cores?, threads?, iothreads?, pins?, autostart? | define |
+        | define | xml, or name, devices?, mdevs?, managed?, cores?, threads?, iothreads?, pins?, memory?,
+        | | hugepages?, nodes?, autostart? | define |
         | undefine, start, stop | name | virsh undefine, start, destroy |
         | create | as define | virsh create: a transient domain |
         | power-off | name | the guest ends by itself, whether libvirtd is there or not |
@@ -411,6 +413,7 @@ class SimulatedHost:
             },
             "vgpus": dict(sorted(kernel.vgpus.current.items())),
             "usb": kernel.usb.show(),
+            "hugepages": kernel.hugepages.shown(),
             "units": sorted(self.units.paths),
             "slices": {unit: format_cpu_list(kernel.cgroups.effective(f"/{unit}")) for unit in units},
             "domains": self.hypervisor.show(),
@@ -447,5 +450,8 @@ def _xml(params: Mapping[str, Any]) -> str:
         cores=int(params.get("cores", 2)),
         threads=int(params.get("threads", 2)),
         iothreads=int(params.get("iothreads", 0)),
+        memory_mib=int(params.get("memory", 4096)),
+        hugepages=[int(kib) for kib in str(params.get("hugepages", "")).split(",") if kib],
+        nodes=str(params.get("nodes", "")),
         pins={int(vcpu): cpus for vcpu, _, cpus in pins},
     )

@@ -179,6 +179,8 @@ class Hostdevs:
         self._kernel.pci.close_groups(domain.name, keep)
         if ended:
             self._kernel.processes.end(domain.pid)
+            self._kernel.hugepages.let_go(domain.pages)
+            domain.pages = []
             self._kernel.tree.discard(f"{PIDS}/{domain.name}.pid")
         else:
             self.show_process(domain)
@@ -196,6 +198,7 @@ class Hostdevs:
             paths=[*vfio, *self._kernel.usb.nodes(domain.name)],
             arguments=("-name", f"guest={domain.name}", "-uuid", domain.uuid),
             numa_maps=numa_maps(domain.memory),
+            huge_kib=sum(size * pages for _, size, pages in domain.pages),
         )
         self._kernel.tree.put(f"{PIDS}/{domain.name}.pid", f"{domain.pid}\n")
         self._kernel.threads.show(domain.pid)

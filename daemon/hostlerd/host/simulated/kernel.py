@@ -26,6 +26,8 @@ from hostlerd.host.simulated.cpus import show_online
 from hostlerd.host.simulated.drivers import KNOWN, Driver
 from hostlerd.host.simulated.faults import Faults, number
 from hostlerd.host.simulated.functions import FunctionSpec
+from hostlerd.host.simulated.hugepages import FILE as NR_HUGEPAGES
+from hostlerd.host.simulated.hugepages import ROOM, Hugepages
 from hostlerd.host.simulated.mdevs import CREATE, DEVICE, Mdevs
 from hostlerd.host.simulated.pci import Blocked, Pci, fail
 from hostlerd.host.simulated.processes import Processes
@@ -49,7 +51,6 @@ _PLATFORM = re.compile(r"/sys/bus/platform/drivers/([^/]+)/(bind|unbind)")
 _PLAIN = re.compile(
     r"/sys/devices/pci.*/(sriov_drivers_autoprobe|rescan)"
     r"|/sys/.*/vtconsole/vtcon\d+/bind"
-    r"|/sys/devices/system/node/node\d+/hugepages/.*/nr_hugepages"
 )
 
 
@@ -81,6 +82,7 @@ class Kernel:
     mdevs: Mdevs = field(init=False)
     vgpus: Vgpus = field(init=False)
     usb: Usb = field(init=False)
+    hugepages: Hugepages = field(init=False)
     kicks: list[Kick] = field(default_factory=list[Kick])
     left_behind: dict[int, str] = field(default_factory=dict[int, str])
     returned: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -100,6 +102,7 @@ class Kernel:
         self.pci.bound, self.pci.let_go, self.pci.closed = self._bound, self._let_go, self.mdevs.go_on
         self.pci.modules.opened = self.processes.opened
         self.pci.freed = self._freed
+        self.hugepages = Hugepages(self.tree, self.faults)
         self.usb = Usb(self.tree, self._emit_usb, self._controller)
 
     def boot(self, *, release: str = "6.1.0-sim", drivers: Iterable[Driver] = KNOWN) -> None:
@@ -206,6 +209,10 @@ class Kernel:
         elif real.startswith(ROOT + "/"):
             folder, _, name = real.removeprefix(ROOT).rpartition("/")
             self.cgroups.write(folder, name, text)
+        elif match := NR_HUGEPAGES.fullmatch(real):
+            self.hugepages.write(int(match[1]), int(match[2]), text)
+        elif ROOM.fullmatch(real):
+            self.hugepages.make_room(real)
         elif self.quiet.write(real, text):
             pass
         elif _PLAIN.fullmatch(real):

@@ -389,6 +389,7 @@ class SimulatedLibvirt:
             raise monitor_closed(domain, "Could not open the firmware: No such file or directory")
         self._scopes.make(domain)
         domain.memory = guest_memory.allot(self._kernel.tree, domain.live or "")
+        self._take_pages(domain)
         self._hostdevs.open_mdevs(domain, mdevs)
         self._hostdevs.open_groups(domain, hostdevs)
         for (kind, number), cpus in domain_text.pins(domain.live or "").items():
@@ -396,6 +397,16 @@ class SimulatedLibvirt:
         # RESUMED comes before the `started` hook and STARTED after it (measured on libvirt 9.0).
         self._event(domain.name, "resumed")
         await self._hooks.need(domain, "started", "begin")
+
+    def _take_pages(self, domain: Domain) -> None:
+        """QEMU touches all huge pages before anything runs (libvirt has it: qemuBuildMemoryBackendProps, prealloc)."""
+        text = domain.live or ""
+        first = guest_memory.first_node(self._kernel.tree, text)
+        try:
+            domain.pages = self._kernel.hugepages.take(self._parse(text), first)
+        except OSError as error:
+            words = f"unable to map backing store for guest RAM: {error.strerror}"
+            raise monitor_closed(domain, words) from error
 
     async def _stop(self, domain: Domain) -> None:
         """qemuProcessStop: QEMU is killed, `stopped end`, devices back to the host, `release end`."""

@@ -30,13 +30,15 @@ class Processes:
         start: int = 4711,
         arguments: Sequence[str] = (),
         numa_maps: str = "",
+        huge_kib: int = 0,
     ) -> None:
         """`mapped`: the paths are mapped, and their files closed again. `start`: clock ticks after boot."""
         folder = f"/proc/{pid}"
         self.tree.put(f"{folder}/comm", command[:15] + "\n")
         self.tree.put(f"{folder}/cmdline", "".join(f"{word}\0" for word in (command, *arguments)))
         self.tree.put(
-            f"{folder}/status", f"Name:\t{command[:15]}\nPid:\t{pid}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n"
+            f"{folder}/status",
+            f"Name:\t{command[:15]}\nPid:\t{pid}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nHugetlbPages:\t{huge_kib:8} kB\n",
         )
         self.tree.put(f"{folder}/cgroup", f"0::{cgroup}\n")
         self.tree.put(f"{folder}/stat", f"{pid} ({command[:15]}) S 1 " + " ".join(["0"] * 17) + f" {start}\n")

@@ -26,6 +26,7 @@ FOLDERS = (
     "/sys/bus/pci",
     "/sys/bus/usb",
     "/sys/kernel/iommu_groups",
+    "/sys/kernel/mm/hugepages",
     "/sys/class",
     "/sys/fs/cgroup",
     "/sys/module",

@@ -26,6 +26,7 @@ class SimulatedWriter:
     async def write(self, path: str, text: str, *, limit: float) -> None:
         """Raises OSError and, after `limit` seconds, Wedged: the write goes on without us and may yet succeed."""
         await self._slow(path, limit)
+        await self._slow_pages(path, text, limit)
         await trio.lowlevel.checkpoint()
         try:
             self._kernel.write(path, text)
@@ -107,6 +108,20 @@ class SimulatedWriter:
             )
         if ticket.error is not None:
             raise ticket.error
+
+    async def _slow_pages(self, path: str, text: str, limit: float) -> None:
+        """A process that is killed in the middle leaves with the page that it is at (set_max_huge_pages)."""
+        slow = self._kernel.hugepages.slow(path, text)
+        if slow is None:
+            return
+        seconds, pages, lasting = slow
+        if seconds * pages <= limit:
+            await trio.sleep(seconds * pages)
+            return
+        await trio.sleep(limit)
+        self._kernel.write(path, f"{lasting + int(limit / seconds)}\n")
+        pid, self._pid = self._pid, 0
+        raise Wedged(f"{path} did not return within {limit:g} s", data={"object": path, "pid": pid})
 
     async def _slow(self, path: str, limit: float) -> None:
         seconds = self._kernel.faults.get("slow-write", path)

@@ -103,6 +103,17 @@ def test_one_domain() -> None:
     assert "vCPU x -> CPU 1" in domains.render_one({"vcpu_pins": {"x": [1], "0": [2]}})
 
 
+def test_huge_pages_that_were_added() -> None:
+    rows = [{"domain": "win11", "node": 1, "page_kib": 2048, "pages": 512}]
+    assert "  hugepages   yes\n              512 of 2 MiB added on node 1\n" in domains.render_one(
+        WIN11 | {"added_hugepages": rows}
+    )
+    more = [*rows, {"domain": "work", "node": 0, "page_kib": 1 << 20, "pages": 4}]
+    said = status.render({"state": "converged", "hugepages": more})
+    assert "  hugepages  added 512 of 2 MiB on node 1 for win11, 4 of 1 GiB on node 0 for work" in said
+    assert "hugepages" not in status.render({"state": "converged", "hugepages": []})
+
+
 def test_a_plan_with_nothing_in_it() -> None:
     assert plan.render({"steps": [], "refusals": [], "converged": True}).startswith("nothing to do")
 

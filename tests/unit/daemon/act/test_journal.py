@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,16 @@ from hostler.errors import BadInput, HostFailed
 from hostlerd.act import journal as module
 from hostlerd.act.journal import Journal
 from hostlerd.model.domains import Definition
-from hostlerd.model.ledger import Claim, DeviceRecord, FileRecord, GroupRecord, Ledger, PinRecord, Trouble
+from hostlerd.model.ledger import (
+    Claim,
+    DeviceRecord,
+    FileRecord,
+    GroupRecord,
+    HugepagesRecord,
+    Ledger,
+    PinRecord,
+    Trouble,
+)
 from hostlerd.model.plan import Unbind
 
 GPU = "0000:01:00.0"
@@ -23,6 +33,9 @@ DEVICE = DeviceRecord(address=GPU, driver="amdgpu", override=None, identity="100
 GROUP = GroupRecord(unit="system.slice", allowed="", ours=("0-1", "0-3"))
 PINS = PinRecord(uuid="u", vcpus={0: "2", 1: "6"}, iothreads={1: "0-1"}, emulator="0-1", idle="7", own="3")
 RULE = FileRecord(path="/run/udev/rules.d/70-hostler.rules")
+PAGES = HugepagesRecord(
+    uuid="u", name="win11", path="/sys/nr", node=1, page_kib=2048, added=3, before=3, target=9
+)
 TROUBLE = Trouble(object=GPU, reason="hangs", remedy="reboot", since=1.5, wedged=True)
 STEP = Unbind(object=GPU, before="amdgpu", after=None, why="because")
 
@@ -227,3 +240,16 @@ def test_a_claim_that_is_not_understood_any_more_loses_nothing_else(tmp_path: Pa
     journal = Journal(str(tmp_path / "journal"), "boot-1", stricter)
     assert not journal.ledger.claims
     assert journal.ledger.devices == {GPU: DEVICE}
+
+
+def test_huge_pages_are_kept_by_domain_and_pool(tmp_path: Path):
+    journal = opened(tmp_path / "journal")
+    others = [replace(PAGES, uuid="v"), replace(PAGES, path="/sys/other")]
+    for record in (PAGES, *others, replace(PAGES, added=9, before=0, target=0)):
+        journal.record(record)
+    journal.settle(others[0].key)
+    journal.close()
+    again = opened(tmp_path / "journal").ledger.hugepages
+    assert list(again) == ["/sys/nr for u", "/sys/other for u"]
+    assert (again["/sys/nr for u"].added, again["/sys/nr for u"].is_open) == (9, False)
+    assert again["/sys/other for u"] == others[1]

@@ -9,7 +9,7 @@ import tempfile
 import time
 
 from hostler.errors import HostlerError
-from hostlerd.host.simulated.story import beginning, chaos, crashes, pins, quiet, rainy, sunny, usb
+from hostlerd.host.simulated.story import beginning, chaos, crashes, pages, pins, quiet, rainy, sunny, usb
 from hostlerd.host.simulated.story.stage import Stage
 from hostlerd.host.simulated.story.telling import Telling
 
@@ -40,6 +40,7 @@ def main() -> int:
             pins.play(stage, tell)
             quiet.play(stage, tell)
             usb.play(stage, tell)
+            pages.play(stage, tell)
             rainy.play(stage, tell)
             beginning.play(folder, tell)
     except HostlerError as error:

@@ -232,6 +232,24 @@ def test_a_move_that_failed_half_way_leaves_no_pin_that_looks_like_the_users():
     assert {s.object for s in again} >= {s.object for s in moves[1:]}
 
 
+def test_a_snapshot_older_than_a_pin_does_not_undo_the_decision():
+    """The host lane decides with what the libvirt lane saw before it pinned: the record says where the thread goes."""
+    dedicated = Settings(domains=DomainPolicy(cpus="dedicated"))
+    state = observed(running=(run(domain(WIN11, vcpus=2)),))
+    state = performed(state, decide(state, dedicated))
+    (place,) = decide(state, dedicated).placements
+    there = {i: format_cpu_list(cpus) for i, cpus in enumerate(place.vcpus or ())}
+    far = {0: "0", 1: "4"}
+    assert far != there
+    record = replace(state.ledger.pins[WIN11], vcpus={i: f"{there[i]} {far[i]}" for i in far})
+    moving = replace(state, ledger=replace(state.ledger, pins={WIN11: record}))
+    plan = decide(moving, dedicated)
+    assert plan.placements[0].vcpus == (frozenset({0}), frozenset({4}))
+    assert pins(plan) == {"win11/vcpu0": "0", "win11/vcpu1": "4"} | {
+        name: cpus for name, cpus in pins(plan).items() if "vcpu" not in name
+    }
+
+
 def test_a_domain_whose_cpus_another_names_floats_where_there_is_no_room():
     dedicated = Settings(domains=DomainPolicy(cpus="dedicated"))
     state = observed(running=(run(domain(WIN11, vcpus=4)),))
