@@ -28,7 +28,7 @@ HOOK_DEADLINE = 30.0
 PREPARE_LIMIT = 25.0
 """Seconds after which the daemon gives up a preparation, so that putting back and the answer fit in the hook's wait."""
 
-READ_METHODS = ("hello", "status", "devices", "cpus", "domains", "plan", "subscribe")
+READ_METHODS = ("hello", "status", "devices", "cpus", "domains", "plan", "doctor", "subscribe")
 """Socket methods that change nothing. Parameters: none, but for `domains` {"name"?}, `plan` {"domain"?}."""
 CHANGE_METHODS = ("prepare", "release", "hook", "reload", "retry", "gpu", "pins", "isolate")
 """`prepare` {"name", "xml"} -> {"devices": [...]} | `release` {"name", "xml"} -> {} | `hook` {"name", "operation",

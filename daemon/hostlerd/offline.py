@@ -15,8 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from hostler.errors import BadInput, HostlerError, Refused, exit_status, to_wire
+from hostler.wire import POLICY, POLICY_DIRECTORY
 from hostlerd.decide import decide
 from hostlerd.decide.closure import companions
+from hostlerd.decide.doctor import diagnose
 from hostlerd.decide.explained import Explained
 from hostlerd.decide.rule import RULE_FILE
 from hostlerd.host import Files
@@ -28,6 +30,7 @@ from hostlerd.model.observed import Observed
 from hostlerd.model.questions import QUESTIONS
 from hostlerd.model.settings import Settings
 from hostlerd.observe.answers import answered_by_files
+from hostlerd.observe.checkup import observe_checkup
 from hostlerd.observe.cpus import observe_cpus
 from hostlerd.observe.domain_xml import MAX_XML, parse_domain
 from hostlerd.observe.grip import grips
@@ -38,12 +41,15 @@ from hostlerd.observe.pci import observe_drivers, observe_functions, observe_ker
 from hostlerd.observe.slices import observe_slices
 from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
+from hostlerd.report.doctor import doctor_json
 from hostlerd.report.domains import domain_json
 from hostlerd.report.placement import placements_json
 from hostlerd.report.plan import plan_json
 from hostlerd.settings import load
 
 USAGE = 2
+DOCTOR = {"fine": 0, "warnings": 1, "broken": 2}
+"""State of a host to exit status."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,6 +65,8 @@ def main(argv: Sequence[str]) -> int:
                 answer, status = cpus_json(observe_cpus(open_files(options.root))), 0
             case "devices":
                 answer, status = _devices(open_files(options.root)), 0
+            case "doctor":
+                answer, status = _doctor(options)
             case "plan":
                 answer, status = _plan(options)
             case _:
@@ -81,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         ("cpus", "the processors of a host"),
         ("devices", "its PCI functions"),
         ("plan", "what the daemon would do there"),
+        ("doctor", "what is in the way there"),
     ):
         one = verbs.add_parser(verb, help=text, description=text, allow_abbrev=False)
         one.add_argument(
@@ -95,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="NAME",
                 help="one domain alone: of those in --xml, of the host's own, or a file",
             )
+        if verb in ("plan", "doctor"):
             one.add_argument("--policy", metavar="FILE", help="a policy file; without it the defaults hold")
     one = verbs.add_parser("domains", help="domain XML files", allow_abbrev=False)
     one.add_argument("--xml", nargs="+", action="extend", required=True, metavar="FILE")
@@ -116,9 +126,7 @@ def _devices(files: Files) -> list[dict[str, Any]]:
 
 def _plan(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     files = open_files(options.root)
-    if options.policy is not None and not os.path.isfile(options.policy):
-        raise BadInput(f"{options.policy}: there is no such file", remedy="name a policy file")
-    settings = Settings() if options.policy is None else load(options.policy, "")
+    settings = _settings(options.policy)
     observed = _observe(files)
     claims = {
         domain.uuid: Claim(definition=domain, since=since)
@@ -136,6 +144,25 @@ def _plan(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         reasons = Explained(observed, settings, plan, claims)
         answer["placements"] = placements_json(one for uuid in claims if (one := reasons.of(uuid)))
     return answer, exit_status(Refused("")) if plan.refusals else 0
+
+
+def _settings(policy: str | None) -> Settings:
+    if policy is not None and not os.path.isfile(policy):
+        raise BadInput(f"{policy}: there is no such file", remedy="name a policy file")
+    return Settings() if policy is None else load(policy, "")
+
+
+def _doctor(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """On this very host its own policy counts; a wrong one is one more thing that is found."""
+    files, live, wrong = open_files(options.root), os.path.realpath(options.root) == "/", ""
+    settings = _settings(options.policy)
+    if live and options.policy is None:
+        try:
+            settings = load(POLICY, POLICY_DIRECTORY)
+        except BadInput as error:
+            wrong = error.message
+    found = doctor_json(diagnose(observe_checkup(files, live=live, policy=wrong), settings))
+    return found, DOCTOR[found["state"]]
 
 
 def _starting(files: Files, paths: Sequence[str], name: str | None) -> list[Definition]:

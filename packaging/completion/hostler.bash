@@ -29,7 +29,7 @@ _hostler() {
     esac
     local words=''
     case $verb in
-    '') words='status devices cpus domains gpu isolate pins plan watch reload retry simulate hook help' options+=' --version' ;;
+    '') words='status devices cpus domains gpu isolate pins plan doctor watch reload retry simulate hook help' options+=' --version' ;;
     devices) options+=' --all --root' ;;
     cpus) options+=' --what-if --root' ;;
     domains)
@@ -68,9 +68,10 @@ _hostler() {
         esac
         ;;
     plan) options+=' --domain --root --xml --policy' ;;
+    doctor) options+=' --all --root --policy' ;;
     retry) [[ $word == -* ]] || words=$(_hostler_degraded) ;;
     hook) options+=' --deadline' ;;
-    help) words='status devices cpus domains gpu isolate pins plan watch reload retry simulate hook' ;;
+    help) words='status devices cpus domains gpu isolate pins plan doctor watch reload retry simulate hook' ;;
     esac
     [[ $word != -* ]] || words=$options
     ((${#COMPREPLY[@]})) || mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

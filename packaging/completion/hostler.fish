@@ -8,7 +8,7 @@ function __hostler_degraded
     hostler status 2>/dev/null | awk '/^degraded: [^a]/ { print $2 }'
 end
 
-set -l verbs status devices cpus domains gpu isolate pins plan watch reload retry simulate hook help
+set -l verbs status devices cpus domains gpu isolate pins plan doctor watch reload retry simulate hook help
 complete -c hostler -f
 complete -c hostler -l json -d 'print JSON'
 complete -c hostler -l socket -r -F -d 'socket of the daemon'
@@ -22,6 +22,7 @@ complete -c hostler -n __fish_use_subcommand -a gpu -d 'change how a domain has 
 complete -c hostler -n __fish_use_subcommand -a isolate -d 'run a command on CPUs that nobody else uses'
 complete -c hostler -n __fish_use_subcommand -a pins -d 'write where a domain begins, or take it back'
 complete -c hostler -n __fish_use_subcommand -a plan -d 'what the daemon would do next, with reasons'
+complete -c hostler -n __fish_use_subcommand -a doctor -d 'what is in the way on this host, and what to do'
 complete -c hostler -n __fish_use_subcommand -a watch -d 'what happens, as it happens'
 complete -c hostler -n __fish_use_subcommand -a reload -d 'read the policy again'
 complete -c hostler -n __fish_use_subcommand -a retry -d 'try again what is degraded'
@@ -30,9 +31,10 @@ complete -c hostler -n __fish_use_subcommand -a hook -d 'what the qemu hook of l
 complete -c hostler -n __fish_use_subcommand -a help -d 'tell more about a verb'
 complete -c hostler -n '__fish_seen_subcommand_from help' -a "$verbs"
 complete -c hostler -n '__fish_seen_subcommand_from devices' -l all -d 'every PCI function'
-complete -c hostler -n '__fish_seen_subcommand_from devices cpus plan' -l root -r -F -d 'a recorded host'
+complete -c hostler -n '__fish_seen_subcommand_from doctor' -l all -d 'what is fine, too'
+complete -c hostler -n '__fish_seen_subcommand_from devices cpus plan doctor' -l root -r -F -d 'a recorded host'
 complete -c hostler -n '__fish_seen_subcommand_from domains plan' -l xml -r -F -d 'domain XML files'
-complete -c hostler -n '__fish_seen_subcommand_from plan' -l policy -r -F -d 'the policy in force'
+complete -c hostler -n '__fish_seen_subcommand_from plan doctor' -l policy -r -F -d 'the policy in force'
 complete -c hostler -n '__fish_seen_subcommand_from domains gpu pins' -a '(__hostler_domains)'
 complete -c hostler -n '__fish_seen_subcommand_from pins' -a undo
 complete -c hostler -n '__fish_seen_subcommand_from gpu' -a 'passthrough slice emulated undo'

@@ -30,6 +30,7 @@ VERBS = {
     "isolate": "run a command on CPUs that nobody else uses",
     "pins": "write where a domain begins into its definition, or take it back",
     "plan": "what the daemon would do next and what it refuses, with reasons",
+    "doctor": "what is in the way on this host, why, and what to do; the kernel command line for it",
     "watch": "what happens, as it happens",
     "reload": "read the policy again",
     "retry": "try again what was given up as degraded",
@@ -109,7 +110,7 @@ def _overview() -> str:
             "",
             "`hostler VERB --help` tells more about one.",
             "Exit status: 0 done or fine, 1 the input or the finding is bad, 2 usage, 3 daemon not reachable,",
-            "4 refused, 5 not authorised, 6 timed out, 7 degraded or the host said no.",
+            "4 refused, 5 not authorised, 6 timed out, 7 degraded or the host said no; of doctor 1 warnings, 2 broken.",
         ]
     )
 

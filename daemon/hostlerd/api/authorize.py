@@ -31,6 +31,7 @@ ACTIONS = {
     "devices": READ,
     "cpus": READ,
     "domains": READ,
+    "doctor": READ,
     "subscribe": READ,
     "plan": PLAN,
     "prepare": HANDOFF,

@@ -36,6 +36,7 @@ METHODS: Mapping[str, tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
     "CpusIf": ("cpus", lambda result: (_json(result),)),
     "Domains": ("domains", lambda result: (_json(result["domains"]),)),
     "Plan": ("plan", lambda result: (_json(result),)),
+    "Doctor": ("doctor", lambda result: (_json(result),)),
     "Reload": ("reload", lambda result: (bool(result["changed"]),)),
     "Retry": ("retry", lambda _: ()),
     "SetGpu": ("gpu", lambda result: (_json(result),)),

@@ -22,12 +22,14 @@ from hostlerd.api import Handed, Json, Peer, Published
 from hostlerd.api.events import Events
 from hostlerd.api.programs import asked_name, asked_program
 from hostlerd.decide.closure import companions
+from hostlerd.decide.doctor import diagnose
 from hostlerd.decide.explained import Explained, outlines, owners
 from hostlerd.host import Host
 from hostlerd.model.domains import Definition
 from hostlerd.model.edits import MODELS, Model, users_own
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
+from hostlerd.observe.checkup import observe_checkup
 from hostlerd.observe.domain_xml import parse_domain
 from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import look_for_holders, with_names
@@ -39,6 +41,7 @@ from hostlerd.reconcile.gpu import ASKED, Asked, GpuRequest
 from hostlerd.reconcile.pins import PinsRequest
 from hostlerd.report.cpus import cpus_json
 from hostlerd.report.devices import devices_json
+from hostlerd.report.doctor import doctor_json
 from hostlerd.report.domains import domain_json, edit_json, memory_json, pins_edit_json, running_json
 from hostlerd.report.placement import outline_json, owners_json, placement_json, placements_json, what_if_json
 from hostlerd.report.plan import hugepages_json, plan_json, status_json
@@ -176,6 +179,8 @@ class HostlerService:
                 return {"domains": await self._domains(params)}
             case "plan":
                 return await self._plan_for(params)
+            case "doctor":
+                return await self._doctor()
             case "prepare":
                 return await self._prepare(params)
             case "release":
@@ -320,6 +325,18 @@ class HostlerService:
                 f"libvirt has no domain {name!r} that is shut off", remedy="`hostler domains` lists them"
             )
         return found
+
+    async def _doctor(self) -> Json:
+        """What the last pass saw, and a look at what it has no use for."""
+        observed, files = self._observed, self._host.files
+        if observed is None:
+            raise Unreachable("the daemon has not looked at the host yet", remedy="ask again in a moment")
+        settings = self._loop().settings
+        # The planner is asked for all domains at once, so judging takes its time, too.
+        return await self._host.look(
+            lambda: doctor_json(diagnose(observe_checkup(files, live=True, observed=observed), settings)),
+            limit=EXPLAIN_LIMIT,
+        )
 
     async def _prepare(self, params: Mapping[str, Any]) -> Json:
         xml = _text(params, "xml")

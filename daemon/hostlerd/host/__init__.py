@@ -56,6 +56,10 @@ class Files(Protocol):
         """
         ...
 
+    def executable(self, path: str) -> bool | None:
+        """May it be run? None in a recording, which keeps no modes, and for what is not there. Raises no OSError."""
+        ...
+
     def lines_with(self, path: str, words: Sequence[str]) -> list[str]:
         """The lines of a file that have one of these words in them, however long it is."""
         ...

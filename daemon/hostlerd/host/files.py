@@ -134,6 +134,14 @@ class RootFiles:
             return "b", os.major(found.st_rdev), os.minor(found.st_rdev)
         return None
 
+    def executable(self, path: str) -> bool | None:
+        if not self._live:
+            return None
+        try:
+            return bool(os.stat(path).st_mode & 0o111)
+        except OSError:
+            return None
+
     def lines_with(self, path: str, words: Sequence[str]) -> list[str]:
         fd = os.open(path if self._live else self._resolve(path), _OPEN)
         try:
@@ -283,6 +291,9 @@ class TarFiles:
         return {name: entry for name, entry in self._folder(path).items() if isinstance(entry, str)}
 
     def device(self, path: str) -> DeviceNumber | None:  # noqa: ARG002 - a tar file's nodes are left out
+        return None
+
+    def executable(self, path: str) -> bool | None:  # noqa: ARG002 - modes are not kept
         return None
 
     def lines_with(self, path: str, words: Sequence[str]) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from hostlerd.host import Files
 from hostlerd.model.cpuset import CpuSet, parse_cpu_list, parse_cpu_mask
 
-_BLANK = " \t\r\n\0"
+BLANK = " \t\r\n\0"
 """Some attributes of kernels before 6.1 end in a NUL."""
 
 
 def text(files: Files, path: str) -> str | None:
     try:
-        return files.read(path).strip(_BLANK)
+        return files.read(path).strip(BLANK)
     except OSError:
         return None
 

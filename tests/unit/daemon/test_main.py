@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -231,3 +231,30 @@ def test_sim_needs_a_place_of_its_own():
     )
     assert done.returncode == 2
     assert "--runtime" in done.stderr
+
+
+def test_doctor_sees_what_the_daemon_sees_by_the_policy_in_force(tmp_path: Path):
+    with daemon(tmp_path):
+        call(tmp_path, "simulate", action="define", xml=domain("win11", hostdevs=[GPU], cores=2, threads=2))
+        found = _until(
+            lambda: call(tmp_path, "doctor"), lambda found: "=1-2,9-10 " in found["command_line"]["realtime"]
+        )
+        assert found["state"] == "fine"
+        assert {row["id"]: row["severity"] for row in found["findings"]}["daemon"] == "ok"
+        assert "nohz_full=1-2,9-10 " in found["command_line"]["realtime"]
+        assert found["command_line"]["how"][1] == "update-grub"
+        (tmp_path / "hostler.toml").write_text(
+            '[domains]\nprofile = "realtime"\n[host]\nhousekeeping = { cpus = "1" }\n'
+        )
+        call(tmp_path, "reload")
+        found = call(tmp_path, "doctor")
+        assert "nohz_full=2-3,10-11 " in found["command_line"]["realtime"]
+        assert "realtime" in {row["id"] for row in found["findings"]}
+
+
+def _until(ask: Callable[[], dict], enough: Callable[[dict], object]) -> dict:
+    """The answer, once it is enough: libvirt's snapshot comes a moment after the definition."""
+    deadline = time.monotonic() + LIMIT
+    while not enough(found := ask()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found

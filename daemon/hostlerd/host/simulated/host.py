@@ -18,7 +18,7 @@ import trio
 from hostler.errors import BadInput, HostFailed, TimedOut
 from hostlerd.host import Files, Kick
 from hostlerd.host.files import open_files
-from hostlerd.host.simulated import cpus, guests, hosts, hugepages, nodes, recorded
+from hostlerd.host.simulated import cpus, guests, hosts, hugepages, machinery, nodes, recorded
 from hostlerd.host.simulated.drivers import KNOWN
 from hostlerd.host.simulated.engines import Known, SimulatedEngines
 from hostlerd.host.simulated.functions import FunctionSpec
@@ -144,6 +144,13 @@ class SimulatedHost:
         cpus.show(self.kernel.tree, self.spec.processors)
         hugepages.show(self.kernel.tree, len(self.spec.processors.of_nodes()))
         self.kernel.boot(release=self.spec.release, drivers=[known[name] for name in self.spec.drivers])
+        machinery.show(
+            self.kernel.tree,
+            vendor=self.spec.vendor,
+            release=self.spec.release,
+            cpus=self.spec.processors.all,
+            iommu=self.spec.iommu,
+        )
         for driver in self.kernel.pci.drivers.values():
             if driver.name not in self.spec.not_loaded:
                 self.kernel.pci.register(driver)

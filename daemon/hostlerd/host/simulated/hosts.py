@@ -34,6 +34,8 @@ class HostSpec:
     release: str = "6.1.0-sim"
     libvirt: int = 9_000_000
     """As virConnectGetLibVersion has it."""
+    vendor: str = "AuthenticAMD"
+    """Of the processor, as /proc/cpuinfo has it."""
     clocks: bool = False
     """It has cpufreq."""
     iommu: bool = True
@@ -253,6 +255,7 @@ LAB = HostSpec(
     ),
     not_loaded=("vfio-pci", "labvfio"),
     cards={"second": (_lab("0000:04:00.0", 4, 15, (0x1234, 0x1111, 0x038000)),)},
+    vendor="GenuineIntel",
 )
 """The lab's guest (tests/lab/hardware.py) as Linux 6.1 numbers it: 4 cores in SMT pairs, two L3 caches, two nodes."""
 
@@ -394,6 +397,7 @@ SLICES = HostSpec(
     ),
     libvirt=11_003_000,
     release="6.12.0-sim",
+    vendor="GenuineIntel",
 )
 """What can be cut in slices: an integrated GPU and the kernel's sample (mediated devices), an NVMe drive with SR-IOV,
 and a card of NVIDIA's whose VFs become vGPUs."""

@@ -119,6 +119,9 @@ class Tree:
                 return None
             return node.device if isinstance(node, Text) else None
 
+    def executable(self, path: str) -> bool | None:  # noqa: ARG002 - modes are not kept
+        return None
+
     def lines_with(self, path: str, words: Sequence[str]) -> list[str]:
         return [line for line in self.read(path).splitlines() if any(word in line for word in words)]
 

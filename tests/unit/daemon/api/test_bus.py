@@ -45,6 +45,7 @@ class FakeService:
             "domains": {"domains": []},
             "cpus": {"online": [0]},
             "plan": {"steps": []},
+            "doctor": {"state": "fine"},
             "reload": {"changed": True},
             "retry": {},
             "gpu": {"changed": True},

@@ -235,6 +235,20 @@ def test_tar_and_folder_can_be_opened_directly(tmp_path: Path) -> None:
     assert TarFiles(str(path)).read("/proc/version") == "x"
 
 
+def test_what_may_be_run_on_the_live_host(tmp_path: Path) -> None:
+    program, text = tmp_path / "program", tmp_path / "text"
+    program.write_text("")
+    text.write_text("")
+    program.chmod(0o755)
+    text.chmod(0o644)
+    live = RootFiles("/")
+    assert live.executable(str(program)) is True
+    assert live.executable(str(text)) is False
+    assert live.executable(str(tmp_path / "nothing")) is None
+    # A recording may have lost its modes.
+    assert RootFiles(str(tmp_path)).executable("/program") is None
+
+
 def test_devices_of_the_live_host() -> None:
     live = RootFiles("/")
     assert live.device("/dev/null") == ("c", 1, 3)

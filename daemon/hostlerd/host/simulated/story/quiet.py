@@ -33,7 +33,7 @@ def play(stage: Stage, tell: Telling) -> None:
         "so do work queues", parse_cpu_mask(stage.tree().read(QUEUES)) == house, stage.tree().read(QUEUES)
     )
     governors = {cpu: _governor(stage, cpu) for cpu in DESKTOP.processors.all}
-    fast = {cpu for cpu, governor in governors.items() if governor == "performance"}
+    fast = frozenset(cpu for cpu, governor in governors.items() if governor == "performance")
     tell.check("its CPUs run at full clock, the others as they did", fast == _its(stage), governors)
     counted = stage.client("status", "--json").json["isolation"]["interrupts"]
     tell.check("what cannot be moved is counted", counted["immovable"] == 2, counted)

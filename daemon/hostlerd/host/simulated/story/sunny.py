@@ -118,7 +118,21 @@ def first_domain(stage: Stage, tell: Telling) -> CpuSet:
     own = mapped(stage.client("cpus", "--json").json)
     tell.check("the map shows each vCPU where it is pinned", own == {"win11": vcpu_pins(shown, "win11")}, own)
     tell.command("hostler domains win11", stage.client("domains", "win11").text, most=24)
+    check_doctor(stage, tell, dedicated)
     return dedicated
+
+
+def check_doctor(stage: Stage, tell: Telling, dedicated: CpuSet) -> None:
+    """Nothing is in the way on this host, and at boot it would name the CPUs that the domain has."""
+    done = stage.client("doctor")
+    tell.command("hostler doctor", done.text, most=40)
+    tell.check("doctor finds nothing in the way", done.status == 0, done.text)
+    line = stage.client("doctor", "--json").json["command_line"]
+    tell.check("the kernel command line is fine as it is", line["line"] == line["now"], line)
+    named = f"nohz_full={format_cpu_list(dedicated)}"
+    tell.check(
+        "for a real-time guest it names the CPUs that win11 has", named in line["realtime"].split(), line
+    )
 
 
 def second_domain(stage: Stage, tell: Telling, first: CpuSet) -> None:
