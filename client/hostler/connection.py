@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 CALL_LIMIT = 30.0
 """Seconds a call may take where the caller says nothing else."""
 _CHUNK = 65536
+_DESCRIPTORS = 4
+"""As many are taken at once; one is expected."""
 _START = "start it with `systemctl start hostler.socket`, or name another socket with --socket"
 
 
@@ -35,11 +37,12 @@ class Connection:
     daemon is there, EACCES that it may not be asked.
     """
 
-    __slots__ = ("_decoder", "_last", "_socket", "path")
+    __slots__ = ("_decoder", "_descriptors", "_last", "_socket", "path")
 
     def __init__(self, path: str | None = None, *, limit: float = CALL_LIMIT) -> None:
         self.path = path or os.environ.get(wire.SOCKET_VARIABLE) or wire.SOCKET
         self._decoder = frames.Decoder()
+        self._descriptors: list[int] | None = None
         self._last = 0
         self._socket = _connect(self.path, limit)
 
@@ -84,6 +87,21 @@ class Connection:
                 remedy="see `journalctl -u hostlerd`",
             ) from None
 
+    def call_for_descriptor(
+        self, method: str, params: Mapping[str, object] | None = None, *, limit: float = CALL_LIMIT
+    ) -> tuple[object, int]:
+        """As `call`, where a descriptor comes with the answer: the caller's to close, and not for children yet."""
+        received = self._descriptors = []
+        try:
+            result = self.call(method, params, limit=limit)
+            if len(received) != 1:
+                raise _misfit(method)
+            return result, received.pop()
+        finally:
+            self._descriptors = None
+            for descriptor in received:
+                os.close(descriptor)
+
     def subscribe(self, *, limit: float = CALL_LIMIT) -> Iterator[dict[str, object]]:
         """Events from now on, for as long as both sides are there. Raises Unreachable when the daemon goes away."""
         self.call("subscribe", limit=limit)
@@ -124,12 +142,25 @@ class Connection:
                 return message
             self._wait_until(deadline)
             try:
-                data = self._socket.recv(_CHUNK)
+                data = self._read()
             except ConnectionResetError:
                 return None
             if not data:
                 return None
             self._decoder.feed(data)
+
+    def _read(self) -> bytes:
+        if self._descriptors is None:
+            return self._socket.recv(_CHUNK)
+        data, ancillary, _, _ = self._socket.recvmsg(
+            _CHUNK, _socket.CMSG_SPACE(_DESCRIPTORS * 4), _socket.MSG_CMSG_CLOEXEC
+        )
+        for level, kind, raw in ancillary:
+            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+                self._descriptors += [
+                    number for (number,) in _struct.iter_unpack("i", raw[: len(raw) // 4 * 4])
+                ]
+        return data
 
     def _wait_until(self, deadline: float | None) -> None:
         """Bound the next operation on the socket. Raises TimeoutError where nothing is left of the time."""

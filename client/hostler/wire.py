@@ -30,11 +30,14 @@ PREPARE_LIMIT = 25.0
 
 READ_METHODS = ("hello", "status", "devices", "cpus", "domains", "plan", "doctor", "subscribe")
 """Socket methods that change nothing. Parameters: none, but for `domains` {"name"?}, `plan` {"domain"?}."""
-CHANGE_METHODS = ("prepare", "release", "hook", "reload", "retry", "gpu", "pins")
+CHANGE_METHODS = ("prepare", "release", "hook", "reload", "retry", "gpu", "pins", "isolate")
 """`prepare` {"name", "xml"} -> {"devices": [...]} | `release` {"name", "xml"} -> {} | `hook` {"name", "operation",
 "sub_operation"} -> {} | `reload` {} -> {"changed": bool} | `retry` {"object"} -> {} |
 `gpu` {"domain", "way": "passthrough" | "slice" | "emulated" | "undo", "what"?, "model"?, "video"?, "live"?,
 "dry_run"?} -> {"domain", "uuid", "changed": bool, "diff", "before", "after", "notes": [...]} |
-`pins` {"domain", "undo"?, "dry_run"?} -> the same"""
+`pins` {"domain", "undo"?, "dry_run"?} -> the same |
+`isolate` {"cpus"?, "same_l3"?, "same_node"?, "smt"?, "class"?, "profile"?, "name"?} -> {"id", "name",
+"cpus": list text, "scope"}, and with the first byte of the answer one descriptor (SCM_RIGHTS, unix(7)): the process
+that connected has these CPUs until every copy of it is closed"""
 SIMULATE_METHOD = "simulate"
 """Only a simulated host's daemon has it: {"action", ...} drives its libvirt, its slots and its faults."""

@@ -112,6 +112,7 @@ async def serve(options: Options, machine: Machine) -> None:
             tasks.start_soon(reconciler.run_host)
             tasks.start_soon(reconciler.run_domains)
             tasks.start_soon(reconciler.run_returns)
+            tasks.start_soon(reconciler.run_programs)
             tasks.start_soon(reconciler.run_guest_memory)
             listeners = socket_face.listeners(options.socket)
             await tasks.start(socket_face.serve, service, listeners)

@@ -79,6 +79,10 @@ async def open_simulated(options: Options) -> AsyncIterator[Machine]:
         host.subscribe_threads(kick)
         task_status.started()
 
+    async def programs(kick: Kick, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        host.subscribe_programs(kick)
+        task_status.started()
+
     async with trio.open_nursery() as nursery:
         bus = None
         if options.bus is not None:
@@ -89,7 +93,7 @@ async def open_simulated(options: Options) -> AsyncIterator[Machine]:
             boot="simulated",
             authorize=Authorizer(bus, simulated=True),
             notify=Notify(),
-            device_sources=(devices, usb),
+            device_sources=(devices, usb, programs),
             domain_sources=(domains, threads),
             faces=(partial(bus_face.serve, bus),) if bus is not None else (),
             simulate=host.simulate,

@@ -29,7 +29,7 @@ _hostler() {
     esac
     local words=''
     case $verb in
-    '') words='status devices cpus domains gpu pins plan doctor watch reload retry simulate hook help' options+=' --version' ;;
+    '') words='status devices cpus domains gpu isolate pins plan doctor watch reload retry simulate hook help' options+=' --version' ;;
     devices) options+=' --all --root' ;;
     cpus) options+=' --what-if --root' ;;
     domains)
@@ -57,11 +57,21 @@ _hostler() {
         *) [[ $word == -* ]] || words='undo' ;;
         esac
         ;;
+    isolate)
+        options+=' --cpus --same-l3 --same-node --smt --class --profile --name'
+        case $before in
+        --smt) words='pair isolate' ;;
+        --class) words='performance efficiency' ;;
+        --profile) words='balanced latency realtime none' ;;
+        --cpus | --name) ;;
+        *) [[ $word == -* ]] || mapfile -t COMPREPLY < <(compgen -c -- "$word") ;;
+        esac
+        ;;
     plan) options+=' --domain --root --xml --policy' ;;
     doctor) options+=' --all --root --policy' ;;
     retry) [[ $word == -* ]] || words=$(_hostler_degraded) ;;
     hook) options+=' --deadline' ;;
-    help) words='status devices cpus domains gpu pins plan doctor watch reload retry simulate hook' ;;
+    help) words='status devices cpus domains gpu isolate pins plan doctor watch reload retry simulate hook' ;;
     esac
     [[ $word != -* ]] || words=$options
     ((${#COMPREPLY[@]})) || mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

@@ -8,7 +8,7 @@ function __hostler_degraded
     hostler status 2>/dev/null | awk '/^degraded: [^a]/ { print $2 }'
 end
 
-set -l verbs status devices cpus domains gpu pins plan doctor watch reload retry simulate hook help
+set -l verbs status devices cpus domains gpu isolate pins plan doctor watch reload retry simulate hook help
 complete -c hostler -f
 complete -c hostler -l json -d 'print JSON'
 complete -c hostler -l socket -r -F -d 'socket of the daemon'
@@ -19,6 +19,7 @@ complete -c hostler -n __fish_use_subcommand -a devices -d 'Cards, who has them 
 complete -c hostler -n __fish_use_subcommand -a cpus -d 'the host as a map, and who has each CPU'
 complete -c hostler -n __fish_use_subcommand -a domains -d 'domains: vCPUs, pins, devices'
 complete -c hostler -n __fish_use_subcommand -a gpu -d 'change how a domain has its GPU'
+complete -c hostler -n __fish_use_subcommand -a isolate -d 'run a command on CPUs that nobody else uses'
 complete -c hostler -n __fish_use_subcommand -a pins -d 'write where a domain begins, or take it back'
 complete -c hostler -n __fish_use_subcommand -a plan -d 'what the daemon would do next, with reasons'
 complete -c hostler -n __fish_use_subcommand -a doctor -d 'what is in the way on this host, and what to do'
@@ -43,5 +44,13 @@ complete -c hostler -n '__fish_seen_subcommand_from gpu' -l model -x -a 'virtio 
 complete -c hostler -n '__fish_seen_subcommand_from gpu' -l no-video -d 'no emulated display besides'
 complete -c hostler -n '__fish_seen_subcommand_from plan' -l domain -x -a '(__hostler_domains)' -d 'as if it started now'
 complete -c hostler -n '__fish_seen_subcommand_from cpus' -l what-if -x -a '(__hostler_domains)' -d 'as if it started now'
+complete -c hostler -n '__fish_seen_subcommand_from isolate' -a '(__fish_complete_command)'
+complete -c hostler -n '__fish_seen_subcommand_from isolate' -l cpus -x -d 'how many'
+complete -c hostler -n '__fish_seen_subcommand_from isolate' -l same-l3 -d 'only CPUs that share a level-3 cache'
+complete -c hostler -n '__fish_seen_subcommand_from isolate' -l same-node -d 'only CPUs of one NUMA node'
+complete -c hostler -n '__fish_seen_subcommand_from isolate' -l smt -x -a 'pair isolate' -d 'what siblings are for'
+complete -c hostler -n '__fish_seen_subcommand_from isolate' -l class -x -a 'performance efficiency' -d 'only such cores'
+complete -c hostler -n '__fish_seen_subcommand_from isolate' -l profile -x -a 'balanced latency realtime none' -d 'how quiet'
+complete -c hostler -n '__fish_seen_subcommand_from isolate' -l name -x -d 'what it is called'
 complete -c hostler -n '__fish_seen_subcommand_from retry' -a '(__hostler_degraded)'
 complete -c hostler -n '__fish_seen_subcommand_from hook' -l deadline -x -d 'how long prepare may take'

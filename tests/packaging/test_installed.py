@@ -131,7 +131,7 @@ def test_the_manual_knows_every_verb_and_option() -> None:
         assert re.search(rf"^\.(B|BI|BR) {verb}\b", text, re.MULTILINE), verb
     for verb in VERBS:
         options |= {option.name for option in import_module(f"hostler.cli.{verb}").SPEC.options}
-    assert set(re.findall(r"--[a-z-]+", text)) - {"--sim"} == options
+    assert set(re.findall(r"--[a-z0-9-]+", text)) - {"--sim"} == options
     assert re.findall(r"^(\d)@", text, re.MULTILINE) == [str(status) for status in range(8)]
 
 
@@ -256,7 +256,7 @@ def test_polkit_knows_one_action_for_each_kind_of_harm() -> None:
     assert defaults == {
         "read": ["yes", "yes", "yes"],
         "plan": ["yes", "yes", "yes"],
-        "claim-cpus": ["auth_admin", "auth_admin", "auth_admin_keep"],
+        "claim-cpus": ["auth_admin", "auth_admin", "yes"],
         "handoff": ["auth_admin", "auth_admin", "auth_admin"],
         "stop-holder": ["auth_admin", "auth_admin", "auth_admin"],
         "change-policy": ["auth_admin", "auth_admin", "auth_admin_keep"],
@@ -293,9 +293,10 @@ def test_every_key_of_the_policy_is_in_it() -> None:
     text = (TREE / "packaging/etc/hostler.toml").read_text()
     written = re.sub(r"^#(?=\S)", "", text, flags=re.MULTILINE)
     tables = tomllib.loads(written)
-    assert set(tables) == {"host", "domains", "domain", "device", "slice", "usb"}
+    assert set(tables) == {"host", "domains", "domain", "device", "slice", "usb", "claims"}
     assert set(tables["host"]) == {"libvirt", "housekeeping", "suspend"}
     assert set(tables["host"]["housekeeping"]) == set(places.HOUSEKEEPING)
+    assert set(tables["claims"]) == set(places.CLAIMS)
     assert set(tables["domains"]) == set(places.DOMAIN)
     assert set(tables["domains"]["isolation"]) == set(places.ISOLATION)
     assert set(tables["domain"]["win11"]) <= set(places.DOMAIN)

@@ -27,6 +27,7 @@ VERBS = {
     "cpus": "the host as a map: caches, cores, siblings, and who has each CPU",
     "domains": "domains: vCPUs, pins, devices of the host",
     "gpu": "change how a domain has its GPU",
+    "isolate": "run a command on CPUs that nobody else uses",
     "pins": "write where a domain begins into its definition, or take it back",
     "plan": "what the daemon would do next and what it refuses, with reasons",
     "doctor": "what is in the way on this host, why, and what to do; the kernel command line for it",

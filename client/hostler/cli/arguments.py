@@ -100,6 +100,8 @@ GLOBALS = (
     Option("--help", "print this"),
     Option("--version", "print the version"),
 )
+_MOST_LETTERS = 70
+"""Of options that a usage line lists."""
 _SHORT = {"-h": "--help", "-V": "--version"}
 
 
@@ -176,7 +178,10 @@ def usage(spec: Spec) -> str:
         else f"[{option.name}]"
         for option in spec.options
     ]
-    return " ".join(["hostler", spec.verb, *spec.words, *own])
+    if sum(map(len, own)) > _MOST_LETTERS:
+        own = ["[OPTIONS]"]
+    parts = [*own, *spec.words] if spec.verbatim else [*spec.words, *own]
+    return " ".join(["hostler", spec.verb, *parts])
 
 
 def describe(spec: Spec) -> str:

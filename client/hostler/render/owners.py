@@ -19,6 +19,7 @@ _MOST_NAMED = 2
 _OF_KIND = {"reserved": "dim", "isolated": "yellow"}
 _HELD = {
     "vcpu": "{vcpus} on {cpus}",
+    "program": "a program, on {cpus}",
     "pinned": "pinned to {cpus}",
     "emulator": "emulator on {cpus}",
     "idle": "{cpus} empty",
@@ -71,6 +72,8 @@ class Owners:
                 return f"{letters}{number}"
             case "pinned":
                 return f"{letters}{number}!"
+            case "program":
+                return letters
             case "emulator":
                 return f"{letters}e"
             case "idle":

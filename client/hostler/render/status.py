@@ -28,6 +28,8 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
     for domain in rows_of(status.get("domains")):
         for note in texts_of(domain.get("notes")):
             lines += _entry("", f"{clean(domain.get('name'))}: {note}", style)
+    for claim in rows_of(status.get("claims")):
+        lines += _entry("claim", _claim(claim), style)
     lines += _entry("isolation", _isolation(map_of(status.get("isolation"))), style)
     for partition in rows_of(map_of(status.get("isolation")).get("partitions")):
         kind, unit = clean(partition.get("kind")), clean(partition.get("unit"))
@@ -95,6 +97,14 @@ def _domains(domains: object) -> str:
     return (
         ", ".join(f"{clean(row.get('name'))} {clean(row.get('state'))}" for row in rows_of(domains)) or "none"
     )
+
+
+def _claim(claim: Mapping[str, object]) -> str:
+    who = f"{clean(claim.get('name'))} (pid {clean(claim.get('pid'))}, uid {clean(claim.get('uid'))})"
+    cpus, idle = claim.get("cpus"), claim.get("idle")
+    if not cpus:
+        return f"{who} waits for CPUs"
+    return f"{who} has CPUs {cpu_list(cpus)}" + (f" ({cpu_list(idle)} kept empty)" if idle else "")
 
 
 def _isolation(isolation: Mapping[str, object]) -> str:

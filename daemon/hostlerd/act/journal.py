@@ -51,6 +51,7 @@ from hostlerd.model.ledger import (
     VgpuRecord,
 )
 from hostlerd.model.plan import Step
+from hostlerd.model.programs import Program
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,7 @@ READ: dict[str, Callable[[Json], Record | Trouble]] = {
     "recovery": lambda value: RecoveryRecord(**value),
     "hugepages": lambda value: HugepagesRecord(**value),
     "unloaded": _unloaded,
+    "program": lambda value: Program(**value),
     "trouble": lambda value: Trouble(**value),
 }
 """What a word of the file is read by: JSON knows neither tuples nor numbers as keys."""
@@ -140,6 +142,7 @@ RECORDS: dict[type[Record], tuple[str, str, str]] = {
     BarRecord: ("bar", "bars", "path"),
     RemovedRecord: ("removed", "removed", "key"),
     RecoveryRecord: ("recovery", "recoveries", "key"),
+    Program: ("program", "programs", "id"),
     HugepagesRecord: ("hugepages", "hugepages", "key"),
 }
 """Record type to its word in the file, its field in the ledger and its key."""
@@ -182,8 +185,10 @@ class Journal:
         self._append({"open": "claim", "key": claim.uuid, "value": _claim_json(claim)})
 
     def unclaim(self, uuid: str) -> None:
-        if uuid in self.ledger.claims:
-            self._append_late({"close": "claim", "key": uuid})
+        """Of a domain, or of a program."""
+        for word, field in (("claim", self.ledger.claims), ("program", self.ledger.programs)):
+            if uuid in field:
+                self._append_late({"close": word, "key": uuid})
 
     def trouble(self, trouble: Trouble) -> None:
         self._append_late({"open": "trouble", "key": trouble.object, "value": asdict(trouble)})

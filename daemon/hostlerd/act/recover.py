@@ -3,7 +3,8 @@
 A step whose writer process is gone has ended, whatever it did: the next pass sees the result. One whose writer is still
 there gets a moment, then its object is degraded: the write hangs in the kernel, and reading the device would hang us.
 The end of such a writer is waited for by reconcile.returns.
-A claim whose hook was never answered is dropped: the hook saw the connection break and refused the start.
+A claim whose hook was never answered is dropped: the hook saw the connection break and refused the start. So is that
+of a program that has no CPUs yet; one that has lives as long as its scope.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ async def recover(host: Host, journal: Journal) -> None:
     for claim in tuple(journal.ledger.claims.values()):
         if not claim.prepared:
             journal.unclaim(claim.uuid)
+    for program in tuple(journal.ledger.programs.values()):
+        if not program.given:
+            journal.unclaim(program.id)
     # The end of a process that is not our child: there is nothing to wait on but its number.
     with trio.move_on_after(PATIENCE):
         while any(_alive(host, step.writer) for step in journal.ledger.outstanding.values()):  # noqa: ASYNC110

@@ -40,6 +40,14 @@ class Published:
     plan: Json = field(default_factory=dict)
 
 
+class Handed(Json):
+    """A result that a descriptor goes along with. Whoever gets it hands that on, if it can, and closes it."""
+
+    def __init__(self, result: Json, descriptor: int) -> None:
+        super().__init__(result)
+        self.descriptor = descriptor
+
+
 class Service(Protocol):
     """What a face calls."""
 

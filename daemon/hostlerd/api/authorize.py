@@ -21,6 +21,7 @@ from hostlerd.host.bus import BUS, BUS_PATH, STANDARD_ERROR, Bus, CallFailed, Va
 READ = "org.hostler1.read"
 PLAN = "org.hostler1.plan"
 HANDOFF = "org.hostler1.handoff"
+CLAIM_CPUS = "org.hostler1.claim-cpus"
 CHANGE_POLICY = "org.hostler1.change-policy"
 FREE = frozenset({READ, PLAN})
 
@@ -38,6 +39,7 @@ ACTIONS = {
     "hook": HANDOFF,
     "retry": HANDOFF,
     "gpu": HANDOFF,
+    "isolate": CLAIM_CPUS,
     "pins": HANDOFF,
     "reload": CHANGE_POLICY,
 }

@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import trio
 
-from hostler.errors import HostlerError, dbus_name
+from hostler.errors import HostlerError, TimedOut, Unreachable, dbus_name
 from hostler.wire import BUS_NAME, OBJECT_ROOT
-from hostlerd.api import Json, Peer, Published, Service
+from hostlerd.api import Handed, Json, Peer, Published, Service
 from hostlerd.api.barrier import answer
 from hostlerd.api.interfaces import load
 from hostlerd.api.objects import Objects, Values
-from hostlerd.host.bus import Bus, CallFailed, Message, Reply
+from hostlerd.host.bus import BUS, BUS_PATH, Bus, CallFailed, Message, Reply
+from hostlerd.host.processes import started
 from hostlerd.model.cpuset import format_cpu_list
 
 MANAGER = "org.hostler1.Manager"
@@ -38,10 +40,13 @@ METHODS: Mapping[str, tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
     "Reload": ("reload", lambda result: (bool(result["changed"]),)),
     "Retry": ("retry", lambda _: ()),
     "SetGpu": ("gpu", lambda result: (_json(result),)),
+    "Isolate": ("isolate", lambda result: (0, result["cpus"], result["id"])),
     "SetPins": ("pins", lambda result: (_json(result),)),
 }
 """Method of Manager to the service's method, and its result to what goes out. Parameters have the XML's names."""
 
+BY_PROCESS = "isolate"
+"""What concerns the process that calls, and not what it may do alone."""
 _GIVES = {name: method.gives for name, method in load(MANAGER).methods.items()}
 
 
@@ -51,13 +56,16 @@ async def serve(bus: Bus, service: Service) -> None:
     async def perform(call: Message, parameters: tuple[str, ...]) -> Reply:
         method, result = METHODS[call.member]
         peer = Peer(bus_name=call.sender, interactive=call.interactive)
+        if method == BY_PROCESS:
+            peer = await _with_process(bus, peer)
         params = dict(zip(parameters, call.body, strict=True))
         params |= params.pop("options", {})
         try:
             given = await answer(service, peer, method, params)
         except HostlerError as error:
             raise CallFailed(dbus_name(error), error.sentence) from error
-        return Reply(_GIVES[call.member], result(given))
+        fds = (given.descriptor,) if isinstance(given, Handed) else ()
+        return Reply(_GIVES[call.member], result(given), fds)
 
     async def forward() -> None:
         async with service.subscribe() as events:
@@ -75,6 +83,16 @@ async def serve(bus: Bus, service: Service) -> None:
         while True:
             published = await service.wait_published(published)
             objects.show(tree(published))
+
+
+async def _with_process(bus: Bus, peer: Peer) -> Peer:
+    """The peer with its process, as the bus knows it (GetConnectionCredentials). Raises CallFailed."""
+    try:
+        (known,) = await bus.call(BUS, BUS_PATH, BUS, "GetConnectionCredentials", "s", peer.bus_name)
+    except (TimedOut, Unreachable) as error:
+        raise CallFailed(dbus_name(error), error.sentence) from error
+    pid, uid = known.get("ProcessID"), known.get("UnixUserID")
+    return replace(peer, uid=uid, pid=pid, start_time=None if pid is None else started(pid))
 
 
 def tree(published: Published) -> Values:

@@ -8,6 +8,7 @@ Longer than 400 lines because it is the one table of what can be asked: a method
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
@@ -17,8 +18,9 @@ import trio
 from hostler import __version__
 from hostler.errors import BadInput, Unreachable
 from hostler.wire import SIMULATE_METHOD
-from hostlerd.api import Json, Peer, Published
+from hostlerd.api import Handed, Json, Peer, Published
 from hostlerd.api.events import Events
+from hostlerd.api.programs import asked_name, asked_program
 from hostlerd.decide.closure import companions
 from hostlerd.decide.doctor import diagnose
 from hostlerd.decide.explained import Explained, outlines, owners
@@ -195,6 +197,8 @@ class HostlerService:
                 return await self._edited(await self._loop().change_gpu(_gpu_request(params)))
             case "pins":
                 return await self._edited(await self._loop().change_pins(_pins_request(params)))
+            case "isolate":
+                return await self._isolate(peer, params)
             case _ if method == SIMULATE_METHOD and self._simulate is not None:
                 return await self._simulate(_text(params, "action"), params)
             case _:
@@ -364,6 +368,27 @@ class HostlerService:
             "after": outcome.after,
             "notes": await self._notes(outcome.xml),
         }
+
+    async def _isolate(self, peer: Peer, params: Mapping[str, Any]) -> Handed:
+        """For the process that calls: it is moved, so it has to be known for certain which that is."""
+        if peer.uid is None or peer.pid is None or peer.start_time is None:
+            raise BadInput(
+                "it is not known for certain which process calls",
+                remedy="call from a process that goes on, in the PID namespace of the host",
+            )
+        name = asked_name(params) or self._command(peer.pid)
+        program = asked_program(
+            params, name=name, uid=peer.uid, pid=peer.pid, start=peer.start_time, ident=secrets.token_hex(4)
+        )
+        given, descriptor = await self._loop().isolate(program)
+        answer = {"id": given.id, "name": given.name, "cpus": given.cpus, "scope": given.scope}
+        return Handed(answer, descriptor)
+
+    def _command(self, pid: int) -> str:
+        try:
+            return self._host.files.read(f"/proc/{pid}/comm").strip() or f"process {pid}"
+        except OSError:
+            return f"process {pid}"
 
     async def _notes(self, xml: str) -> list[str]:
         """What would be in the way of a start with this definition."""

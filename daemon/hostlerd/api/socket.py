@@ -22,7 +22,7 @@ import trio
 from hostler import frames
 from hostler.errors import BadInput, HostlerError, InUse, Refused, to_wire
 from hostler.wire import MAX_FRAME
-from hostlerd.api import Json, Peer, Service
+from hostlerd.api import Handed, Json, Peer, Service
 from hostlerd.api.barrier import answer
 
 log = logging.getLogger(__name__)
@@ -250,6 +250,14 @@ class Connection:
     async def _respond(self, message: Mapping[str, Any], events: trio.Nursery) -> bool:
         """Perform one request and answer it. False when the peer hung up, which cancelled it."""
         replies: list[Json] = []
+        try:
+            return await self._perform(message, events, replies)
+        finally:
+            for reply in replies:
+                if isinstance(reply.get("result"), Handed):
+                    os.close(reply["result"].descriptor)
+
+    async def _perform(self, message: Mapping[str, Any], events: trio.Nursery, replies: list[Json]) -> bool:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, nursery.cancel_scope)
             replies.append(await self._reply(message))
@@ -262,7 +270,9 @@ class Connection:
         if method == "subscribe" and "result" in replies[0] and not self._subscribed:
             self._subscribed = True
             events.start_soon(self._forward, self._service.subscribe(), answered)
-        await self._send({"id": _ident(message), **replies[0]})
+        result = replies[0].get("result")
+        handed = result.descriptor if isinstance(result, Handed) else None
+        await self._send({"id": _ident(message), **replies[0]}, handed)
         answered.set()
         return True
 
@@ -291,8 +301,11 @@ class Connection:
             async for event in channel:
                 await self._send({"event": event})
 
-    async def _send(self, message: Mapping[str, Any]) -> None:
-        """Raises BrokenResourceError, TooSlowError: what the peer got is then a part of a frame, of no more use."""
+    async def _send(self, message: Mapping[str, Any], descriptor: int | None = None) -> None:
+        """`descriptor`: goes along with the first byte.
+
+        Raises BrokenResourceError, TooSlowError: what the peer got is then a part of a frame, of no more use.
+        """
         try:
             frame = frames.encode(message)
         except BadInput as error:
@@ -302,6 +315,12 @@ class Connection:
             frame = frames.encode({"id": message.get("id"), "error": to_wire(error)})
         with trio.fail_after(SEND_LIMIT):
             async with self._sending:
+                if descriptor is not None:
+                    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))
+                    try:
+                        frame = frame[await self._stream.socket.sendmsg([frame], [rights]) :]
+                    except OSError as error:
+                        raise trio.BrokenResourceError from error
                 await self._stream.send_all(frame)
 
 

@@ -30,7 +30,8 @@ from hostlerd.decide.isolation import (
 )
 from hostlerd.decide.lasting_pins import decide_lasting_pins
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
-from hostlerd.decide.pinning import Lent, Tenant, decide_pins, decide_placement, lent, tenants
+from hostlerd.decide.pinning import Lent, Tenant, decide_pins, lent, tenants
+from hostlerd.decide.programs import Programs, decide_programs, scopes
 from hostlerd.decide.reset import refuse_resets
 from hostlerd.decide.rule import decide_rule
 from hostlerd.decide.running import decide_running
@@ -41,7 +42,7 @@ from hostlerd.decide.vfio import decide_vfio
 from hostlerd.decide.wishes import is_of_device, wishes
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import Placement, Plan, Refusal
+from hostlerd.model.plan import Plan, Refusal
 from hostlerd.model.settings import Settings
 
 
@@ -57,16 +58,19 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     domains = [
         t for t in tenants(observed, settings) if t.definition.uuid not in refused or t.running is not None
     ]
-    placements = decide_placement(observed, settings, domains)
-    dedicated, crowding = _dedicated(observed, settings, domains, placements)
+    programs = decide_programs(observed, settings, domains)
+    placements = programs.domains
+    dedicated, crowding = _dedicated(observed, settings, domains, programs)
     housekeeping = observed.topology.online - dedicated
-    isolated = _isolated(domains, placements, dedicated)
+    isolated = _isolated(domains, programs, dedicated)
     partitions = decide_partitions(observed, domains, placements, dedicated)
     house = observed.topology.online - isolated
     masks, units, impossible = decide_masks(observed, isolated, house, partitions.masks)
     partitioned, unpartitioned = partition_wishes(observed, partitions, masked=not masks)
     taken = {uuid: placement.taken & dedicated for uuid, placement in placements.items()}
-    tunings = decide_tuning(observed, _tuned(observed, own, domains, taken))
+    tunings = decide_tuning(
+        observed, [*_tuned(observed, own, domains, taken), *_tuned_for_programs(observed, programs)]
+    )
     attributes = decide_attributes(
         observed,
         (*partitioned, *slices.wishes, *wishes(observed, settings, own), *tunings.wishes),
@@ -91,6 +95,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         *(step for step in attributes.returns if is_of_device(step.object)),
         *running.steps,
         *masks,
+        *scopes(observed, programs.admitted),
         *tunings.steps,
         *(step for step in attributes.steps if step.object in tuned),
         *partitions.imagined,
@@ -114,6 +119,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *_not_offered(observed, settings, own),
             *_absent(observed, settings),
             *crowding,
+            *programs.refusals,
             *impossible,
             *partitions.refusals,
             *unpartitioned,
@@ -146,6 +152,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *pages.settled,
             *units,
             *pins.gone,
+            *programs.gone,
             *files,
         ),
         counted=pages.counted,
@@ -153,7 +160,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         learned=learned(observed, settings),
         awake=keeps_awake(observed, settings, own, handoff.steps),
         owners=owners(observed, own),
-        placements=tuple(placements.values()),
+        placements=(*placements.values(), *(p for _, p in programs.placements(observed.topology.online))),
         housekeeping=housekeeping,
         dedicated=dedicated,
         isolated=isolated,
@@ -197,14 +204,17 @@ def _absent(observed: Observed, settings: Settings) -> list[Refusal]:
 
 
 def _dedicated(
-    observed: Observed, settings: Settings, domains: list[Tenant], placements: dict[str, Placement]
+    observed: Observed, settings: Settings, domains: list[Tenant], programs: Programs
 ) -> tuple[CpuSet, list[Refusal]]:
-    """CPUs of dedicated domains. Explicit pins may leave the host too little: then those stay shared with the host."""
+    """CPUs of dedicated domains, and of programs.
+
+    Explicit pins may leave the host too little: then those stay shared with the host.
+    """
     online, least = observed.topology.online, settings.housekeeping.at_least
     refusals: list[Refusal] = []
-    dedicated: CpuSet = frozenset()
+    dedicated = frozenset[int]().union(*(p.taken for _, p in programs.placements(online)))
     for tenant in domains:
-        placement = placements.get(tenant.definition.uuid)
+        placement = programs.domains.get(tenant.definition.uuid)
         if placement is None:
             continue
         if placement.vcpus is None:
@@ -239,10 +249,11 @@ def _no_room(tenant: Tenant, online: int, least: int) -> Refusal:
     )
 
 
-def _isolated(domains: list[Tenant], placements: dict[str, Placement], dedicated: CpuSet) -> CpuSet:
-    """Of the dedicated CPUs, those of domains whose profile keeps the host's units off."""
-    ours = (placements.get(t.definition.uuid) for t in domains if t.policy.isolates.slices)
-    return dedicated & frozenset().union(*(p.taken for p in ours if p is not None))
+def _isolated(domains: list[Tenant], programs: Programs, dedicated: CpuSet) -> CpuSet:
+    """Of the dedicated CPUs, those of domains and programs whose profile keeps the host's units off."""
+    ours = (programs.domains.get(t.definition.uuid) for t in domains if t.policy.isolates.slices)
+    theirs = (p for one, p in programs.placements(dedicated) if one.isolates.slices)
+    return dedicated & frozenset().union(*(p.taken for p in (*ours, *theirs) if p is not None))
 
 
 def _tuned(
@@ -269,6 +280,21 @@ def _tuned(
                 )
             )
     return found
+
+
+def _tuned_for_programs(observed: Observed, programs: Programs) -> list[Isolated]:
+    """Those that run on their CPUs."""
+    by_id, alive = observed.topology.by_id, {one.id for one in programs.living}
+    return [
+        Isolated(
+            name=one.name,
+            cpus=placement.taken,
+            how=one.isolates,
+            nodes=frozenset(by_id[cpu].node for cpu in placement.taken),
+        )
+        for one, placement in programs.placements(observed.topology.online)
+        if one.id in alive
+    ]
 
 
 def _notes(domains: list[Tenant], loans: Sequence[Lent]) -> dict[str, tuple[str, ...]]:

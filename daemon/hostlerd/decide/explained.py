@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
+from hostlerd.decide.living import living
 from hostlerd.decide.occupancy import cpu_owners
 from hostlerd.decide.pinning import Tenant, ask, decide_placement, tenants
 from hostlerd.decide.placement import Assignment, Scene, better_by, explain
@@ -23,7 +24,7 @@ def owners(observed: Observed, settings: Settings, plan: Plan) -> tuple[CpuOwner
     """Who has each CPU by a plan that was made."""
     placements = {placement.uuid: placement for placement in plan.placements}
     domains = _present(observed, settings, placements)
-    return cpu_owners(observed.topology, settings.housekeeping.cpus, domains, placements)
+    return cpu_owners(observed.topology, settings.housekeeping.cpus, domains, placements, living(observed))
 
 
 def outlines(observed: Observed, settings: Settings, plan: Plan) -> dict[str, Explanation]:
@@ -62,12 +63,14 @@ class Explained:
             needs=question.needs,
             current=question.current,
             assignments={need.name: self._assignment(need.name) for need in question.needs},
-            names={uuid: tenant.definition.name for uuid, tenant in self._domains.items()},
+            names={uuid: tenant.definition.name for uuid, tenant in self._domains.items()}
+            | {one.id: one.name for one in living(observed)},
             pinned={
                 uuid: cpus
                 for uuid, tenant in self._domains.items()
                 if (cpus := tenant.explicit & question.host.taken)
-            },
+            }
+            | {one.id: one.taken for one in living(observed)},
         )
 
     def _assignment(self, uuid: str) -> Assignment | None:
@@ -96,14 +99,22 @@ class Explained:
 
     def owners(self) -> tuple[CpuOwner, ...]:
         reserved = self._settings.housekeeping.cpus
-        return cpu_owners(self._observed.topology, reserved, self._domains.values(), self._placements)
+        return cpu_owners(
+            self._observed.topology,
+            reserved,
+            self._domains.values(),
+            self._placements,
+            living(self._observed),
+        )
 
     @property
     def housekeeping(self) -> CpuSet:
         """The CPUs that the host keeps."""
         if {placement.uuid for placement in self._plan.placements} >= self._placements.keys():
             return self._plan.housekeeping
-        own = frozenset[int]().union(*(p.taken for p in self._placements.values()))
+        own = frozenset[int]().union(
+            *(p.taken for p in self._placements.values()), *(one.taken for one in living(self._observed))
+        )
         return self._observed.topology.online - (own - self._settings.housekeeping.cpus)
 
     def moves(self, before: CpuSet) -> Iterator[Move]:

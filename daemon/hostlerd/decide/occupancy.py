@@ -13,10 +13,15 @@ from hostlerd.model.cpus import Topology
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.explanation import CpuOwner, OwnerKind
 from hostlerd.model.plan import Placement
+from hostlerd.model.programs import Program
 
 
 def cpu_owners(
-    topology: Topology, reserved: CpuSet, domains: Iterable[Tenant], placements: Mapping[str, Placement]
+    topology: Topology,
+    reserved: CpuSet,
+    domains: Iterable[Tenant],
+    placements: Mapping[str, Placement],
+    programs: Iterable[Program] = (),
 ) -> tuple[CpuOwner, ...]:
     """Of every CPU, in order. `reserved`: those that the host never gives away."""
     found: dict[int, dict[CpuOwner, None]] = {cpu: {} for cpu in sorted(topology.possible)}
@@ -24,6 +29,10 @@ def cpu_owners(
         for owner in _of_domain(tenant, placements.get(tenant.definition.uuid), topology):
             if owner.cpu in found:
                 found[owner.cpu][owner] = None
+    for program in programs:
+        for cpu in sorted(program.taken & found.keys()):
+            kind: OwnerKind = "program" if cpu in program.own else "idle"
+            found[cpu][CpuOwner(cpu=cpu, kind=kind, domain=program.name)] = None
     return tuple(
         owner
         for cpu, owners in found.items()

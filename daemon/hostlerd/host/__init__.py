@@ -138,6 +138,15 @@ class Units(Protocol):
         """Start it, whatever limit of starts it has run into; returns when it is active. Raises HostFailed."""
         ...
 
+    async def enter_scope(
+        self, name: str, *, slice_: str, pid: int, start: int, cpus: CpuSet, description: str
+    ) -> None:
+        """Make a scope with AllowedCPUs in a slice, of the process that began at `start` (clock ticks after boot).
+
+        Returns when that is in it. Raises HostFailed.
+        """
+        ...
+
 
 class Processes(Protocol):
     async def move_thread(self, pid: int, start: int, cpus: CpuSet) -> None:

@@ -20,7 +20,7 @@ from hostlerd.model.cpuset import CpuSet
 class LiveProcesses:
     async def move_thread(self, pid: int, start: int, cpus: CpuSet) -> None:
         """See host.Processes. Never blocks: the thread moves itself when it runs next, or is moved by the stopper."""
-        if _started(pid) != start:
+        if started(pid) != start:
             raise ProcessLookupError(errno.ESRCH, "it has ended")
         os.sched_setaffinity(pid, cpus)
 
@@ -36,7 +36,7 @@ class LiveProcesses:
         except OSError as error:
             raise _refused(pid, error) from error
         try:
-            if start is not None and _started(pid) != start:
+            if start is not None and started(pid) != start:
                 return True  # that one has ended, and the number is another's now
             for number in (signal.SIGTERM, signal.SIGKILL):
                 try:
@@ -53,8 +53,8 @@ class LiveProcesses:
             os.close(pidfd)
 
 
-def _started(pid: int) -> int | None:
-    """Field 22 of /proc/PID/stat; the name before it may hold anything."""
+def started(pid: int) -> int | None:
+    """Clock ticks after boot: field 22 of /proc/PID/stat; the name before it may hold anything. None: it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[19])

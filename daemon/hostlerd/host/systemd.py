@@ -16,6 +16,7 @@ import trio
 
 from hostler.errors import HostFailed, TimedOut, Unreachable
 from hostlerd.host.bus import PROPERTIES, STANDARD_ERROR, Bus, CallFailed, Variant
+from hostlerd.host.processes import started
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, from_bytes, to_bytes
 
 log = logging.getLogger(__name__)
@@ -31,11 +32,15 @@ RUNTIME = True
 READ_LIMIT, WRITE_LIMIT, MOVE_LIMIT = 5.0, 10.0, 1.0
 """Seconds. systemd answers in a millisecond, but a daemon-reload takes it away for seconds."""
 START_LIMIT = 20.0
+ENTER_LIMIT = 5.0
 MOVE_PAUSE = 0.005
 
 _GONE = frozenset({NO_SUCH_UNIT, STANDARD_ERROR + "UnknownObject"})
 _NO_PROPERTY = frozenset(STANDARD_ERROR + name for name in ("PropertyReadOnly", "UnknownProperty"))
 """How a property that systemd does not know is refused (bus_unit_set_properties)."""
+_UNKNOWN_PROPERTY = frozenset({STANDARD_ERROR + "PropertyReadOnly", STANDARD_ERROR + "InvalidArgs"})
+"""Of a scope that systemd does not know: bus_unit_set_properties says that it cannot be set. PIDFDs is newer than the
+floor (dbus-scope.c, bus_scope_set_transient_property)."""
 _KINDS = frozenset({"slice", "scope", "service", "socket", "mount", "swap"})
 """Units that have a control group, and with it AllowedCPUs."""
 
@@ -240,18 +245,7 @@ class SystemdUnits:
             ("CollectMode", Variant("s", "inactive-or-failed")),
         ]
         try:
-            await self._bus.call(
-                SYSTEMD,
-                PATH,
-                MANAGER,
-                "StartTransientUnit",
-                "ssa(sv)a(sa(sv))",
-                name,
-                "fail",
-                properties,
-                [],
-                limit=READ_LIMIT,
-            )
+            await self._transient(name, properties)
             with trio.move_on_after(MOVE_LIMIT):
                 await self._wait_moved(name, pids)
                 return True
@@ -260,6 +254,58 @@ class SystemdUnits:
         else:
             log.info("%s is not made: systemd did not move the processes within %g s", name, MOVE_LIMIT)
         return False
+
+    async def enter_scope(
+        self, name: str, *, slice_: str, pid: int, start: int, cpus: CpuSet, description: str
+    ) -> None:
+        """See host.Units. The process is named by its pidfd where systemd takes one, else by its number.
+
+        Either way it is held by one while its start is compared: a number could be another process's by now.
+        """
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            raise _not_made(name, f"process {pid} cannot be had: {error.strerror}") from error
+        try:
+            if started(pid) != start:
+                raise _not_made(name, f"process {pid} has ended")
+            properties = [
+                ("Description", Variant("s", description)),
+                ("Slice", Variant("s", slice_)),
+                ("AllowedCPUs", Variant("ay", to_bytes(cpus))),
+                ("CollectMode", Variant("s", "inactive-or-failed")),
+            ]
+            try:
+                await self._transient(name, [*properties, ("PIDFDs", Variant("ah", [0]))], fds=(pidfd,))
+            except CallFailed as failed:
+                if failed.name not in _UNKNOWN_PROPERTY:
+                    raise
+                await self._transient(name, [*properties, ("PIDs", Variant("au", [pid]))])
+            with trio.fail_after(ENTER_LIMIT):
+                await self._wait_moved(name, [pid])
+        except (CallFailed, TimedOut, Unreachable) as error:
+            raise _not_made(name, error.message) from error
+        except trio.TooSlowError as error:
+            raise _not_made(name, f"process {pid} is not in it after {ENTER_LIMIT:g} s") from error
+        finally:
+            os.close(pidfd)
+
+    async def _transient(
+        self, name: str, properties: Sequence[tuple[str, Variant]], *, fds: tuple[int, ...] = ()
+    ) -> None:
+        await self._bus.call(
+            SYSTEMD,
+            PATH,
+            MANAGER,
+            "StartTransientUnit",
+            "ssa(sv)a(sa(sv))",
+            name,
+            "fail",
+            list(properties),
+            [],
+            limit=WRITE_LIMIT,
+            fds=fds,
+        )
 
     async def activate(self, unit: str) -> None:
         """Have systemd start a unit; its job is queued when this returns. Raises HostFailed with systemd's words."""
@@ -283,3 +329,7 @@ class SystemdUnits:
     async def _ask(self, member: str, signature: str, argument: Any) -> Any:
         answer = await self._bus.call(SYSTEMD, PATH, MANAGER, member, signature, argument, limit=READ_LIMIT)
         return answer[0] if answer else None
+
+
+def _not_made(name: str, why: str) -> HostFailed:
+    return HostFailed(f"systemd does not make {name}: {why}", data={"object": name})

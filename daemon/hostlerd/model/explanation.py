@@ -12,8 +12,11 @@ Mode = Literal["dedicated", "pinned", "floating", "shared", "off"]
 policy or for want of a device; left alone by policy.
 """
 
-OwnerKind = Literal["vcpu", "emulator", "idle", "pinned", "reserved", "host", "isolated", "offline"]
-"""A domain's: a vCPU's, its emulator's and iothreads', a sibling kept empty, pinned by its own definition. Nobody's:
+OwnerKind = Literal[
+    "vcpu", "emulator", "idle", "pinned", "program", "reserved", "host", "isolated", "offline"
+]
+"""A domain's: a vCPU's, its emulator's and iothreads', a sibling kept empty, pinned by its own definition. A program's
+that asked for it, whose sibling may be kept empty, too; `domain` is that one's name then. Nobody's:
 the host's for good (`housekeeping.cpus`), the host's, isolated at boot, off line.
 """
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hostlerd.model.domains import Definition
+from hostlerd.model.programs import Program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +276,7 @@ Record = (
     | BarRecord
     | RemovedRecord
     | RecoveryRecord
+    | Program
     | HugepagesRecord
 )
 
@@ -343,10 +345,15 @@ class Ledger:
     recoveries: Mapping[str, RecoveryRecord] = field(default_factory=dict)
     hugepages: Mapping[str, HugepagesRecord] = field(default_factory=dict)
     claims: Mapping[str, Claim] = field(default_factory=dict)
+    programs: Mapping[str, Program] = field(default_factory=dict)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     outstanding: Mapping[int, Outstanding] = field(default_factory=dict)
     residue: tuple[str, ...] = ()
     """Units whose AllowedCPUs had to be left on the full mask (clearing it leaves the old mask on, systemd#43846)."""
+
+    def claimant(self, claim: str) -> Claim | Program | None:
+        """Whom something is done for: a domain, by its UUID, or a program, by its id."""
+        return self.claims.get(claim) or self.programs.get(claim)
 
     def untouchable(self, obj: str) -> bool:
         """Its attributes must not be read and nothing may be written to it."""

@@ -74,6 +74,8 @@ class Observed:
     that libvirt shows, which is on Linux before 6.2."""
     starving: bool = False
     """Shared domains have waited for a CPU too much of late."""
+    unseen: frozenset[str] = frozenset()
+    """Scopes of programs that were made since this was looked at."""
     known: Mapping[str, Known] = field(default_factory=dict)
     edits: Edits = field(default_factory=lambda: NO_EDITS)
 

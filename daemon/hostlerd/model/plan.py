@@ -35,6 +35,7 @@ from hostlerd.model.ledger import (
     VgpuRecord,
 )
 from hostlerd.model.partition import Partition
+from hostlerd.model.programs import Program
 from hostlerd.model.questions import Question
 from hostlerd.model.usb import UsbDevice
 
@@ -274,6 +275,14 @@ class AllowCpus(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnterScope(Step):
+    """Move the process that asked for CPUs into a scope of its own (`object`), which has no others."""
+
+    kind: ClassVar[str] = "scope"
+    record: Program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WriteRule(Step):
     """Write (or, with `text` None, remove) the udev rule that sets overrides before drivers probe."""
 
@@ -384,6 +393,8 @@ class Refusal:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """Where a domain's threads belong. `vcpus` is None for a shared domain, which floats on the host's CPUs.
+
+    Of a program (`uuid`: its id) each of `vcpus` is one of its CPUs, and its threads may run on all of them.
 
     `vcpus`: in the order of the definition's `present`. `emulator`: CPUs that its emulator and iothreads have for
     themselves. `idle`: siblings kept empty for it. `explicit`: the CPUs its user has pinned it to.

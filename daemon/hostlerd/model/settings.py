@@ -173,6 +173,18 @@ class UsbPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimsPolicy:
+    """How many CPUs programs may have at once, idle siblings included: one user's, and all. Root has no limit.
+
+    `users_profile`: the quietest that a user may ask for; those beyond balanced change the host as a whole.
+    """
+
+    users_at_most: int = 4
+    at_most: int | None = None
+    users_profile: Literal["none", "balanced", "latency", "realtime"] = "balanced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     libvirt: tuple[str, ...] = ("qemu:///system",)
     housekeeping: Housekeeping = field(default_factory=Housekeeping)
@@ -186,6 +198,7 @@ class Settings:
     devices: tuple[DevicePolicy, ...] = ()
     slices: tuple[SlicePolicy, ...] = ()
     usb: tuple[UsbPolicy, ...] = ()
+    claims: ClaimsPolicy = field(default_factory=ClaimsPolicy)
 
     def domain(self, name: str, uuid: str, wishes: Mapping[str, Any] = NO_WISHES) -> DomainPolicy:
         """`wishes`: the domain's own, from its metadata (Definition.wishes).

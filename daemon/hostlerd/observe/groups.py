@@ -7,13 +7,14 @@ A recording without control groups is taken for a host with the usual units and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hostlerd.host import Files
 from hostlerd.model.cpus import Topology
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE, Group, Groups
+from hostlerd.model.programs import SCOPE, SLICE
 from hostlerd.observe.reading import cpu_list, names, text
 
 ROOT = "/sys/fs/cgroup"
@@ -40,7 +41,9 @@ def observe_groups(files: Files, topology: Topology) -> Groups:
     everything = cpu_list(files, f"{ROOT}/cpuset.cpus.effective") or topology.online
     units: list[Group] = []
     first = [*HOST_UNITS, MACHINE_SLICE]
-    others = sorted(name for name in top if name.endswith((".slice", ".scope")) and name not in first)
+    others = sorted(
+        name for name in top if name.endswith((".slice", ".scope")) and name not in (*first, SLICE)
+    )
     for unit in (*first, *others):
         if unit not in top:
             continue
@@ -48,7 +51,11 @@ def observe_groups(files: Files, topology: Topology) -> Groups:
         units.append(group)
         if unit == MACHINE_SLICE or group.is_domain:
             units.extend(below)
-    return Groups(units=tuple(units), strangers=_strangers(files, top, everything))
+    return Groups(
+        units=tuple(units),
+        programs=tuple(_programs(files, everything)),
+        strangers=_strangers(files, top, everything),
+    )
 
 
 def _strangers(files: Files, top: Iterable[str], inherited: CpuSet) -> tuple[Group, ...]:
@@ -60,6 +67,14 @@ def _strangers(files: Files, top: Iterable[str], inherited: CpuSet) -> tuple[Gro
         and "populated 1" in (text(files, f"{ROOT}/{name}/cgroup.events") or "").splitlines()
     ]
     return tuple(_group(files, name, f"{ROOT}/{name}", inherited) for name in found)
+
+
+def _programs(files: Files, everything: CpuSet) -> Iterator[Group]:
+    """The scopes of programs that have a process: systemd removes one a moment after its last has ended."""
+    for name in sorted(names(files, f"{ROOT}/{SLICE}")):
+        path = f"{ROOT}/{SLICE}/{name}"
+        if name.startswith(SCOPE) and "populated 0" not in (text(files, f"{path}/cgroup.events") or ""):
+            yield _group(files, name, path, everything)
 
 
 def _with_below(files: Files, unit: str, path: str, inherited: CpuSet) -> tuple[Group, list[Group]]:

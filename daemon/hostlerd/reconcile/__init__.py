@@ -33,6 +33,7 @@ from hostlerd.reconcile.host_lane import HostLane
 from hostlerd.reconcile.latch import Latch
 from hostlerd.reconcile.libvirt_lane import LibvirtLane
 from hostlerd.reconcile.pins import PinsChanges
+from hostlerd.reconcile.programs import Programs
 from hostlerd.reconcile.returns import Returns
 from hostlerd.reconcile.shared import Observe, Publish, Shared, Tell
 
@@ -68,7 +69,8 @@ class Reconciler:
             memory=Memory(host),
         )
         self._claims = Claims(self._shared)
-        self._host_lane = HostLane(self._shared, self._claims)
+        programs = Programs(self._shared, self._claims)
+        self._host_lane = HostLane(self._shared, self._claims, programs)
         self._libvirt_lane = LibvirtLane(self._shared, self._claims)
         self.awake = self._shared.awake
         self.lending = self._shared.lending
@@ -76,6 +78,8 @@ class Reconciler:
         self.run_guest_memory = self._shared.guests.run
         self.prepare = self._claims.prepare
         self.release = self._claims.release
+        self.isolate = programs.isolate
+        self.run_programs = programs.run
         self.change_gpu = GpuChanges(self._shared).change
         self.change_pins = PinsChanges(self._shared).change
 

@@ -6,6 +6,7 @@ A claim gets everything or is ended again; ending it is all there is to putting 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -53,15 +54,24 @@ class Claims:
     async def prepare(self, definition: Definition, xml: str) -> list[str]:
         """Take everything the domain needs, or put everything back and raise. Cancelling it rolls back."""
         uuid, name = definition.uuid, definition.name
+
+        def begin() -> None:
+            since = self._shared.next_count()
+            self._shared.journal.claim(Claim(definition=definition, since=since, xml=xml))
+            self._shared.tell("claim", name, "is about to start")
+
+        await self.hold(uuid, name, begin)
+        return sorted(address for address, owner in self._shared.plan.owners.items() if owner.who == name)
+
+    async def hold(self, uuid: str, name: str, begin: Callable[[], None]) -> None:
+        """Journal a claim by `begin` and wait until all that it wants is there."""
         if uuid in self._waiters:
             raise Claimed(f"{name} is being prepared already", data={"object": uuid, "holder": name})
         waiter = self._waiters[uuid] = Waiter()
         began = trio.current_time()
         answer_by = began + ANSWER_LIMIT
         try:
-            since = self._shared.next_count()
-            self._shared.journal.claim(Claim(definition=definition, since=since, xml=xml))
-            self._shared.tell("claim", name, "is about to start")
+            begin()
             await self._wait_prepared(waiter, name)
         except HostlerError:
             if waiter.touched:
@@ -74,7 +84,6 @@ class Claims:
         finally:
             del self._waiters[uuid]
             log.info("%s: answered after %.3f s", name, trio.current_time() - began, extra={"domain": name})
-        return sorted(address for address, owner in self._shared.plan.owners.items() if owner.who == name)
 
     async def release(self, uuid: str, name: str) -> None:
         """The domain is gone: end its claim and wait, within a limit, until what it had is back."""
@@ -105,7 +114,7 @@ class Claims:
     # Told by the lanes
 
     def end(self, uuid: str, text: str) -> None:
-        claim = self._shared.journal.ledger.claims.get(uuid)
+        claim = self._shared.journal.ledger.claimant(uuid)
         if claim is not None:
             self._shared.journal.unclaim(uuid)
             self._shared.tell("claim", claim.name, text)
@@ -129,7 +138,7 @@ class Claims:
         self._begun.clear()
 
     def fail(self, uuid: str, error: HostlerError) -> None:
-        claim = self._shared.journal.ledger.claims.get(uuid)
+        claim = self._shared.journal.ledger.claimant(uuid)
         self._shared.journal.unclaim(uuid)
         if claim is not None:
             log.warning("%s: %s", claim.name, error.sentence, extra={"domain": claim.name})
@@ -158,13 +167,17 @@ class Claims:
         if plan.questions or any(isinstance(step, AllowCpus) for step in plan.steps):
             return
         ledger = self._shared.journal.ledger
-        for uuid in asked & self._waiters.keys() & ledger.claims.keys():
-            waiter = self._waiters[uuid]
+        for uuid in asked & self._waiters.keys():
+            waiter, claim = self._waiters[uuid], ledger.claimant(uuid)
             busy = uuid in plan.waiting or any(step.claim == uuid for step in plan.steps)
-            if not waiter.done.is_set() and not busy:
-                self._shared.plan = plan
-                self._shared.journal.claim(replace(ledger.claims[uuid], prepared=True))
-                waiter.done.set()
+            if waiter.done.is_set() or claim is None or busy:
+                continue
+            self._shared.plan = plan
+            if isinstance(claim, Claim):
+                self._shared.journal.claim(replace(claim, prepared=True))
+            elif not claim.given:
+                continue
+            waiter.done.set()
 
 
 def _as_error(refusals: list[Refusal]) -> HostlerError:

@@ -35,6 +35,7 @@ from hostlerd.model.plan import (
 from hostlerd.observe.awake import answering
 from hostlerd.reconcile.claims import Claims
 from hostlerd.reconcile.looks import Looks
+from hostlerd.reconcile.programs import Programs
 from hostlerd.reconcile.rivals import Rivals
 from hostlerd.reconcile.shared import Shared
 
@@ -50,8 +51,8 @@ OFTEN = 3
 
 
 class HostLane:
-    def __init__(self, shared: Shared, claims: Claims) -> None:
-        self._shared, self._claims = shared, claims
+    def __init__(self, shared: Shared, claims: Claims, programs: Programs) -> None:
+        self._shared, self._claims, self._programs = shared, claims, programs
         self.passes = 0
         self.busy = False
         self._looks = Looks()
@@ -97,6 +98,8 @@ class HostLane:
                 continue
             shared.forgive_gone(observed)
             for key in plan.settled:
+                if key in shared.journal.ledger.programs:
+                    self._claims.end(key, "has ended")
                 shared.journal.settle(key)
             for record in plan.counted:
                 shared.journal.record(record)
@@ -117,6 +120,7 @@ class HostLane:
             if rounds == ROUNDS:
                 self._conflict({obj for (obj, _, _), times in again.items() if times >= OFTEN})
                 break
+        self._programs.forget()
         waiting = [*observed.kept, *(r.object for r in plan.refusals if r.in_use and r.claim is None)]
         self._looks.found(waiting, trio.current_time())
         shared.late.found(plan.tuned.late, trio.current_time())
@@ -178,7 +182,7 @@ class HostLane:
             or (isinstance(step, Override | Unbind | Probe) and (VFIO in failed or step.after in failed))
             or (isinstance(step, ResizeBar) and step.address in failed)
             # Given up meanwhile.
-            or (step.claim is not None and step.claim not in ledger.claims)
+            or (step.claim is not None and ledger.claimant(step.claim) is None)
         )
 
     async def _perform_one(self, step: Step, failed: set[str]) -> None:

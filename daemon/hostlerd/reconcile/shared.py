@@ -130,10 +130,13 @@ class Shared:
 
     def seen(self, observed: Observed) -> Observed:
         """An observation with what is known by now of domains, of the journal and of edits."""
+        ledger, before = self.journal.ledger, observed.ledger.programs
+        given = {p.scope for p in ledger.programs.values() if p.given}
         return replace(
             observed,
             snapshot=self.snapshot,
-            ledger=self.journal.ledger,
+            ledger=ledger,
+            unseen=observed.unseen | given.difference(p.scope for p in before.values() if p.given),
             edits=self.definitions.edits,
             guest_memory=self.guests.known,
             starving=self.lending.starving,

@@ -7,6 +7,7 @@ from typing import Any
 from hostlerd.model.ledger import Ledger
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan
+from hostlerd.report.programs import programs_json
 
 Json = dict[str, Any]
 
@@ -44,6 +45,7 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
     state = "degraded" if ledger.troubles else "converged" if not plan.steps else "working"
     running = observed.snapshot.running
     names = {d.uuid: d.name for d in running} | {c.uuid: c.name for c in ledger.claims.values()}
+    all_names = names | {p.id: p.name for p in ledger.programs.values()}
     return {
         "version": version,
         "state": state,
@@ -66,7 +68,7 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
         "isolation": {
             "cpus": sorted(plan.isolated),
             "for": sorted(
-                names[p.uuid] for p in plan.placements if p.taken & plan.isolated and p.uuid in names
+                all_names[p.uuid] for p in plan.placements if p.taken & plan.isolated and p.uuid in all_names
             ),
             "interrupts": {"moved": plan.tuned.moved, "immovable": plan.tuned.immovable},
             "partitions": [
@@ -75,6 +77,7 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
             ],
             "notes": list(plan.tuned.notes),
         },
+        "claims": programs_json(observed),
         "hugepages": hugepages_json(ledger),
         "degraded": degraded_json(ledger),
         "refusals": [{"object": r.object, "reason": r.reason, "remedy": r.remedy} for r in plan.refusals],

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 
 from hostler.errors import BadInput
 from hostlerd.model.settings import Settings
+from hostlerd.settings.claims import read_claims
 from hostlerd.settings.device import read_device
 from hostlerd.settings.domain import over, read_domain, read_overrides
 from hostlerd.settings.host import read_housekeeping, read_libvirt
@@ -56,7 +57,7 @@ def _drop_ins(directory: str) -> list[str]:
 
 def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Table) -> Settings:
     """The settings with one more file on top; overrides are changed in place, as defaults may still follow."""
-    table.allow(("host", "domains", "domain", "device", "slice", "usb"), PLACES)
+    table.allow(("host", "domains", "domain", "device", "slice", "usb", "claims"), PLACES)
     host = table.table("host")
     if host is not None:
         host.allow(("libvirt", "housekeeping", "suspend"), PLACES)
@@ -68,6 +69,7 @@ def _merged(settings: Settings, overrides: dict[str, dict[str, Any]], table: Tab
             housekeeping=read_housekeeping(settings.housekeeping, host.table("housekeeping")),
             **({"suspend": suspend} if suspend else {}),
         )
+    settings = replace(settings, claims=read_claims(settings.claims, table.table("claims")))
     domains = table.table("domains")
     if domains is not None:
         settings = replace(settings, domains=over(settings.domains, read_domain(domains)))

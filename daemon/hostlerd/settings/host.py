@@ -9,7 +9,7 @@ from hostlerd.model.settings import Housekeeping
 from hostlerd.settings.places import HOUSEKEEPING, PLACES
 from hostlerd.toml_table import Table
 
-_URI = re.compile(r"[a-z]+(?:\+[a-z0-9]+)?://([^/\s]*)/\S*")
+_URI = re.compile(r"[a-z]+(?:\+[a-z0-9]+)?://([^/\s]*)/(\S*)")
 
 
 def libvirt_uri(text: str) -> str:
@@ -18,6 +18,11 @@ def libvirt_uri(text: str) -> str:
         raise ValueError(f'"{text}" is not a libvirt URI (such as qemu:///system)')
     if match[1]:
         raise ValueError(f'"{text}" is on another host; hostler looks after this one')
+    if match[2].partition("?")[0].strip("/") == "session":
+        raise ValueError(
+            f'"{text}" is not supported: domains of a user\'s own libvirt run in their session, which is kept off '
+            "dedicated CPUs, and call no hook of this host (define them in qemu:///system)"
+        )
     return text
 
 

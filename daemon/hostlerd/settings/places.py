@@ -5,6 +5,7 @@ writes first.
 from __future__ import annotations
 
 HOUSEKEEPING = ("cpus", "at_least")
+CLAIMS = ("users_at_most", "at_most", "users_profile")
 DOMAIN = (
     *(
         "cpus",
@@ -44,6 +45,7 @@ PLACES = {
     **dict.fromkeys(DOMAIN, '[domains], or [domain."name or UUID"]'),
     "cpus": '[domains], [domain."name or UUID"] or [host.housekeeping]',
     "at_least": "[host.housekeeping]",
+    **dict.fromkeys(CLAIMS, "[claims]"),
     "libvirt": "[host]",
     "suspend": "[host]",
     "housekeeping": "[host]",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hostlerd.decide.living import living
 from hostlerd.decide.pinning.needs import need_of
 from hostlerd.decide.pinning.running import NOWHERE, assignment_of
 from hostlerd.decide.pinning.tenant import Tenant
@@ -14,6 +15,8 @@ from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Placement
 from hostlerd.model.settings import Settings
+
+NOBODYS: CpuSet = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,22 +29,28 @@ class Asked:
 
 
 def decide_placement(
-    observed: Observed, settings: Settings, domains: Iterable[Tenant]
+    observed: Observed, settings: Settings, domains: Iterable[Tenant], programs: CpuSet = NOBODYS
 ) -> dict[str, Placement]:
-    """By UUID; domains with `cpus = "off"` have none, but nobody is put where they are pinned."""
+    """By UUID; domains with `cpus = "off"` have none, but nobody is put where they are pinned.
+
+    `programs`: CPUs that programs are about to be given, beside those that they have.
+    """
     domains = tuple(domains)
     everyone = [tenant for tenant in domains if tenant.mode != "off"]
-    asked = ask(observed, settings, domains)
+    asked = ask(observed, settings, domains, programs)
     assignments = place(asked.host, asked.needs, asked.current).assignments if asked.needs else {}
     return {tenant.uuid: _placement(tenant, assignments.get(tenant.uuid)) for tenant in everyone}
 
 
-def ask(observed: Observed, settings: Settings, domains: Iterable[Tenant]) -> Asked:
+def ask(
+    observed: Observed, settings: Settings, domains: Iterable[Tenant], programs: CpuSet = NOBODYS
+) -> Asked:
     domains = tuple(domains)
     movable = [tenant for tenant in domains if tenant.mode == "dedicated" and tenant.free_vcpus]
     current = _whereabouts(movable, observed)
     needs = tuple(need_of(tenant, observed, current[tenant.uuid]) for tenant in movable)
-    return Asked(host=host_of(observed, settings, domains), needs=needs, current=current)
+    host = host_of(observed, settings, domains, programs)
+    return Asked(host=host, needs=needs, current=current)
 
 
 def _whereabouts(domains: Iterable[Tenant], observed: Observed) -> dict[str, Assignment | None]:
@@ -56,10 +65,14 @@ def _whereabouts(domains: Iterable[Tenant], observed: Observed) -> dict[str, Ass
     return found
 
 
-def host_of(observed: Observed, settings: Settings, domains: Iterable[Tenant]) -> Host:
-    """The host as the planner gets it: nobody is put where a user pinned something."""
+def host_of(
+    observed: Observed, settings: Settings, domains: Iterable[Tenant], programs: CpuSet = NOBODYS
+) -> Host:
+    """The host as the planner gets it: nobody is put where a user pinned something, or where a program is."""
     online = observed.topology.online
-    taken = frozenset[int]().union(*(_taken(tenant, online) for tenant in domains))
+    taken = programs.union(
+        *(_taken(tenant, online) for tenant in domains), *(one.taken for one in living(observed))
+    )
     return Host(
         topology=observed.topology,
         must=(settings.housekeeping.cpus & online) | _kept(observed.topology, settings.housekeeping.at_least),

@@ -243,7 +243,11 @@ class Connection:
 
     async def _wait_handled(self, call: Message, result: Awaitable[Reply]) -> None:
         try:
-            self._answer(call, await result)
+            reply = await result
+            try:
+                self._answer(call, reply)
+            finally:
+                _close(reply.fds)
         except CallFailed as failed:
             self._fail(call, failed)
         finally:
@@ -260,6 +264,7 @@ class Connection:
                     destination=call.sender,
                     signature=reply.signature,
                     body=reply.body,
+                    fds=reply.fds,
                 )
             )
 

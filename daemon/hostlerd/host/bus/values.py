@@ -58,10 +58,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a method returns."""
+    """What a method returns. `fds`: as of a Message; who sends it closes them, sent or not."""
 
     signature: str = ""
     body: tuple[Any, ...] = ()
+    fds: tuple[int, ...] = ()
 
 
 class CallFailed(Exception):

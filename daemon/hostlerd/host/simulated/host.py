@@ -135,6 +135,10 @@ class SimulatedHost:
         """Called when a vCPU or an iothread of a running domain comes or goes."""
         self.kernel.thread_kicks.append(kick)
 
+    def subscribe_programs(self, kick: Kick) -> None:
+        """Called when a scope in hostler.slice comes or goes."""
+        self.units.program_kicks.append(kick)
+
     def _boot(self) -> None:
         known = {driver.name: driver for driver in KNOWN}
         cpus.show(self.kernel.tree, self.spec.processors)
@@ -331,6 +335,7 @@ class SimulatedHost:
                 return {"id": self._contain(params)}
             case "let-go":
                 kernel.let_go(int(params["pid"]))
+                self.units.reap()
             case "fault":
                 kernel.cause(params["name"], str(params.get("object", "")), str(params.get("value", "")))
             case "lift":

@@ -27,11 +27,12 @@ class Processes:
         cgroup: str,
         paths: list[str],
         mapped: bool = False,
+        start: int = 4711,
         arguments: Sequence[str] = (),
         numa_maps: str = "",
         huge_kib: int = 0,
     ) -> None:
-        """`mapped`: the paths are mapped, and their files closed again."""
+        """`mapped`: the paths are mapped, and their files closed again. `start`: clock ticks after boot."""
         folder = f"/proc/{pid}"
         self.tree.put(f"{folder}/comm", command[:15] + "\n")
         self.tree.put(f"{folder}/cmdline", "".join(f"{word}\0" for word in (command, *arguments)))
@@ -40,7 +41,7 @@ class Processes:
             f"Name:\t{command[:15]}\nPid:\t{pid}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nHugetlbPages:\t{huge_kib:8} kB\n",
         )
         self.tree.put(f"{folder}/cgroup", f"0::{cgroup}\n")
-        self.tree.put(f"{folder}/stat", f"{pid} ({command[:15]}) S 1 " + " ".join(["0"] * 17) + " 4711\n")
+        self.tree.put(f"{folder}/stat", f"{pid} ({command[:15]}) S 1 " + " ".join(["0"] * 17) + f" {start}\n")
         self.tree.put(f"{folder}/numa_maps", numa_maps)
         self.tree.folder(f"{folder}/fd")
         self.tree.put(
@@ -50,6 +51,12 @@ class Processes:
         for number, path in enumerate(paths if not mapped else [], 3):
             self.tree.link_as_is(f"{folder}/fd/{number}", path)
         self.open[pid] = list(paths)
+
+    def move(self, pid: int, *, start: int, command: str, cgroup: str) -> None:
+        """Into another control group. One from outside, which asked over the real socket, is there from now on."""
+        if pid not in self.open:
+            self.start(pid=pid, command=command, uid=1000, cgroup=cgroup, paths=[], start=start)
+        self.tree.put(f"/proc/{pid}/cgroup", f"0::{cgroup}\n")
 
     def free_pid(self) -> int:
         """Above those that tests and people choose."""

@@ -14,9 +14,11 @@ from typing import Any
 import trio
 
 from hostler.errors import HostFailed
+from hostlerd.host import Kick
 from hostlerd.host.simulated.cgroups import Cgroups
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
+from hostlerd.model.programs import SLICE
 
 AT_BOOT = ("init.scope", "system.slice", "user.slice", "machine.slice")
 """machine.slice is there from the start where virtual machines are: systemd-machined.service wants it."""
@@ -39,6 +41,8 @@ class SimulatedUnits:
     down: dict[str, str] = field(default_factory=dict[str, str])
     partitions: dict[str, str] | None = None
     """CPUSetPartition= of units, where this is systemd 261 or newer."""
+    program_kicks: list[Kick] = field(default_factory=list[Kick])
+    """A scope of a program came or went (inotify)."""
 
     def boot(self) -> None:
         for unit in AT_BOOT:
@@ -115,6 +119,44 @@ class SimulatedUnits:
         if unit in self.down:
             self.start(unit, self.down[unit])
         self.kernel.done(f"start {unit}", "")
+
+    async def enter_scope(
+        self, name: str, *, slice_: str, pid: int, start: int, cpus: CpuSet, description: str
+    ) -> None:
+        """Who asks is a process of this machine, which the simulated one gets to know by it, or one of its own."""
+        await trio.lowlevel.checkpoint()
+        self.kernel.begin()
+        if pid in self.kernel.processes.open and self._started(pid) != start:
+            raise HostFailed(f"systemd does not make {name}: process {pid} has ended", data={"object": name})
+        words = self.kernel.faults.get("unit-refuses", slice_)
+        if words is not None:
+            raise HostFailed(
+                f"systemd does not make {name}: {words or 'Access denied'}", data={"object": name}
+            )
+        if name in self.paths:
+            raise HostFailed(
+                f"systemd does not make {name}: Unit {name} was already loaded.", data={"object": name}
+            )
+        self.allowed[name] = cpus
+        command, path = description.partition(" on ")[0], f"/{slice_}/{name}"
+        self.kernel.processes.move(pid, start=start, command=command, cgroup=path)
+        self.start(name, path)
+        self.kernel.done(f"scope {name}", format_cpu_list(cpus))
+        self._tell_programs()
+
+    def _started(self, pid: int) -> int:
+        return int(self.kernel.tree.read(f"/proc/{pid}/stat").rpartition(")")[2].split()[19])
+
+    def reap(self) -> None:
+        """Scopes end with their last process, and are collected (CollectMode=inactive-or-failed)."""
+        within = self.kernel.processes.within
+        for unit in [u for u, path in self.paths.items() if path.startswith(f"/{SLICE}/") and not within(u)]:
+            self.stop(unit)
+            self._tell_programs()
+
+    def _tell_programs(self) -> None:
+        for kick in self.program_kicks:
+            kick()
 
     @property
     def _loaded(self) -> set[str]:

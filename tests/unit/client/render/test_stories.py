@@ -229,6 +229,13 @@ def test_status_tells_what_there_is_to_know_of_a_domains_cpus() -> None:
     assert lines[at + 1].strip() == "win11: pinned by hand: vCPU 0 to 15"
 
 
+def test_status_tells_which_programs_have_cpus_or_wait_for_some() -> None:
+    game = {"name": "ga\x1bme", "pid": 7, "uid": 1000, "cpus": [2, 3, 4], "idle": [12]}
+    said = status.render({"claims": [game, {"name": "make", "pid": 8, "uid": 0, "cpus": [], "idle": []}]})
+    assert "  claim      ga?me (pid 7, uid 1000) has CPUs 2-4 (12 kept empty)\n" in said
+    assert "  claim      make (pid 8, uid 0) waits for CPUs\n" in said
+
+
 def test_status_of_an_answer_with_little_in_it() -> None:
     assert status.render({}).splitlines()[0] == "-"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,10 +17,14 @@ import trio.testing
 from tests.unit.daemon.api.published import CARD, DEVICE_JSON, GUEST, PUBLISHED, ROOT, STATUS_JSON
 
 from hostler.errors import Claimed, HostFailed, NotAuthorised
-from hostlerd.api import Peer, Published
-from hostlerd.api.bus import DEVICE, DOMAIN, MANAGER, METHODS, serve
+from hostlerd.api import Handed, Peer, Published
+from hostlerd.api.bus import BY_PROCESS, DEVICE, DOMAIN, MANAGER, METHODS, serve
 from hostlerd.api.interfaces import load
-from hostlerd.host.bus import PROPERTIES, Bus, CallFailed, Codec, Message, Variant
+from hostlerd.host.bus import BUS, BUS_PATH, PROPERTIES, Bus, CallFailed, Codec, Kind, Message, Variant
+from hostlerd.host.bus.connection import shaken_hands
+from hostlerd.host.bus.descriptor import _answer
+from hostlerd.host.lease import Lease
+from hostlerd.host.processes import started
 
 XML = Path(__file__).parents[4] / "dbus"
 NAME = "org.hostler1"
@@ -44,6 +49,7 @@ class FakeService:
             "reload": {"changed": True},
             "retry": {},
             "gpu": {"changed": True},
+            "isolate": {"cpus": "2-3", "id": "a1"},
             "pins": {"changed": True},
         }
         self.changed = trio.Event()
@@ -168,7 +174,8 @@ async def test_every_method_answers_as_its_signature_says(private_bus: Any, code
     service = FakeService()
     async with face(private_bus.address, codec, service) as client:
         for name, method in load(MANAGER).methods.items():
-            arguments = tuple({} if name == "options" else "x" for name in method.parameters)
+            given: dict[str, object] = {"options": {}, "cpus": 2}
+            arguments = tuple(given.get(name, "x") for name in method.parameters)
             answer = await client.get(ROOT, MANAGER, name, method.takes, *arguments)
             assert len(answer) == len(method.gives)
         devices = json.loads((await client.get(ROOT, MANAGER, "Devices"))[0])
@@ -176,7 +183,11 @@ async def test_every_method_answers_as_its_signature_says(private_bus: Any, code
         assert (await client.get(ROOT, MANAGER, "Reload")) == (True,)
         own_name = client.bus.unique_name
     assert {method for _, method, _ in service.calls} == {wire for wire, _ in METHODS.values()}
-    assert {peer for peer, _, _ in service.calls} == {Peer(bus_name=own_name)}
+    by_process = {peer for peer, method, _ in service.calls if method == BY_PROCESS}
+    assert {peer for peer, _, _ in service.calls} - by_process == {Peer(bus_name=own_name)}
+    assert {(peer.bus_name, peer.uid, peer.pid, peer.start_time) for peer in by_process} == {
+        (own_name, os.getuid(), os.getpid(), started(os.getpid()))
+    }
     assert [dict(p) for _, m, p in service.calls if m in ("domains", "plan", "retry", "gpu")] == [
         {"name": "x"},
         {"domain": "x"},
@@ -194,6 +205,39 @@ async def test_options_of_a_request_are_its_parameters(private_bus: Any, codec: 
     ((_, method, params),) = service.calls
     assert method == "gpu"
     assert params == {"domain": "win11", "way": "emulated", "what": "", "dry_run": True, "model": "qxl"}
+
+
+async def test_a_descriptor_goes_along_and_ours_is_closed(private_bus: Any, codec: Codec) -> None:
+    service, lease = FakeService(), Lease()
+    service.answers["isolate"] = Handed({"cpus": "2-3", "id": "a1"}, lease.theirs)
+    hello = Message(kind=Kind.CALL, serial=1, destination=BUS, path=BUS_PATH, interface=BUS, member="Hello")
+    call = Message(
+        kind=Kind.CALL,
+        serial=2,
+        destination=NAME,
+        path=ROOT,
+        interface=MANAGER,
+        member="Isolate",
+        signature="ua{sv}",
+        body=(2, {"same_l3": Variant("b", True)}),
+    )
+    received: list[int] = []
+    async with face(private_bus.address, codec, service):
+        with trio.fail_after(SOON), await shaken_hands(private_bus.address) as sock:
+            sock.send(codec.encode(hello) + codec.encode(call))
+            answer = await _answer(sock, codec, received)
+        assert answer.signature == "hss"
+        assert answer.body == (0, "2-3", "a1")
+        ((peer, _, params),) = service.calls
+        assert peer.pid == os.getpid()
+        assert params == {"cpus": 2, "same_l3": True}
+        with trio.move_on_after(0.05) as soon:
+            await lease.wait_ended()
+        assert soon.cancelled_caught
+        os.close(received.pop())  # the last one
+        with trio.fail_after(SOON):
+            await lease.wait_ended()
+    lease.close()
 
 
 # -- properties and objects -------------------------------------------------------------------------------------------

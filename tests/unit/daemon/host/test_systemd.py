@@ -1,5 +1,6 @@
 """AllowedCPUs and scopes, against a systemd of the test's own on a bus of the test's own."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,11 +10,14 @@ import trio
 
 from hostler.errors import HostFailed, Unreachable
 from hostlerd.host import Units, systemd
-from hostlerd.host.bus import PROPERTIES, Bus, CallFailed, Codec, Message, Reply, Variant
+from hostlerd.host.bus import PROPERTIES, STANDARD_ERROR, Bus, CallFailed, Codec, Message, Reply, Variant
+from hostlerd.host.processes import started
 from hostlerd.host.systemd import SystemdUnits
 
 NAME = "org.freedesktop.systemd1"
 SOON = 10.0
+_SERVICE = {"Type", "ExecStart", "TimeoutStartUSec"}
+"""Properties of services, not of scopes."""
 
 
 class FakeSystemd:
@@ -33,6 +37,8 @@ class FakeSystemd:
         self.scopes: list[tuple[Any, ...]] = []
         self.started: list[str] = []
         self.refuse: CallFailed | None = None
+        self.knows = {"Description", "Slice", "AllowedCPUs", "CollectMode", "PIDs"}
+        """Properties of a scope."""
         self.silent = False
         self.partitions: dict[str, str] | None = None
         """CPUSetPartition=; None: this is older than 261."""
@@ -105,6 +111,12 @@ class FakeSystemd:
 
     def StartTransientUnit(self, call: Message) -> Reply:  # noqa: N802
         assert call.signature == "ssa(sv)a(sa(sv))"
+        for name, _ in call.body[2]:
+            if name not in self.knows | (_SERVICE if call.body[0].endswith(".service") else set()):
+                raise CallFailed(
+                    STANDARD_ERROR + "PropertyReadOnly",
+                    f"Cannot set property {name}, or unknown property.",
+                )
         self.scopes.append(call.body)
         self.units[call.body[0]] = b""
         return Reply("o", (f"{systemd.PATH}/job/1",))
@@ -227,6 +239,60 @@ async def test_a_move_that_is_not_seen_is_no_success(
     fake.not_yet = 1_000_000
     async with systemd_on(private_bus.address, codec, fake) as units:
         assert not await units.start_scope("hostler-write-7.scope", [7], "a writer")
+
+
+@pytest.mark.parametrize("old", [True, False])
+async def test_a_program_gets_a_scope_with_its_cpus(private_bus: Any, codec: Codec, *, old: bool) -> None:
+    fake, pid = FakeSystemd(), os.getpid()
+    fake.not_yet = 3
+    if not old:
+        fake.knows.add("PIDFDs")
+    async with systemd_on(private_bus.address, codec, fake) as units:
+        await units.enter_scope(
+            "x.scope",
+            slice_="hostler.slice",
+            pid=pid,
+            start=started(pid) or 0,
+            cpus=frozenset({2, 9}),
+            description="a game",
+        )
+        assert fake.not_yet == -1
+    ((name, mode, properties, _),) = fake.scopes
+    found = dict(properties)
+    assert (name, mode) == ("x.scope", "fail")
+    assert found.pop("PIDs" if old else "PIDFDs") == [pid if old else 0]
+    assert found == {
+        "Description": "a game",
+        "Slice": "hostler.slice",
+        "AllowedCPUs": b"\x04\x02",
+        "CollectMode": "inactive-or-failed",
+    }
+
+
+async def test_no_scope_for_a_process_that_is_another_by_now_or_gone_or_refused(
+    private_bus: Any, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "ENTER_LIMIT", 0.05)
+    fake, pid = FakeSystemd(), os.getpid()
+
+    async def enter(units: SystemdUnits, pid: int, start: int) -> None:
+        await units.enter_scope(
+            "x.scope", slice_="hostler.slice", pid=pid, start=start, cpus=frozenset({2}), description=""
+        )
+
+    async with systemd_on(private_bus.address, codec, fake) as units:
+        with pytest.raises(HostFailed, match="has ended"):
+            await enter(units, pid, 1)
+        with pytest.raises(HostFailed, match="cannot be had"):
+            await enter(units, 2**22 - 1, 1)
+        assert not fake.scopes
+        fake.not_yet = 1_000_000
+        with pytest.raises(HostFailed, match=r"is not in it after 0\.05 s"):
+            await enter(units, pid, started(pid) or 0)
+        fake.refuse = CallFailed("org.freedesktop.systemd1.UnitExists", "Unit x.scope was already loaded.")
+        with pytest.raises(HostFailed, match=r"does not make x\.scope: Unit x\.scope was already"):
+            await enter(units, pid, started(pid) or 0)
+    assert len(fake.scopes) == 1
 
 
 async def test_states_of_what_there_is_in_memory_or_not(private_bus: Any, codec: Codec) -> None:

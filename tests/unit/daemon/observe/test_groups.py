@@ -120,3 +120,22 @@ def test_what_is_no_unit_is_a_stranger_while_something_runs_in_it() -> None:
         }
     )
     assert [(group.unit, group.effective) for group in groups.strangers] == [("docker", {0, 1, 2, 3})]
+
+
+def test_programs_are_no_work_of_the_hosts_and_those_without_a_process_are_over() -> None:
+    slice_ = f"{ROOT}/hostler.slice"
+    scope = f"{slice_}/hostler-claim-a1.scope"
+    groups = observe(
+        {
+            **UNIFIED,
+            f"{ROOT}/other.slice/cgroup.procs": "",
+            f"{scope}/cpuset.cpus": "2-3\n",
+            f"{scope}/cpuset.cpus.effective": "2-3\n",
+            f"{scope}/cgroup.events": "populated 1\nfrozen 0\n",
+            f"{slice_}/hostler-claim-b2.scope/cgroup.events": "populated 0\nfrozen 0\n",
+            f"{slice_}/somebody.scope/cgroup.events": "populated 1\nfrozen 0\n",
+        }
+    )
+    assert [group.unit for group in groups.units] == ["other.slice"]
+    [program] = groups.programs
+    assert (program.unit, program.allowed, program.path) == ("hostler-claim-a1.scope", {2, 3}, scope)
