@@ -36,6 +36,7 @@ from hostlerd.observe.domain_xml import parse_domain
 from hostlerd.options import Options
 from hostlerd.settings import load
 from hostlerd.sources import libvirt as libvirt_source
+from hostlerd.sources import partitions as partitions_source
 from hostlerd.sources import programs as programs_source
 from hostlerd.sources import threads as threads_source
 from hostlerd.sources import udev as udev_source
@@ -89,7 +90,7 @@ async def open_live(options: Options) -> AsyncIterator[Machine]:
             boot=host.files.read("/proc/sys/kernel/random/boot_id").strip(),
             authorize=Authorizer(bus),
             notify=Notify(),
-            device_sources=(udev_source.run, udev_source.run_usb, programs_source.run),
+            device_sources=(udev_source.run, udev_source.run_usb, programs_source.run, partitions_source.run),
             domain_sources=(
                 *(partial(libvirt_source.run, connection) for connection in host.connections),
                 threads_source.run,

@@ -31,6 +31,9 @@ def render(status: Mapping[str, object], style: Style = PLAIN) -> str:
     for claim in rows_of(status.get("claims")):
         lines += _entry("claim", _claim(claim), style)
     lines += _entry("isolation", _isolation(map_of(status.get("isolation"))), style)
+    for partition in rows_of(map_of(status.get("isolation")).get("partitions")):
+        kind, unit = clean(partition.get("kind")), clean(partition.get("unit"))
+        lines += _entry("", f"{unit} is a partition ({kind}): CPUs {cpu_list(partition.get('cpus'))}", style)
     for note in texts_of(map_of(status.get("isolation")).get("notes")):
         lines += _entry("", note, style)
     lines += _entry(

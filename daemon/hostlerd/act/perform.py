@@ -19,6 +19,7 @@ from hostlerd.act import (
     devices,
     hugepages,
     life,
+    partitions,
     pins,
     programs,
     quiet,
@@ -51,6 +52,7 @@ from hostlerd.model.plan import (
     ResizeBar,
     SetAttribute,
     SetHugepages,
+    SetPartition,
     SetVfs,
     SetVgpuType,
     StartAgain,
@@ -72,6 +74,7 @@ HANDLERS: dict[type[Step], Callable[[Host, Any], Awaitable[None]]] = {
     Terminate: clearing.terminate,
     CheckFree: clearing.check_free,
     SetAttribute: attributes.set_attribute,
+    SetPartition: partitions.set_partition,
     MoveThread: quiet.move_thread,
     TellBalancer: quiet.tell_balancer,
     Framebuffer: screens.move_framebuffer,
@@ -103,6 +106,7 @@ WRITTEN_BY_PROCESS = (
     Unbind,
     Probe,
     SetAttribute,
+    SetPartition,
     SetVfs,
     CreateMdev,
     RemoveMdev,
@@ -181,6 +185,6 @@ def is_gone(host: Host, step: Step) -> bool:
         return usb.is_gone(host, step.device)
     if isinstance(step, ResizeBar):
         return devices.is_gone(host, step.address)
-    if isinstance(step, SetAttribute | SetHugepages):
+    if isinstance(step, SetAttribute | SetHugepages | SetPartition):
         return not host.files.exists(step.object)
     return isinstance(step, AllowCpus) and bool(step.path) and not host.files.exists(step.path)

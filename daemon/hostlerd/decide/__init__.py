@@ -8,6 +8,7 @@ step and every refusal says why.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hostlerd.decide import life
 from hostlerd.decide.attributes import decide_attributes
@@ -18,7 +19,15 @@ from hostlerd.decide.guest_memory import ask_for_memory, far_from_memory
 from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.hugepages import decide_hugepages
 from hostlerd.decide.identity import learned
-from hostlerd.decide.isolation import Isolated, decide_masks, decide_tuning
+from hostlerd.decide.isolation import (
+    Isolated,
+    decide_masks,
+    decide_partitions,
+    decide_tuning,
+    made,
+    partition_wishes,
+    strangers,
+)
 from hostlerd.decide.lasting_pins import decide_lasting_pins
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
 from hostlerd.decide.pinning import Lent, Tenant, decide_pins, lent, tenants
@@ -54,15 +63,20 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     dedicated, crowding = _dedicated(observed, settings, domains, programs)
     housekeeping = observed.topology.online - dedicated
     isolated = _isolated(domains, programs, dedicated)
-    masks, units, impossible = decide_masks(observed, isolated, observed.topology.online - isolated)
+    partitions = decide_partitions(observed, domains, placements, dedicated)
+    house = observed.topology.online - isolated
+    masks, units, impossible = decide_masks(observed, isolated, house, partitions.masks)
+    partitioned, unpartitioned = partition_wishes(observed, partitions, masked=not masks)
     taken = {uuid: placement.taken & dedicated for uuid, placement in placements.items()}
     tunings = decide_tuning(
         observed, [*_tuned(observed, own, domains, taken), *_tuned_for_programs(observed, programs)]
     )
     attributes = decide_attributes(
-        observed, (*slices.wishes, *wishes(observed, settings, own), *tunings.wishes), tunings.identities
+        observed,
+        (*partitioned, *slices.wishes, *wishes(observed, settings, own), *tunings.wishes),
+        tunings.identities,
     )
-    tuned = {wish.path for wish in tunings.wishes}
+    tuned = {wish.path for wish in (*partitioned, *tunings.wishes)}
     loans = lent(observed, domains, placements)
     pins = decide_pins(observed, domains, placements, housekeeping, loans)
     rules, files = decide_rule(observed, settings)
@@ -84,6 +98,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         *scopes(observed, programs.admitted),
         *tunings.steps,
         *(step for step in attributes.steps if step.object in tuned),
+        *partitions.imagined,
         *pins.steps,
     )
     changing = bool(steps) or not all(claim.prepared for claim in observed.ledger.claims.values())
@@ -106,6 +121,8 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *crowding,
             *programs.refusals,
             *impossible,
+            *partitions.refusals,
+            *unpartitioned,
         ),
         cautions=tuple(far_from_memory(observed, settings)),
         questions=tuple(
@@ -117,6 +134,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
                     *slices.questions,
                     *attributes.questions,
                     *tunings.questions,
+                    *partitions.questions,
                     *screens.questions,
                     *running.questions,
                     *pages.questions,
@@ -146,7 +164,9 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         housekeeping=housekeeping,
         dedicated=dedicated,
         isolated=isolated,
-        tuned=tunings.tuned,
+        tuned=replace(tunings.tuned, notes=(*tunings.tuned.notes, *strangers(observed, isolated))),
+        partitions=tuple(partitions.wanted),
+        made=made(observed, partitions),
         lent=frozenset[int]().union(*(loan.cpus for loan in loans)),
         confirmed=tuple(pins.confirmed),
         notes=_notes(domains, loans),

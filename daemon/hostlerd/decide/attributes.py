@@ -13,7 +13,8 @@ from types import MappingProxyType
 from hostlerd.model.devices import DEVICES
 from hostlerd.model.ledger import AttributeRecord
 from hostlerd.model.observed import Observed
-from hostlerd.model.plan import SetAttribute
+from hostlerd.model.partition import KIND, asked
+from hostlerd.model.plan import SetAttribute, SetPartition
 from hostlerd.model.questions import Question
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -40,8 +41,8 @@ class Wish:
 class Attributes:
     """`steps`: what is wished; `returns`: what is put back. `settled`: paths whose record can be closed."""
 
-    steps: list[SetAttribute] = field(default_factory=list)
-    returns: list[SetAttribute] = field(default_factory=list)
+    steps: list[SetAttribute | SetPartition] = field(default_factory=list)
+    returns: list[SetAttribute | SetPartition] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
     settled: list[str] = field(default_factory=list)
 
@@ -89,7 +90,18 @@ def _set(found: Attributes, observed: Observed, wish: Wish) -> None:
     ):
         return
     would = wish.before if born and wish.before is not None else now
-    before, ours = (record.before, record.ours) if record is not None else (would, ())
+    before, ours = (record.before, record.ours) if record is not None else (_asked(wish.path, would), ())
+    record = AttributeRecord(
+        path=wish.path,
+        before=before,
+        ours=tuple(dict.fromkeys((*ours, wish.value))),
+        identity=wish.identity,
+    )
+    if _is_partition(wish.path):
+        found.steps.append(
+            SetPartition(object=wish.path, before=now, after=wish.value, why=wish.why, record=record)
+        )
+        return
     found.steps.append(
         SetAttribute(
             object=wish.path,
@@ -97,12 +109,7 @@ def _set(found: Attributes, observed: Observed, wish: Wish) -> None:
             after=wish.value,
             why=wish.why,
             claim=wish.claim,
-            record=AttributeRecord(
-                path=wish.path,
-                before=before,
-                ours=tuple(dict.fromkeys((*ours, wish.value))),
-                identity=wish.identity,
-            ),
+            record=record,
             tolerated=wish.tolerated,
         )
     )
@@ -110,9 +117,24 @@ def _set(found: Attributes, observed: Observed, wish: Wish) -> None:
 
 def _put_back(found: Attributes, observed: Observed, record: AttributeRecord, identity: str) -> None:
     now = observed.attributes[record.path]
-    if now is None or now == record.before or now not in record.ours or identity != record.identity:
+    if (
+        now is None
+        or now == record.before
+        or _asked(record.path, now) not in record.ours
+        or identity != record.identity
+    ):
         found.settled.append(record.path)  # gone, as it was, or somebody else's by now
         return
+    kind = SetPartition if _is_partition(record.path) else SetAttribute
     found.returns.append(
-        SetAttribute(object=record.path, before=now, after=record.before, why="nobody needs it any more")
+        kind(object=record.path, before=now, after=record.before, why="nobody needs it any more")
     )
+
+
+def _asked(path: str, text: str) -> str:
+    """What was written. A partition's file says more where that cannot be had."""
+    return asked(text) if _is_partition(path) else text
+
+
+def _is_partition(path: str) -> bool:
+    return path.endswith(f"/{KIND}")

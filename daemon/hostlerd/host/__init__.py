@@ -115,6 +115,17 @@ class Units(Protocol):
         """SetUnitProperties(runtime). Raises hostler.errors.HostFailed with systemd's words."""
         ...
 
+    async def set_partition(self, unit: str, kind: str) -> bool:
+        """CPUSetPartition= (runtime). False where systemd knows no such thing, or does not do it; never raises."""
+        ...
+
+    async def write(self, path: str, text: str, *, limit: float) -> None:
+        """Have systemd write to a file of the kernel: what asks for CAP_SYS_ADMIN, which the daemon has not.
+
+        What came of it has to be read from the file. Raises HostFailed.
+        """
+        ...
+
     async def states(self, units: Sequence[str]) -> Mapping[str, str]:
         """ActiveState of each; one that there is not is left out. Raises HostFailed, Unreachable."""
         ...

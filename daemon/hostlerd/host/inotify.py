@@ -1,5 +1,5 @@
-"""Waiting until a path is there, by inotify(7): a socket that its daemon has yet to make; and for folders that come
-and go in others.
+"""Waiting until a path is there, by inotify(7): a socket that its daemon has yet to make; for folders that come and go
+in others; and for files of the kernel's that tell of it.
 
 Rules: for ordinary folders; what the kernel itself puts into its file systems (sysfs, /dev/vfio) sends no such events,
 but a control group is made and removed by a process, and mkdir(2) and rmdir(2) tell everywhere (vfs_mkdir, vfs_rmdir).
@@ -19,6 +19,7 @@ import trio
 
 _CREATE, _MOVED_TO, _DELETE_SELF, _MOVE_SELF = 0x100, 0x80, 0x400, 0x800
 _DELETE = 0x200
+_MODIFY = 0x2
 _ONLYDIR = 0x01000000
 _HEADER = struct.Struct("iIII")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -48,8 +49,10 @@ class Folders:
         self._fd = fd
         self._watched: dict[str, int] = {}
 
-    def keep(self, folders: Iterable[str]) -> frozenset[str]:
+    def keep(self, folders: Iterable[str], files: Iterable[str] = ()) -> frozenset[str]:
         """Watch these from now on, and no others. Returns the new ones; one that is gone by now is left out.
+
+        `files`: what is said to be modified, by the kernel also where it tells of it (cgroup_file_notify).
 
         Raises OSError when the kernel has no watch left.
         """
@@ -57,17 +60,25 @@ class Folders:
         for folder in folders:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 self._watched[folder] = _watch(self._fd, folder, _CREATE | _DELETE | _ONLYDIR)
+        for file in files:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                self._watched[file] = _watch(self._fd, file, _MODIFY)
         for watch in set(before.values()).difference(self._watched.values()):
             _libc.inotify_rm_watch(self._fd, watch)  # gone by itself with its folder, mostly
         return frozenset(f for f, watch in self._watched.items() if before.get(f) != watch)
 
     async def wait(self) -> frozenset[str]:
-        """Until something happened: the names of what was made or removed; empty where the kernel lost count."""
+        """Until something happened: the names of what was made or removed.
+
+        Empty where the kernel lost count, and where a file was modified.
+        """
         while True:
             await trio.lowlevel.wait_readable(self._fd)
             events = list(_events(os.read(self._fd, 65536)))
             known = set(self._watched.values())
-            if any(watch in known or watch < 0 for watch, _ in events):
+            if any(watch < 0 or (watch in known and not name) for watch, name in events):
+                return frozenset()
+            if any(watch in known for watch, _ in events):
                 return frozenset(os.fsdecode(name) for watch, name in events if watch in known and name)
 
 

@@ -39,6 +39,8 @@ _GONE = frozenset({NO_SUCH_UNIT, STANDARD_ERROR + "UnknownObject"})
 _UNKNOWN_PROPERTY = frozenset({STANDARD_ERROR + "PropertyReadOnly", STANDARD_ERROR + "InvalidArgs"})
 """Of a scope that systemd does not know: bus_unit_set_properties says that it cannot be set. PIDFDs is newer than the
 floor (dbus-scope.c, bus_scope_set_transient_property)."""
+_NO_PROPERTY = frozenset(STANDARD_ERROR + name for name in ("PropertyReadOnly", "UnknownProperty"))
+"""How a property that systemd does not know is refused (bus_unit_set_properties)."""
 _KINDS = frozenset({"slice", "scope", "service", "socket", "mount", "swap"})
 """Units that have a control group, and with it AllowedCPUs."""
 
@@ -48,6 +50,8 @@ class SystemdUnits:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self._knows_partitions = True
+        self._written = 0
 
     async def allowed_cpus(self, units: Sequence[str]) -> Mapping[str, CpuSet]:
         """AllowedCPUs of each unit that is loaded; empty where it is not set.
@@ -97,6 +101,66 @@ class SystemdUnits:
                 f"systemd did not set AllowedCPUs={format_cpu_list(cpus)} on {unit}: {error.message}",
                 data={"object": unit},
             ) from error
+
+    async def set_partition(self, unit: str, kind: str) -> bool:
+        """SetUnitProperties(CPUSetPartition), since systemd 261; an older one says that there is no such property.
+
+        So a daemon-reload leaves it on. What the kernel makes of it is not told here, and is read from its file.
+        """
+        if not self._knows_partitions:
+            return False
+        change = [("CPUSetPartition", Variant("s", kind))]
+        try:
+            await self._bus.call(
+                SYSTEMD,
+                PATH,
+                MANAGER,
+                "SetUnitProperties",
+                "sba(sv)",
+                unit,
+                RUNTIME,
+                change,
+                limit=WRITE_LIMIT,
+            )
+        except CallFailed as failed:
+            self._knows_partitions = failed.name not in _NO_PROPERTY
+            log.debug("CPUSetPartition=%s on %s: %s", kind, unit, failed.message)
+            return False
+        except (TimedOut, Unreachable) as error:
+            log.info("CPUSetPartition=%s on %s: %s", kind, unit, error.message)
+            return False
+        return True
+
+    async def write(self, path: str, text: str, *, limit: float) -> None:
+        """A transient service writes it, and is gone when this returns. Raises HostFailed."""
+        self._written += 1
+        name = f"hostler-write-{os.getpid()}-{self._written}.service"
+        shell = ["/bin/sh", "-c", 'printf "%s\\n" "$2" > "$1"', "write", path, text]
+        properties = [
+            ("Description", Variant("s", f"A write of hostler to {path.rpartition('/')[2]}")),
+            ("Type", Variant("s", "oneshot")),
+            ("ExecStart", Variant("a(sasb)", [("/bin/sh", shell, False)])),
+            ("TimeoutStartUSec", Variant("t", int(limit * 1_000_000))),
+            ("CollectMode", Variant("s", "inactive-or-failed")),
+        ]
+        try:
+            await self._bus.call(
+                SYSTEMD,
+                PATH,
+                MANAGER,
+                "StartTransientUnit",
+                "ssa(sv)a(sa(sv))",
+                name,
+                "fail",
+                properties,
+                [],
+                limit=READ_LIMIT,
+            )
+        except (CallFailed, TimedOut, Unreachable) as error:
+            raise HostFailed(
+                f"systemd does not write {text} to {path}: {error.message}", data={"object": path}
+            ) from error
+        await self._wait_state(name, ("inactive", "failed", ""), limit=limit, what="has not ended")
 
     async def states(self, units: Sequence[str]) -> Mapping[str, str]:
         """ActiveState of each unit that there is, in memory or not. Raises Unreachable, HostFailed."""

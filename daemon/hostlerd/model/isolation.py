@@ -33,11 +33,13 @@ class Groups:
 
     `units`: the host's slices and init.scope, machine.slice, and every other unit directly in machine.slice.
     `programs`: the scopes in hostler.slice, which is no slice of the host's.
+    `strangers`: groups at the top that are no units and have processes.
     """
 
     unified: bool = True
     units: tuple[Group, ...] = ()
     programs: tuple[Group, ...] = ()
+    strangers: tuple[Group, ...] = ()
 
     def get(self, unit: str) -> Group | None:
         return next((group for group in self.units if group.unit == unit), None)

@@ -65,6 +65,8 @@ class Observed:
     guest_memory: Mapping[str, Placed] = field(default_factory=dict)
     hugepages: Hugepages | None = None
     tuning: Tuning | None = None
+    scopes: Mapping[str, str | None] = field(default_factory=dict)
+    """By name of a running domain, its control group's folder; None: there is none. Brought by questions, too."""
     immovable: frozenset[str] = frozenset()
     imagined: frozenset[str] = frozenset()
     affinity: Mapping[str, Mapping[int, CpuSet]] = field(default_factory=dict)

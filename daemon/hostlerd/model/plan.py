@@ -34,6 +34,7 @@ from hostlerd.model.ledger import (
     VfsRecord,
     VgpuRecord,
 )
+from hostlerd.model.partition import Partition
 from hostlerd.model.programs import Program
 from hostlerd.model.questions import Question
 from hostlerd.model.usb import UsbDevice
@@ -103,6 +104,18 @@ class SetAttribute(Step):
     record: AttributeRecord | None = None
     tolerated: tuple[int, ...] = ()
     """Numbers of errors that say that it cannot be changed, which is no fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPartition(Step):
+    """Make the control group whose cpuset.cpus.partition `object` is a partition, or (member) none any more."""
+
+    kind: ClassVar[str] = "partition"
+    record: AttributeRecord | None = None
+
+    @property
+    def unit(self) -> str:
+        return self.object.split("/")[-2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -449,6 +462,9 @@ class Plan:
     dedicated: CpuSet = frozenset()
     isolated: CpuSet = frozenset()
     tuned: Tuned = field(default_factory=Tuned)
+    partitions: tuple[Partition, ...] = ()
+    """Those that are wanted; `made`: of these, what is in force."""
+    made: tuple[Partition, ...] = ()
     lent: CpuSet = frozenset()
     """Of the dedicated CPUs, those that shared domains may use for now."""
     confirmed: tuple[PinRecord, ...] = ()

@@ -18,9 +18,10 @@ class Question:
     """`holders`: who has this function open, and what else keeps it busy. `attribute`: the text of this file. `unit`:
     what systemd says of this unit (ActiveState). `variant`: the VFIO driver made for this function. `platform`: the
     driver of this platform device. `bars`: the resizable BARs of this function, and `alive`: whether it answers; both
-    wake it. `memory`: where the memory of this running domain (UUID) is, as far as it is known by now. `tuning`: what
-    can be set for the quiet of CPUs (model/tuning); with the object "threads" the kernel's threads, too. `hugepages`
-    (of no object): the pools of all nodes, and what domains with a claim have of them.
+    wake it. `memory`: where the memory of this running domain (UUID) is, as far as it is known by now. `scope`: the
+    control group of this running domain (name). `tuning`: what can be set for the quiet of CPUs (model/tuning); with
+    the object "threads" the kernel's threads, too. `hugepages` (of no object): the pools of all nodes, and what domains
+    with a claim have of them.
     """
 
     kind: Literal[
@@ -32,6 +33,7 @@ class Question:
         "bars",
         "alive",
         "memory",
+        "scope",
         "tuning",
         "hugepages",
     ]

@@ -23,6 +23,7 @@ from hostlerd.observe.awake import answering, resizable
 from hostlerd.observe.grip import grips
 from hostlerd.observe.holders import holders, look_for_holders
 from hostlerd.observe.hugepages import observe_hugepages
+from hostlerd.observe.scopes import scope_of
 from hostlerd.observe.screen import platform_driver
 from hostlerd.observe.slices import as_function
 from hostlerd.observe.tuning import observe_tuning, shown
@@ -78,6 +79,10 @@ def answered_by_files(
     return replace(
         observed,
         tuning=tuning,
+        scopes={
+            **observed.scopes,
+            **{name: scope_of(files, observed.groups, name) for name in asked["scope"]},
+        },
         holders={**observed.holders, **held},
         grips={**observed.grips, **grips(files, functions)},
         attributes={

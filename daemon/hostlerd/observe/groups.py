@@ -7,7 +7,7 @@ A recording without control groups is taken for a host with the usual units and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hostlerd.host import Files
@@ -22,6 +22,7 @@ DOMAIN = "machine-qemu\\x2d"
 """How machined's scope of a libvirt domain begins: systemd escapes the name qemu-1-win11."""
 
 _UNITS = (".slice", ".scope", ".service")
+_ANY_UNIT = (*_UNITS, ".mount", ".swap", ".socket")
 
 
 def observe_groups(files: Files, topology: Topology) -> Groups:
@@ -50,7 +51,11 @@ def observe_groups(files: Files, topology: Topology) -> Groups:
         units.append(group)
         if unit == MACHINE_SLICE or group.is_domain:
             units.extend(below)
-    return Groups(units=tuple(units), programs=tuple(_programs(files, everything)))
+    return Groups(
+        units=tuple(units),
+        strangers=_strangers(files, top, everything),
+        programs=tuple(_programs(files, everything)),
+    )
 
 
 def _programs(files: Files, everything: CpuSet) -> Iterator[Group]:
@@ -59,6 +64,17 @@ def _programs(files: Files, everything: CpuSet) -> Iterator[Group]:
         path = f"{ROOT}/{SLICE}/{name}"
         if name.startswith(SCOPE) and "populated 0" not in (text(files, f"{path}/cgroup.events") or ""):
             yield _group(files, name, path, everything)
+
+
+def _strangers(files: Files, top: Iterable[str], inherited: CpuSet) -> tuple[Group, ...]:
+    """What a program made at the top without systemd, as long as something runs in it (cgroup.events)."""
+    found = [
+        name
+        for name in sorted(top)
+        if not name.endswith(_ANY_UNIT)
+        and "populated 1" in (text(files, f"{ROOT}/{name}/cgroup.events") or "").splitlines()
+    ]
+    return tuple(_group(files, name, f"{ROOT}/{name}", inherited) for name in found)
 
 
 def _with_below(files: Files, unit: str, path: str, inherited: CpuSet) -> tuple[Group, list[Group]]:

@@ -25,6 +25,7 @@ from hostlerd.model.plan import (
     Probe,
     ResizeBar,
     SetAttribute,
+    SetPartition,
     Step,
     Stop,
     Terminate,
@@ -93,7 +94,7 @@ class HostLane:
             rounds += 1
             asked = self._claims.waiting()
             observed, plan = await shared.look_and_decide()
-            if await self._cards_changed(observed, plan):
+            if await self._cards_changed(observed, plan) or shared.tries_partitions_anew(observed, plan):
                 continue
             shared.forgive_gone(observed)
             for key in plan.settled:
@@ -204,9 +205,9 @@ class HostLane:
             log.info("%s %s: %s", step.kind, step.object, step.after or "none", extra={"device": step.object})
 
     def _failed(self, step: Step, error: HostlerError, failed: set[str]) -> None:
-        if isinstance(error, Unsupported) and isinstance(step, SetAttribute | MoveThread):
+        if isinstance(error, Unsupported) and isinstance(step, SetAttribute | SetPartition | MoveThread):
             self._shared.immovable.add(step.object)
-            log.debug("%s", error.message)
+            log.log(logging.WARNING if isinstance(step, SetPartition) else logging.DEBUG, "%s", error.message)
             return
         log.warning("%s %s: %s", step.kind, step.object, error.sentence, extra={"device": step.object})
         gone = is_gone(self._shared.host, step)

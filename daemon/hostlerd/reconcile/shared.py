@@ -22,6 +22,7 @@ from hostlerd.model.devices import is_address
 from hostlerd.model.domains import Snapshot
 from hostlerd.model.ledger import Trouble
 from hostlerd.model.observed import Observed
+from hostlerd.model.partition import EXCLUSIVE, KIND
 from hostlerd.model.plan import Plan, Step
 from hostlerd.model.questions import QUESTIONS
 from hostlerd.model.settings import Settings
@@ -66,6 +67,8 @@ class Shared:
     released: dict[str, int] = field(default_factory=dict)
     immovable: set[str] = field(default_factory=set[str])
     """Files and threads that the kernel did not let us change: not tried again while they are wished otherwise."""
+    circumstances: tuple[object, ...] = ()
+    """Of the last partitions, see tries_partitions_anew."""
     late: Late = field(default_factory=Late)
     observed: Observed | None = None
     plan: Plan = field(default_factory=Plan)
@@ -138,6 +141,20 @@ class Shared:
             guest_memory=self.guests.known,
             starving=self.lending.starving,
         )
+
+    def tries_partitions_anew(self, observed: Observed, plan: Plan) -> bool:
+        """Whether a partition that could not be had may be granted now: masks, CPUs or what is wanted are others."""
+        circumstances = (
+            observed.topology.online,
+            tuple((group.unit, group.allowed) for group in observed.groups.units),
+            tuple((partition.path, partition.kind, partition.cpus) for partition in plan.partitions),
+        )
+        if circumstances == self.circumstances:
+            return False
+        self.circumstances = circumstances
+        refused = {path for path in self.immovable if path.endswith((f"/{KIND}", f"/{EXCLUSIVE}"))}
+        self.immovable -= refused
+        return bool(refused)
 
     def forget_domain(self, uuid: str) -> None:
         """A domain that released its devices does not run, whatever an older snapshot says."""

@@ -71,6 +71,10 @@ def status_json(*, version: str, passes: int, observed: Observed, plan: Plan, de
                 all_names[p.uuid] for p in plan.placements if p.taken & plan.isolated and p.uuid in all_names
             ),
             "interrupts": {"moved": plan.tuned.moved, "immovable": plan.tuned.immovable},
+            "partitions": [
+                {"unit": p.unit, "kind": p.kind, "cpus": sorted(p.cpus), "for": list(p.names)}
+                for p in plan.made
+            ],
             "notes": list(plan.tuned.notes),
         },
         "claims": programs_json(observed),

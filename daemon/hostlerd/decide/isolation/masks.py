@@ -7,7 +7,9 @@ narrowed again last. What was set before is respected: a unit never gets CPUs it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE, Group
@@ -15,26 +17,34 @@ from hostlerd.model.ledger import GroupRecord
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import AllowCpus, Refusal
 
+NONE: Mapping[str, CpuSet] = MappingProxyType({})
+
 
 def decide_masks(
-    observed: Observed, dedicated: CpuSet, housekeeping: CpuSet
+    observed: Observed, dedicated: CpuSet, housekeeping: CpuSet, partitions: Mapping[str, CpuSet] = NONE
 ) -> tuple[list[AllowCpus], list[str], list[Refusal]]:
-    """Steps, the units whose record can be closed, and why isolation is impossible."""
+    """Steps, the units whose record can be closed, and why isolation is impossible.
+
+    `partitions`: units that have to have these very CPUs for a partition.
+    """
     if not observed.groups.unified:
         return [], [], [_no_unified(dedicated)] if dedicated else []
     steps: list[AllowCpus] = []
     settled: list[str] = []
-    wanted = _wanted(observed, dedicated, housekeeping) if dedicated else {}
+    wanted = (_wanted(observed, dedicated, housekeeping) if dedicated else {}) | dict(partitions)
     for unit, cpus in wanted.items():
         group = observed.groups.get(unit)
         if group is None or observed.ledger.untouchable(unit):
             continue
         record = observed.ledger.groups.get(unit)
         before = parse_cpu_list(record.allowed) if record else group.allowed
-        target = cpus if unit == MACHINE_SLICE else ((before & cpus) or cpus)
+        exactly = unit == MACHINE_SLICE or unit in partitions
+        target = cpus if exactly else ((before & cpus) or cpus)
         if group.allowed != target:
             why = (
-                "room for the domains' pins"
+                "a partition of these CPUs"
+                if unit in partitions
+                else "room for the domains' pins"
                 if unit == MACHINE_SLICE
                 else "the host's work leaves dedicated CPUs"
             )
@@ -84,7 +94,7 @@ def _back(observed: Observed, wanted: dict[str, CpuSet]) -> tuple[list[AllowCpus
             settled.append(unit)  # gone, as it was, or changed by somebody else since
             continue
         why = "no domain needs these CPUs any more"
-        step = replace(_step(group, target, why, record), residue=not before)
+        step = replace(_step(group, target, why, record), residue=not before and not group.is_domain)
         (last if unit == MACHINE_SLICE else steps).append(step)
     return steps + last, settled
 

@@ -22,7 +22,7 @@ def need_of(tenant: Tenant, observed: Observed, current: Assignment | None) -> N
         vcpus=len(free),
         threads=threads,
         cells=cells,
-        emulator=0 if tenant.emulator_pinned and not tenant.free_iothreads else policy.emulator,
+        emulator=0 if tenant.emulator_pinned and not tenant.free_iothreads else _emulators(tenant),
         gpu_node=_gpu_node(tenant, observed),
         core_class=None if policy.core_class == "none" else policy.core_class,
         prefer=policy.prefer,
@@ -31,6 +31,12 @@ def need_of(tenant: Tenant, observed: Observed, current: Assignment | None) -> N
         memory=memory_nodes(tenant, observed, cells, current),
         movable=policy.rebalance,
     )
+
+
+def _emulators(tenant: Tenant) -> int:
+    """In a partition every thread needs a CPU inside, and a vCPU's is not for others."""
+    least = 0 if tenant.policy.isolates.partition == "none" else 1
+    return max(tenant.policy.emulator, least)
 
 
 def memory_nodes(

@@ -1,4 +1,4 @@
-"""Control groups as far as CPUs go: cpuset.cpus and what becomes effective of it.
+"""Control groups as far as CPUs go: cpuset.cpus and what becomes effective of it, and partitions (see `partitions`).
 
 kernel/cgroup/cpuset.c (update_cpumasks_hier): effective is what was asked for and the parent has; the parent's where
 that is empty. An empty cpuset.cpus asks for nothing of its own. A group's children have the files only while the
@@ -15,10 +15,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hostlerd.host.simulated.partitions import Partitions
 from hostlerd.host.simulated.tree import Tree
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 
 ROOT = "/sys/fs/cgroup"
+EXCLUSIVE = (6, 7)
+"""From this Linux on there is cpuset.cpus.exclusive, and with it remote partitions (181c8e091aae)."""
 AT_BOOT = "memory pids"
 """Controllers that systemd has on for the root's children on a fresh Debian 12; cpuset comes when a unit needs it."""
 
@@ -32,7 +35,7 @@ class Cgroups:
     """`unified`: version 2. On version 1 the cpuset hierarchy exists, and systemd's AllowedCPUs does nothing to it.
 
     `populated`: groups that have a task in them or below. `changed`: told of each group whose effective mask
-    is another. `offline`: of `cpus`, those that are off line now.
+    is another. `offline`: of `cpus`, those that are off line now. `release`: of the kernel.
     """
 
     tree: Tree
@@ -41,6 +44,15 @@ class Cgroups:
     populated: set[str] = field(default_factory=set[str])
     offline: CpuSet = frozenset()
     changed: Callable[[str], None] = lambda _: None
+    release: Callable[[], tuple[int, int]] = lambda: (6, 1)
+    notified: Callable[[], None] = lambda: None
+    """Told when a partition became valid or invalid by itself (cgroup_file_notify)."""
+    privileged: bool = True
+    """Whether who writes has CAP_SYS_ADMIN, which the daemon has not."""
+    partitions: Partitions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.partitions = Partitions(self.tree, ROOT)
 
     def boot(self) -> None:
         if not self.unified:
@@ -72,7 +84,10 @@ class Cgroups:
 
     def remove(self, path: str) -> None:
         """rmdir, with the groups below; those above are populated only if something else in them is."""
+        before = self.partitions.taken(self.cpus) if self.unified else frozenset[int]()
         self.tree.discard(f"{self._base}/{path.strip('/')}")
+        if self.unified and self.partitions.taken(self.cpus) != before:
+            self._settle_all()  # the CPUs of a partition are its parent's again (cpuset_css_offline)
         self.populated = {group for group in self.populated if not f"{group}/".startswith(f"{path}/")}
         parts = path.strip("/").split("/")[:-1]
         for depth in range(len(parts), 0, -1):
@@ -123,10 +138,17 @@ class Cgroups:
         if not cpus and now.strip() and path in self.populated:
             raise _fail(errno.ENOSPC, file)
         self.tree.put(file, format_cpu_list(cpus) + "\n")
-        self._settle(path)
+        if not self.partitions.active:
+            self._settle(path)
+            return
+        before = self.partitions.texts()
+        self.partitions.cpus_changed(path, self.cpus - self.offline, self.release())
+        self._settle_all()
+        if self.partitions.texts() != before:
+            self.notified()
 
     def write(self, path: str, name: str, text: str) -> None:
-        """A write by hand to a cpuset file. Partitions are not simulated: only `member` is taken."""
+        """A write by hand to a cpuset file."""
         file = f"{ROOT}{path}/{name}"
         if name == "cpuset.cpus":
             try:
@@ -134,9 +156,18 @@ class Cgroups:
             except ValueError:
                 raise _fail(errno.EINVAL, file) from None
             self.ask(path, cpus)
+        elif name == "cpuset.cpus.exclusive" and self.tree.exists(file):
+            try:
+                self.partitions.exclude(path, parse_cpu_list(text), self.cpus - self.offline, self.release())
+            except ValueError:
+                raise _fail(errno.EINVAL, file) from None
+            self._settle_all()
         elif name == "cpuset.cpus.partition":
-            if text.strip() != "member":
+            if text.strip() not in ("member", "root", "isolated"):
                 raise _fail(errno.EINVAL, file)
+            kind, online = text.strip(), self.cpus - self.offline
+            self.partitions.become(path, kind, online, self.release(), privileged=self.privileged)
+            self._settle_all()
         elif name == "cgroup.subtree_control" and "+cpuset" in text.split():
             self.control(path)
         else:
@@ -160,11 +191,12 @@ class Cgroups:
         """A CPU comes or goes: the masks in force follow, those that were asked for stay (cpuset_hotplug_workfn)."""
         self.offline = self.offline - {cpu} if online else self.offline | {cpu}
         if self.unified:
-            text = format_cpu_list(self.cpus - self.offline) + "\n"
-            self.tree.put(f"{ROOT}/cpuset.cpus.effective", text)
+            before = self.partitions.texts()
+            self.partitions.hotplug(self.cpus - self.offline, self.release())
+            self._settle_all()
             self.changed("")
-            for child in self._children(""):
-                self._settle(child)
+            if self.partitions.texts() != before:
+                self.notified()
 
     @property
     def _base(self) -> str:
@@ -182,10 +214,23 @@ class Cgroups:
             return
         self.tree.put(f"{folder}/cpuset.cpus", "\n")
         self.tree.put(f"{folder}/cpuset.cpus.partition", "member\n")
+        if self.release() >= EXCLUSIVE:
+            self.tree.put(f"{folder}/cpuset.cpus.exclusive", "\n")
+            self.tree.put(f"{folder}/cpuset.cpus.exclusive.effective", "\n")
         self.tree.put(f"{folder}/cpuset.mems", "\n")
         self.tree.put(f"{folder}/cpuset.mems.effective", "0\n")
         self.tree.put(f"{folder}/cpuset.cpus.effective", "\n")
         self._settle(path)
+
+    def _settle_all(self) -> None:
+        """All effective masks, from the root on: what a partition has, nobody else does."""
+        online = self.cpus - self.offline
+        text = format_cpu_list(online - self.partitions.taken(online)) + "\n"
+        if self.tree.read(f"{ROOT}/cpuset.cpus.effective") != text:
+            self.tree.put(f"{ROOT}/cpuset.cpus.effective", text)
+            self.changed("")
+        for child in self._children(""):
+            self._settle(child)
 
     def _settle(self, path: str) -> None:
         """The effective mask of this group and of all below it."""
@@ -194,7 +239,10 @@ class Cgroups:
             return
         above = self.effective(os.path.dirname(path))
         wanted = parse_cpu_list(self.tree.read(f"{folder}/cpuset.cpus"))
-        text = format_cpu_list((wanted & above) or above) + "\n"
+        own = self.partitions.own(path, self.cpus - self.offline)
+        if own is None:
+            own = (wanted & above) or above
+        text = format_cpu_list(own) + "\n"
         if self.tree.read(f"{folder}/cpuset.cpus.effective") != text:
             self.tree.put(f"{folder}/cpuset.cpus.effective", text)
             self.changed(path)

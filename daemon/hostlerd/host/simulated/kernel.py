@@ -94,6 +94,7 @@ class Kernel:
         self.pci = Pci(self.tree, self.faults, self._emit, self._held, iommu=self.iommu)
         self.card, self.vfs = Card(self.pci), VirtualFunctions(self.pci)
         self.cgroups = Cgroups(self.tree, self.cpus, unified=self.unified)
+        self.cgroups.release, self.cgroups.notified = lambda: self.pci.release, self._notified
         self.quiet = Quiet(self.tree, self.cpus)
         self.processes = Processes(self.tree)
         self.threads = Threads(self.tree, self.cgroups, lambda: self.pci.release)
@@ -281,6 +282,11 @@ class Kernel:
         self.cgroups.switch(cpu, online=online)
         self._emit("online" if online else "offline", f"cpu{cpu}")
         self.settle()
+
+    def _notified(self) -> None:
+        """A control group's file says something else now."""
+        for kick in self.kicks:
+            kick()
 
     def starve(self) -> None:
         """The trigger of machine.slice's cpu.pressure fires."""
@@ -480,6 +486,7 @@ class Kernel:
 
     def load(self, dumped: dict[str, Any]) -> None:
         self.tree.load(dumped["tree"])
+        self.cgroups.partitions.loaded()
         self.pci.load(dumped["pci"])
         self.mdevs.load(dumped["mdevs"])
         self.vgpus.load(dumped["vgpus"])

@@ -41,6 +41,8 @@ class SimulatedUnits:
     down: dict[str, str] = field(default_factory=dict[str, str])
     program_kicks: list[Kick] = field(default_factory=list[Kick])
     """A scope of a program came or went (inotify)."""
+    partitions: dict[str, str] | None = None
+    """CPUSetPartition= of units, where this is systemd 261 or newer."""
 
     def boot(self) -> None:
         for unit in AT_BOOT:
@@ -63,6 +65,29 @@ class SimulatedUnits:
             raise HostFailed(f"Unit {unit} not found.", data={"object": unit})
         self.set_by_hand(unit, cpus)
         self.kernel.done(f"AllowedCPUs of {unit}", format_cpu_list(cpus))
+
+    async def set_partition(self, unit: str, kind: str) -> bool:
+        """A refusal of the kernel's is only logged (systemd#42013)."""
+        await trio.lowlevel.checkpoint()
+        if self.partitions is None or unit not in self.paths:
+            return False
+        self.partitions[unit] = kind
+        self._apply_partition(unit)
+        return True
+
+    async def write(self, path: str, text: str, *, limit: float) -> None:  # noqa: ARG002 - it takes no time
+        await trio.lowlevel.checkpoint()
+        try:
+            self.kernel.write(path, text)
+        except OSError:
+            return  # the service failed, which is read from the file
+
+    def _apply_partition(self, unit: str) -> None:
+        path = self.paths.get(unit)
+        if path is None or self.partitions is None or unit not in self.partitions:
+            return
+        if self.kernel.cgroups.unified and self.kernel.cgroups.controlled(path.rpartition("/")[0]):
+            self.kernel.cgroups.write(path, "cpuset.cpus.partition", self.partitions[unit])
 
     async def states(self, units: Sequence[str]) -> Mapping[str, str]:
         """A unit that was stopped is inactive as long as something may start it again."""
@@ -178,6 +203,7 @@ class SimulatedUnits:
         self._realize()
         for unit in list(self.paths):
             self._apply(unit)
+            self._apply_partition(unit)
         self.kernel.settle()
 
     def _realize(self) -> None:

@@ -28,10 +28,13 @@ class SimulatedWriter:
         await self._slow(path, limit)
         await self._slow_pages(path, text, limit)
         await trio.lowlevel.checkpoint()
+        self._kernel.cgroups.privileged = False
         try:
             self._kernel.write(path, text)
         except Blocked as blocked:
             await self._wait(blocked.ticket, path, limit)
+        finally:
+            self._kernel.cgroups.privileged = True
 
     async def read(self, path: str, *, size: int, limit: float) -> bytes:
         """Raises OSError, and Wedged where the kernel does not return from the read."""

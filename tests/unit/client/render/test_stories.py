@@ -160,7 +160,13 @@ def test_status_of_a_host_that_is_fine() -> None:
             {"address": "0000:01:00.1", "owner": {"kind": "domain", "who": "win11"}},
         ],
         "domains": [{"name": "win11", "state": "running"}, {"name": "small", "state": "paused"}],
-        "isolation": {"cpus": [2, 3, 10], "for": ["win11"]},
+        "isolation": {
+            "cpus": [2, 3, 10],
+            "for": ["win11"],
+            "partitions": [
+                {"unit": "machine.slice", "kind": "isolated", "cpus": [2, 3, 10], "for": ["win11"]}
+            ],
+        },
         "degraded": [],
     }
     assert status.render(answer).splitlines() == [
@@ -168,6 +174,7 @@ def test_status_of_a_host_that_is_fine() -> None:
         "  devices    win11 has 0000:01:00.0, 0000:01:00.1; idle on VFIO: 0000:02:00.0",
         "  domains    win11 running, small paused",
         "  isolation  CPUs 2-3,10 for win11",
+        "             machine.slice is a partition (isolated): CPUs 2-3,10",
         "  daemon     hostler 1.2, pass 7",
     ]
 

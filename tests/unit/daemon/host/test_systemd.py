@@ -38,6 +38,8 @@ class FakeSystemd:
         self.knows = {"Description", "Slice", "AllowedCPUs", "CollectMode", "PIDs"}
         """Properties of a scope."""
         self.silent = False
+        self.partitions: dict[str, str] | None = None
+        """CPUSetPartition=; None: this is older than 261."""
         self.not_yet = 0
         """How often a process is still said to be where it was."""
 
@@ -93,6 +95,13 @@ class FakeSystemd:
 
     def SetUnitProperties(self, call: Message) -> Reply:  # noqa: N802
         unit, runtime, ((name, value),) = call.body
+        if name == "CPUSetPartition":
+            if self.partitions is None:
+                words = "Cannot set property CPUSetPartition, or unknown property."
+                raise CallFailed("org.freedesktop.DBus.Error.PropertyReadOnly", words)
+            self._known(unit)
+            self.partitions[unit] = value
+            return Reply()
         assert (call.signature, runtime, name) == ("sba(sv)", True, "AllowedCPUs")
         self._known(unit)
         self.units[unit] = bytes(value)
@@ -319,3 +328,41 @@ async def test_a_unit_that_cannot_be_started_is_told_in_systemds_words(
     async with systemd_on(private_bus.address, codec, FakeSystemd()) as live:
         with pytest.raises(HostFailed, match=r"Unit none\.service not loaded"):
             await live.start_unit("none.service")
+
+
+async def test_partitions_are_told_where_systemd_knows_them(private_bus: Any, codec: Codec) -> None:
+    fake = FakeSystemd()
+    fake.partitions = {}
+    async with systemd_on(private_bus.address, codec, fake) as units:
+        assert await units.set_partition("system.slice", "isolated")
+        assert fake.partitions == {"system.slice": "isolated"}
+        assert not await units.set_partition("gone.slice", "isolated")
+        assert await units.set_partition("system.slice", "member")
+
+
+async def test_an_older_systemd_is_asked_once(private_bus: Any, codec: Codec) -> None:
+    fake = FakeSystemd()
+    async with systemd_on(private_bus.address, codec, fake) as units:
+        assert not await units.set_partition("system.slice", "isolated")
+        fake.partitions = {}
+        assert not await units.set_partition("system.slice", "isolated")
+        assert not fake.partitions
+
+
+async def test_a_service_writes_what_we_may_not(private_bus: Any, codec: Codec) -> None:
+    fake = FakeSystemd()
+    async with systemd_on(private_bus.address, codec, fake) as units:
+        await units.write("/sys/fs/cgroup/a/cpuset.cpus.partition", "isolated", limit=5.0)
+        ((name, mode, properties, _),) = fake.scopes
+        assert (name.endswith(".service"), mode) == (True, "fail")
+        values = dict(properties)
+        assert values["Type"] == "oneshot"
+        ((program, words, ignored),) = values["ExecStart"]
+        assert (program, words[-2:], ignored) == (
+            "/bin/sh",
+            ["/sys/fs/cgroup/a/cpuset.cpus.partition", "isolated"],
+            False,
+        )
+        fake.refuse = CallFailed("org.freedesktop.DBus.Error.AccessDenied", "no")
+        with pytest.raises(HostFailed, match="does not write isolated"):
+            await units.write("/sys/fs/cgroup/a/cpuset.cpus.partition", "isolated", limit=5.0)

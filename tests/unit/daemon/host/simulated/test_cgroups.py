@@ -177,7 +177,7 @@ def test_lists_are_canonical(cpus: frozenset[int]) -> None:
     [
         ("cpuset.cpus", "x"),
         ("cpuset.cpus", "99"),
-        ("cpuset.cpus.partition", "isolated"),
+        ("cpuset.cpus.partition", "isolation"),
         ("cpuset.mems", "0"),
     ],
 )
