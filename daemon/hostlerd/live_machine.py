@@ -90,12 +90,7 @@ async def open_live(options: Options) -> AsyncIterator[Machine]:
             boot=host.files.read("/proc/sys/kernel/random/boot_id").strip(),
             authorize=Authorizer(bus),
             notify=Notify(),
-            device_sources=(
-                udev_source.run,
-                udev_source.run_usb,
-                partitions_source.run,
-                programs_source.run,
-            ),
+            device_sources=(udev_source.run, udev_source.run_usb, programs_source.run, partitions_source.run),
             domain_sources=(
                 *(partial(libvirt_source.run, connection) for connection in host.connections),
                 threads_source.run,

@@ -36,11 +36,11 @@ ENTER_LIMIT = 5.0
 MOVE_PAUSE = 0.005
 
 _GONE = frozenset({NO_SUCH_UNIT, STANDARD_ERROR + "UnknownObject"})
-_NO_PROPERTY = frozenset(STANDARD_ERROR + name for name in ("PropertyReadOnly", "UnknownProperty"))
-"""How a property that systemd does not know is refused (bus_unit_set_properties)."""
 _UNKNOWN_PROPERTY = frozenset({STANDARD_ERROR + "PropertyReadOnly", STANDARD_ERROR + "InvalidArgs"})
 """Of a scope that systemd does not know: bus_unit_set_properties says that it cannot be set. PIDFDs is newer than the
 floor (dbus-scope.c, bus_scope_set_transient_property)."""
+_NO_PROPERTY = frozenset(STANDARD_ERROR + name for name in ("PropertyReadOnly", "UnknownProperty"))
+"""How a property that systemd does not know is refused (bus_unit_set_properties)."""
 _KINDS = frozenset({"slice", "scope", "service", "socket", "mount", "swap"})
 """Units that have a control group, and with it AllowedCPUs."""
 

@@ -38,8 +38,8 @@ class Groups:
 
     unified: bool = True
     units: tuple[Group, ...] = ()
-    strangers: tuple[Group, ...] = ()
     programs: tuple[Group, ...] = ()
+    strangers: tuple[Group, ...] = ()
 
     def get(self, unit: str) -> Group | None:
         return next((group for group in self.units if group.unit == unit), None)

@@ -53,9 +53,17 @@ def observe_groups(files: Files, topology: Topology) -> Groups:
             units.extend(below)
     return Groups(
         units=tuple(units),
-        programs=tuple(_programs(files, everything)),
         strangers=_strangers(files, top, everything),
+        programs=tuple(_programs(files, everything)),
     )
+
+
+def _programs(files: Files, everything: CpuSet) -> Iterator[Group]:
+    """The scopes of programs that have a process: systemd removes one a moment after its last has ended."""
+    for name in sorted(names(files, f"{ROOT}/{SLICE}")):
+        path = f"{ROOT}/{SLICE}/{name}"
+        if name.startswith(SCOPE) and "populated 0" not in (text(files, f"{path}/cgroup.events") or ""):
+            yield _group(files, name, path, everything)
 
 
 def _strangers(files: Files, top: Iterable[str], inherited: CpuSet) -> tuple[Group, ...]:
@@ -67,14 +75,6 @@ def _strangers(files: Files, top: Iterable[str], inherited: CpuSet) -> tuple[Gro
         and "populated 1" in (text(files, f"{ROOT}/{name}/cgroup.events") or "").splitlines()
     ]
     return tuple(_group(files, name, f"{ROOT}/{name}", inherited) for name in found)
-
-
-def _programs(files: Files, everything: CpuSet) -> Iterator[Group]:
-    """The scopes of programs that have a process: systemd removes one a moment after its last has ended."""
-    for name in sorted(names(files, f"{ROOT}/{SLICE}")):
-        path = f"{ROOT}/{SLICE}/{name}"
-        if name.startswith(SCOPE) and "populated 0" not in (text(files, f"{path}/cgroup.events") or ""):
-            yield _group(files, name, path, everything)
 
 
 def _with_below(files: Files, unit: str, path: str, inherited: CpuSet) -> tuple[Group, list[Group]]:

@@ -39,10 +39,10 @@ class SimulatedUnits:
     allowed: dict[str, CpuSet] = field(default_factory=dict[str, CpuSet])
     delegated: set[str] = field(default_factory=set[str])
     down: dict[str, str] = field(default_factory=dict[str, str])
-    partitions: dict[str, str] | None = None
-    """CPUSetPartition= of units, where this is systemd 261 or newer."""
     program_kicks: list[Kick] = field(default_factory=list[Kick])
     """A scope of a program came or went (inotify)."""
+    partitions: dict[str, str] | None = None
+    """CPUSetPartition= of units, where this is systemd 261 or newer."""
 
     def boot(self) -> None:
         for unit in AT_BOOT:

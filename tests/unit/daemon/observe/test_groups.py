@@ -107,21 +107,6 @@ def test_a_slice_with_a_domain_below_counts_as_a_domain_and_what_is_beside_it_is
     ]
 
 
-def test_what_is_no_unit_is_a_stranger_while_something_runs_in_it() -> None:
-    groups = observe(
-        {
-            **UNIFIED,
-            f"{ROOT}/docker/cgroup.events": "populated 1\nfrozen 0\n",
-            f"{ROOT}/docker/cpuset.cpus": "\n",
-            f"{ROOT}/docker/cpuset.cpus.effective": "0-3\n",
-            f"{ROOT}/lxc.pivot/cgroup.events": "populated 0\nfrozen 0\n",
-            f"{ROOT}/dev-hugepages.mount/cgroup.events": "populated 1\nfrozen 0\n",
-            f"{ROOT}/system.slice/cgroup.events": "populated 1\nfrozen 0\n",
-        }
-    )
-    assert [(group.unit, group.effective) for group in groups.strangers] == [("docker", {0, 1, 2, 3})]
-
-
 def test_programs_are_no_work_of_the_hosts_and_those_without_a_process_are_over() -> None:
     slice_ = f"{ROOT}/hostler.slice"
     scope = f"{slice_}/hostler-claim-a1.scope"
@@ -139,3 +124,18 @@ def test_programs_are_no_work_of_the_hosts_and_those_without_a_process_are_over(
     assert [group.unit for group in groups.units] == ["other.slice"]
     [program] = groups.programs
     assert (program.unit, program.allowed, program.path) == ("hostler-claim-a1.scope", {2, 3}, scope)
+
+
+def test_what_is_no_unit_is_a_stranger_while_something_runs_in_it() -> None:
+    groups = observe(
+        {
+            **UNIFIED,
+            f"{ROOT}/docker/cgroup.events": "populated 1\nfrozen 0\n",
+            f"{ROOT}/docker/cpuset.cpus": "\n",
+            f"{ROOT}/docker/cpuset.cpus.effective": "0-3\n",
+            f"{ROOT}/lxc.pivot/cgroup.events": "populated 0\nfrozen 0\n",
+            f"{ROOT}/dev-hugepages.mount/cgroup.events": "populated 1\nfrozen 0\n",
+            f"{ROOT}/system.slice/cgroup.events": "populated 1\nfrozen 0\n",
+        }
+    )
+    assert [(group.unit, group.effective) for group in groups.strangers] == [("docker", {0, 1, 2, 3})]
