@@ -34,7 +34,7 @@ async def pin(host: Host, step: Pin) -> None:
         )
     except TimedOut:
         return  # the pin is libvirt's word then
-    if allowed is not None and not allowed <= step.cpus:
+    if allowed is not None and allowed > step.cpus:  # on other CPUs altogether somebody was faster
         raise HostFailed(
             f"{step.object} may run on CPUs {format_cpu_list(allowed)} after being pinned to {step.after}",
             remedy="see whether another program sets its affinity (taskset -p), or its control group's cpuset",

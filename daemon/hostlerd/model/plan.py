@@ -428,6 +428,8 @@ class Owner:
 class Tuned:
     """For status. `moved`, `immovable`: interrupts. `late`: domains whose own interrupts may still come or change."""
 
+    isolated: bool = False
+    """Whether anything is set for somebody."""
     moved: int = 0
     immovable: int = 0
     late: frozenset[str] = frozenset()

@@ -28,6 +28,7 @@ from hostlerd.model.plan import (
     SetPartition,
     Step,
     Stop,
+    TellBalancer,
     Terminate,
     Unbind,
     UnloadModule,
@@ -123,6 +124,8 @@ class HostLane:
         self._programs.forget()
         waiting = [*observed.kept, *(r.object for r in plan.refusals if r.in_use and r.claim is None)]
         self._looks.found(waiting, trio.current_time())
+        if not plan.tuned.isolated:
+            shared.immovable.clear()  # the next time it may be otherwise
         shared.late.found(plan.tuned.late, trio.current_time())
         self._rivals.seen(plan, observed.functions, shared.journal.ledger.devices)
         shared.observed = shared.seen(observed)
@@ -210,6 +213,9 @@ class HostLane:
             log.log(logging.WARNING if isinstance(step, SetPartition) else logging.DEBUG, "%s", error.message)
             return
         log.warning("%s %s: %s", step.kind, step.object, error.sentence, extra={"device": step.object})
+        if isinstance(step, TellBalancer):
+            self._shared.immovable.add(f"{step.object} {step.after or ''}")
+            return
         gone = is_gone(self._shared.host, step)
         # That somebody has it open is no fault of the device's.
         harmless = gone or isinstance(error, InUse)

@@ -99,8 +99,11 @@ class Shared:
         await self.memory.wait_loaded()
         observed = await self.observe(self.journal, self.snapshot)
         functions = self.memory.with_serials(observed.functions)
+        # The snapshot and the journal of one moment: a pin that was confirmed meanwhile would look like the user's.
         return replace(
             observed,
+            snapshot=self.snapshot,
+            ledger=self.journal.ledger,
             known=self.memory.known,
             functions=functions,
             edits=self.definitions.edits,

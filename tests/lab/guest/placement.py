@@ -4,13 +4,12 @@ Read from `virsh vcpupin` and from /proc/PID/task/*/status, never from the daemo
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from . import cpus, service, snapshot
-from .definitions import xml
+from .definitions import kept, xml
 from .domains import Domain
 from .jobs import PIN_LIMIT, RETURNED, check_returned, overlaps, settled, siblings_kept
 from .main import CARD, PAIR
@@ -18,7 +17,6 @@ from .programs import holds, need, run, virsh
 from .report import Report, scenario
 
 LIMIT = 90.0
-KEPT = "/var/lib/hostler/definitions"
 
 
 def shown(domain: Domain) -> dict[int, cpus.Set]:
@@ -249,7 +247,7 @@ def written(report: Report) -> None:
         domain.destroy()
         service.policy("")
         back = holds(lambda: xml(domain) == original, LIMIT)
-        report.check("taken back when policy says so", back and not os.listdir(KEPT), xml(domain))
+        report.check("taken back when policy says so", back and not kept(), xml(domain))
         check_returned(report, before)
 
 

@@ -220,6 +220,25 @@ async def test_irqbalance_is_told_and_told_back(tmp_path: Path, autojump_clock: 
         assert not one.journal.ledger.balancers
 
 
+async def test_an_irqbalance_that_does_not_listen_degrades_nothing(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = machine()
+    host.kernel.tree.put("/run/irqbalance/irqbalance812.sock", "")
+    host.kernel.tree.put("/proc/812/comm", "irqbalance\n")
+    host.kernel.cause("deaf", "/run/irqbalance/irqbalance812.sock", "")
+    async with stable(host, tmp_path / "journal", Settings()) as one:
+        await run(one, host)
+        (note,) = one.plan.tuned.notes
+        assert "could not be told to keep off" in note
+        assert one.plan.converged
+        assert not one.journal.ledger.troubles
+        host.kernel.lift("deaf", "/run/irqbalance/irqbalance812.sock")
+        await host.hypervisor.destroy("win11")
+        await one.settle()
+        assert not one.journal.ledger.balancers
+
+
 async def test_an_irqbalance_that_cannot_be_told_is_named(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ):

@@ -57,6 +57,7 @@ def decide_tuning(observed: Observed, isolated: Sequence[Isolated]) -> Tunings:
     moves, unmoved = decide_kthreads(observed, tuning, isolated)
     found.steps, found.settled = [*balancing, *moves], [*settled, *unmoved]
     found.tuned = Tuned(
+        isolated=wanted,
         moved=moved(observed, tuning.interrupts),
         immovable=immovable(observed, tuning.interrupts),
         late=frozenset(one.name for one in isolated if one.functions and one.how.interrupts),

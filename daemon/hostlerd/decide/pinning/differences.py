@@ -132,7 +132,8 @@ def _differences(
         now, why = target.now, target.why
         if now == target.cpus:
             real = affinity.get(target.index) if target.thread == "vcpu" else None
-            if real is None or real <= target.cpus:
+            # What the kernel forgets becomes wider; anything else is somebody's pin that the snapshot has not yet.
+            if real is None or not real > target.cpus:
                 continue
             now, why = real, WIPED
         name = f"{tenant.name}/{target.thread}" + ("" if target.thread == "emulator" else str(target.index))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import trio
 
+from hostler.errors import TimedOut
 from hostlerd.host.simulated.kernel import Kernel
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
 
@@ -25,6 +26,8 @@ class SimulatedSignals:
     async def tell_balancer(self, socket: str, cpus: str | None) -> None:
         await trio.lowlevel.checkpoint()
         self.kernel.begin()
+        if self.kernel.faults.get("deaf", socket) is not None:
+            raise TimedOut("irqbalance does not answer", data={"object": socket})
         self.kernel.done(socket, f"settings cpus {cpus or 'NULL'}")
 
     async def terminate(self, pid: int, start: int | None, *, limit: float) -> bool:
