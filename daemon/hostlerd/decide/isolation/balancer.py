@@ -28,11 +28,12 @@ def decide_balancer(
     away = format_cpu_list(cpus_of(isolated, lambda how: how.interrupts))
     record = records.get(name)
     told = record.cpus if record is not None else ""
-    if away == told:
-        return [], settled, []
-    if f"{name} {away}" in observed.immovable:
+    # What failed is in the record all the same, which comes before it.
+    if (away or told) and f"{name} {away}" in observed.immovable:
         what = f"to keep off CPUs {away}" if away else "that it may use all CPUs again"
         return [], settled, [f"irqbalance (process {balancer.pid}) could not be told {what}: restart it"]
+    if away == told:
+        return [], settled, []
     if not balancer.socket:
         note = f"irqbalance (process {balancer.pid}) moves interrupts back and has no socket to be told so: stop it"
         return [], settled, [note]
