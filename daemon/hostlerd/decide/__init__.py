@@ -1,8 +1,7 @@
 """What should be, against what is: a pure, total function from values to a plan.
 
 Rules: no I/O, no clock, no log, no await. The same input gives the same plan; a converged host gives an empty one.
-Every
-step and every refusal says why.
+Every step and every refusal says why.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hostlerd.decide import life
+from hostlerd.decide.allotment import absent, dedicated_cpus, isolated_cpus, tuned, tuned_for_programs
 from hostlerd.decide.attributes import decide_attributes
 from hostlerd.decide.awake import keeps_awake
 from hostlerd.decide.departing import departing
@@ -20,7 +20,6 @@ from hostlerd.decide.handoff import decide_handoff
 from hostlerd.decide.hugepages import decide_hugepages
 from hostlerd.decide.identity import learned
 from hostlerd.decide.isolation import (
-    Isolated,
     decide_masks,
     decide_partitions,
     decide_tuning,
@@ -31,7 +30,7 @@ from hostlerd.decide.isolation import (
 from hostlerd.decide.lasting_pins import decide_lasting_pins
 from hostlerd.decide.ownership import Ownership, decide_ownership, owners
 from hostlerd.decide.pinning import Lent, Tenant, decide_pins, lent, tenants
-from hostlerd.decide.programs import Programs, decide_programs, scopes
+from hostlerd.decide.programs import decide_programs, scopes
 from hostlerd.decide.reset import refuse_resets
 from hostlerd.decide.rule import decide_rule
 from hostlerd.decide.running import decide_running
@@ -40,7 +39,6 @@ from hostlerd.decide.slices import decide_slices
 from hostlerd.decide.usb import decide_usb
 from hostlerd.decide.vfio import decide_vfio
 from hostlerd.decide.wishes import is_of_device, wishes
-from hostlerd.model.cpuset import CpuSet, format_cpu_list
 from hostlerd.model.observed import Observed
 from hostlerd.model.plan import Plan, Refusal
 from hostlerd.model.settings import Settings
@@ -60,23 +58,23 @@ def decide(observed: Observed, settings: Settings) -> Plan:
     ]
     programs = decide_programs(observed, settings, domains)
     placements = programs.domains
-    dedicated, crowding = _dedicated(observed, settings, domains, programs)
+    dedicated, crowding = dedicated_cpus(observed, settings, domains, programs)
     housekeeping = observed.topology.online - dedicated
-    isolated = _isolated(domains, programs, dedicated)
+    isolated = isolated_cpus(domains, programs, dedicated)
     partitions = decide_partitions(observed, domains, placements, dedicated)
     house = observed.topology.online - isolated
     masks, units, impossible = decide_masks(observed, isolated, house, partitions.masks)
     partitioned, unpartitioned = partition_wishes(observed, partitions, masked=not masks)
     taken = {uuid: placement.taken & dedicated for uuid, placement in placements.items()}
     tunings = decide_tuning(
-        observed, [*_tuned(observed, own, domains, taken), *_tuned_for_programs(observed, programs)]
+        observed, [*tuned(observed, own, domains, taken), *tuned_for_programs(observed, programs)]
     )
     attributes = decide_attributes(
         observed,
         (*partitioned, *slices.wishes, *wishes(observed, settings, own), *tunings.wishes),
         tunings.identities,
     )
-    tuned = {wish.path for wish in (*partitioned, *tunings.wishes)}
+    quiet = {wish.path for wish in (*partitioned, *tunings.wishes)}
     loans = lent(observed, domains, placements)
     pins = decide_pins(observed, domains, placements, housekeeping, loans)
     rules, files = decide_rule(observed, settings)
@@ -85,7 +83,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         *rules,
         *own.clearing,
         *pages.steps,
-        *(step for step in attributes.steps if step.object not in tuned),
+        *(step for step in attributes.steps if step.object not in quiet),
         # Before drivers come back: an interrupt that they request begins with the default affinity.
         *(step for step in attributes.returns if not is_of_device(step.object)),
         *slices.make,
@@ -97,7 +95,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         *masks,
         *scopes(observed, programs.admitted),
         *tunings.steps,
-        *(step for step in attributes.steps if step.object in tuned),
+        *(step for step in attributes.steps if step.object in quiet),
         *partitions.imagined,
         *pins.steps,
     )
@@ -117,7 +115,7 @@ def decide(observed: Observed, settings: Settings) -> Plan:
             *usb_refusals,
             *pages.refusals,
             *_not_offered(observed, settings, own),
-            *_absent(observed, settings),
+            *absent(observed, settings),
             *crowding,
             *programs.refusals,
             *impossible,
@@ -186,115 +184,6 @@ def _not_offered(observed: Observed, settings: Settings, own: Ownership) -> list
         if policy is not None and not want.waits:
             found += refuse_resets(observed, address, policy)
     return found
-
-
-def _absent(observed: Observed, settings: Settings) -> list[Refusal]:
-    """CPUs that the host is to keep and does not have: a policy of another machine, or a slip."""
-    missing = settings.housekeeping.cpus - observed.topology.possible
-    if not missing or not observed.topology.possible:
-        return []
-    return [
-        Refusal(
-            object="housekeeping",
-            reason=f"housekeeping.cpus names CPUs {format_cpu_list(missing)}, which this host does not have "
-            f"(it has {format_cpu_list(observed.topology.possible)})",
-            remedy="mend housekeeping.cpus in [host], then `hostler reload`",
-        )
-    ]
-
-
-def _dedicated(
-    observed: Observed, settings: Settings, domains: list[Tenant], programs: Programs
-) -> tuple[CpuSet, list[Refusal]]:
-    """CPUs of dedicated domains, and of programs.
-
-    Explicit pins may leave the host too little: then those stay shared with the host.
-    """
-    online, least = observed.topology.online, settings.housekeeping.at_least
-    refusals: list[Refusal] = []
-    dedicated = frozenset[int]().union(*(p.taken for _, p in programs.placements(online)))
-    for tenant in domains:
-        placement = programs.domains.get(tenant.definition.uuid)
-        if placement is None:
-            continue
-        if placement.vcpus is None:
-            if tenant.mode == "dedicated":
-                refusals.append(_no_room(tenant, len(online), least))
-            continue
-        # A pin to all CPUs says "anywhere".
-        narrow = frozenset[int]().union(*(cpus for cpus in placement.vcpus if not cpus >= online))
-        more = ((narrow | placement.emulator | placement.idle) & online) - settings.housekeeping.cpus
-        if len(online - dedicated - more) >= least:
-            dedicated |= more
-            continue
-        dedicated |= more - placement.explicit
-        refusals.append(
-            Refusal(
-                object=tenant.definition.name,
-                reason=f"the pins of {tenant.definition.name} (<vcpupin>, or by hand) would leave the host "
-                f"{len(online - dedicated - more)} CPUs of the {least} it must keep, so they are not isolated",
-                remedy="pin it to fewer CPUs, or lower housekeeping.at_least",
-            )
-        )
-    return dedicated, refusals
-
-
-def _no_room(tenant: Tenant, online: int, least: int) -> Refusal:
-    name = tenant.definition.name
-    return Refusal(
-        object=name,
-        reason=f"{name} gets no CPUs of its own and floats on the host's: it has {tenant.definition.vcpus} vCPUs, and "
-        f"of {online} CPUs the host keeps {least} and other domains have some",
-        remedy='give it fewer vCPUs, stop another domain, lower housekeeping.at_least, or set cpus = "shared" for it',
-    )
-
-
-def _isolated(domains: list[Tenant], programs: Programs, dedicated: CpuSet) -> CpuSet:
-    """Of the dedicated CPUs, those of domains and programs whose profile keeps the host's units off."""
-    ours = (programs.domains.get(t.definition.uuid) for t in domains if t.policy.isolates.slices)
-    theirs = (p for one, p in programs.placements(dedicated) if one.isolates.slices)
-    return dedicated & frozenset().union(*(p.taken for p in (*ours, *theirs) if p is not None))
-
-
-def _tuned(
-    observed: Observed,
-    own: Ownership,
-    domains: list[Tenant],
-    taken: dict[str, CpuSet],
-) -> list[Isolated]:
-    """Domains with CPUs of their own whose start has been answered, for what is beside the masks of units."""
-    found: list[Isolated] = []
-    by_id = observed.topology.by_id
-    for tenant in domains:
-        uuid, name = tenant.definition.uuid, tenant.definition.name
-        claim, cpus = observed.ledger.claims.get(uuid), taken.get(uuid)
-        answered = tenant.running is not None or (claim is not None and claim.prepared)
-        if cpus and (answered or uuid in observed.imagined):
-            found.append(
-                Isolated(
-                    name=name,
-                    cpus=cpus,
-                    how=tenant.policy.isolates,
-                    nodes=frozenset(by_id[cpu].node for cpu in cpus if cpu in by_id),
-                    functions=frozenset(a for a, holder in own.holder.items() if holder.uuid == uuid),
-                )
-            )
-    return found
-
-
-def _tuned_for_programs(observed: Observed, programs: Programs) -> list[Isolated]:
-    """Those that run on their CPUs."""
-    by_id, alive = observed.topology.by_id, {one.id for one in programs.living}
-    return [
-        Isolated(
-            name=one.name,
-            cpus=placement.taken,
-            how=one.isolates,
-            nodes=frozenset(by_id[cpu].node for cpu in placement.taken),
-        )
-        for one, placement in programs.placements(observed.topology.online)
-        if one.id in alive
-    ]
 
 
 def _notes(domains: list[Tenant], loans: Sequence[Lent]) -> dict[str, tuple[str, ...]]:
