@@ -112,6 +112,15 @@ def strays(house: cpus.Set) -> dict[str, list[int]]:
     return {name: sorted(there - house) for name, there in movable().items() if there - house}
 
 
+def its(domain: Domain) -> cpus.Set:
+    """Its CPUs now: where its memory turns out to be it is moved to, once."""
+    return cpus.threads(domain.name).pinned
+
+
+def the_hosts(domain: Domain) -> cpus.Set:
+    return cpus.online() - its(domain)
+
+
 @contextmanager
 def unbalanced() -> Iterator[None]:
     """Without irqbalance, which moves interrupts on its own while nobody is isolated."""
@@ -153,12 +162,12 @@ def irqbalance(report: Report) -> None:
         holds(lambda: bool(balancer_says()), 30.0)
     with Domain(name="balanced", vcpus=2, threads=2, hostdevs=(CARD,), managed=False).defined() as domain:
         domain.must_start()
-        mine = settled(domain.name).pinned
-        report.within("it keeps off its CPUs", QUIET, lambda: banned() == mine, balancer_says)
-        house = cpus.online() - mine
-        holds(lambda: not strays(house), QUIET)
-        stray = holds(lambda: bool(strays(house)), 40.0)
-        report.check("interrupts stay off them", not stray, strays(house))
+        settled(domain.name)
+        time.sleep(20.0)
+        report.within("it keeps off its CPUs", QUIET, lambda: banned() == its(domain), balancer_says)
+        holds(lambda: not strays(the_hosts(domain)), QUIET)
+        stray = holds(lambda: bool(strays(the_hosts(domain))), 40.0)
+        report.check("interrupts stay off them", not stray, strays(the_hosts(domain)))
         domain.destroy()
         report.within("it is told back", QUIET, lambda: not banned(), balancer_says)
         check_returned(report, before)
@@ -177,8 +186,13 @@ def balanced(report: Report) -> None:
     with unbalanced(), Domain(name="quiet", vcpus=2, hostdevs=(CARD,), managed=False).defined() as domain:
         settings = everything()
         domain.must_start()
-        house = cpus.online() - settled(domain.name).pinned
-        report.within("interrupts keep off its CPUs", QUIET, lambda: not strays(house), lambda: strays(house))
+        settled(domain.name)
+        report.within(
+            "interrupts keep off its CPUs",
+            QUIET,
+            lambda: not strays(the_hosts(domain)),
+            lambda: strays(the_hosts(domain)),
+        )
         counted = json.loads(run("hostler", "status", "--json").out)["isolation"]["interrupts"]
         report.check(
             "some cannot be moved, which is counted",
@@ -188,7 +202,7 @@ def balanced(report: Report) -> None:
         report.within(
             "work queues keep off its CPUs",
             QUIET,
-            lambda: all(mask(path) == house for path in MASKS),
+            lambda: all(mask(path) == the_hosts(domain) for path in MASKS),
             lambda: {path: read(path) for path in MASKS},
         )
         report.equal("nothing else is changed", [read(p) for p in NUMBERS], [settings[p] for p in NUMBERS])
@@ -213,25 +227,29 @@ def latency(report: Report) -> None:
     with unbalanced(), Domain(name="quick", vcpus=2, hostdevs=(CARD,), managed=False).defined() as domain:
         settings, threads = everything(), kthreads()
         domain.must_start()
-        mine = settled(domain.name).pinned
-        house = cpus.online() - mine
+        settled(domain.name)
 
         def quiet() -> bool:
             return (
                 [read(path) for path in NUMBERS[:2]] == ["10", "0"]
-                and cpus.parse(read(NUMBERS[2])) == house
-                and not strays(house)
+                and cpus.parse(read(NUMBERS[2])) == the_hosts(domain)
+                and not strays(the_hosts(domain))
             )
+
+        def wanted() -> dict[int, str]:
+            mine = its(domain)
+            return {cpu: "20" if cpu in mine else "0" for cpu in sorted(cpus.online())}
 
         report.within(
             "statistics, timers and the watchdog", QUIET, quiet, lambda: [read(path) for path in NUMBERS]
         )
-        wanted = {cpu: "20" if cpu in mine else "0" for cpu in cpus.online()}
-        report.within("its CPUs wake up in time", QUIET, lambda: latencies() == wanted, latencies)
+        report.within("its CPUs wake up in time", QUIET, lambda: latencies() == wanted(), latencies)
 
         def roaming() -> dict[str, str]:
             now = kthreads()
-            return {name: now[name] for name in threads if name in now and cpus.parse(now[name]) & mine}
+            return {
+                name: now[name] for name in threads if name in now and cpus.parse(now[name]) & its(domain)
+            }
 
         report.within("threads of the kernel keep off its CPUs", QUIET, lambda: not roaming(), roaming)
         during, old = everything(), service.pid()
@@ -286,15 +304,18 @@ def late_vectors(report: Report) -> None:
     before = snapshot.take()
     with Domain(name="late", vcpus=2, threads=2, hostdevs=(CARD, SOUND), managed=False).defined() as domain:
         domain.must_start()
-        mine = settled(domain.name).pinned
-        wanted = frozenset[int]().union(*(cpus.node(cpu) for cpu in mine)) - mine
+        settled(domain.name)
+
+        def wanted() -> cpus.Set:
+            mine = its(domain)
+            return frozenset[int]().union(*(cpus.node(cpu) for cpu in mine)) - mine
 
         def near() -> bool:
             found = message_signalled(SOUND)
-            return bool(found) and all(cpus.parse(text) == wanted for text in found.values())
+            return bool(found) and all(cpus.parse(text) == wanted() for text in found.values())
 
         def detail() -> object:
-            return message_signalled(SOUND), sorted(wanted)
+            return message_signalled(SOUND), sorted(wanted())
 
         with guest(domain) as process:
             report.check("there is a vector", turn(process, "on") and message_signalled(SOUND), interrupts())
