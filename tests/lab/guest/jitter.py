@@ -36,20 +36,26 @@ NOISE = {
     "fork": "while :; do /bin/true; done",
     "write": "while :; do dd if=/dev/zero of=/var/tmp/lab-noise bs=64k count=16 conv=fsync status=none; done",
 }
-SPINNERS = 14
+SPINNERS = 10
 """More than CPUs: everyone of the host's wants one, whoever has it."""
 
 
 @contextmanager
 def noise() -> Iterator[None]:
+    """There, and stopped: it goes on while something is measured. Under it the daemon itself takes minutes to move."""
     units = [("spin", n) for n in range(SPINNERS)] + [("fork", n) for n in range(2)] + [("write", 0)]
     for kind, number in units:
         need("systemd-run", f"--unit=lab-{kind}-{number}", "--quiet", "sh", "-c", NOISE[kind])
+        signal_noise("STOP")
     try:
         yield
     finally:
         for kind, number in units:
             run("systemctl", "stop", f"lab-{kind}-{number}.service")
+
+
+def signal_noise(name: str) -> None:
+    need("systemctl", "kill", f"--signal={name}", "lab-*.service")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +90,8 @@ def times(domain: Domain) -> tuple[float, float]:
 
 
 def sample(domain: Domain) -> Sample:
+    signal_noise("CONT")
+    time.sleep(1.0)
     begin, (ran, waited) = time.monotonic(), times(domain)
     time.sleep(SECONDS)
     (later_ran, later_waited), wall = times(domain), time.monotonic() - begin
@@ -136,17 +144,19 @@ def run_delay(report: Report) -> None:
                 service.policy(CONDITIONS[condition])
                 if not holds(lambda condition=condition: is_so(domain, condition), LIMIT):  # type: ignore[misc]
                     there.append(f"{condition}: {cpus.threads(domain.name)}, {cpus.slices()}")
-                one[condition] = sample(domain)
+                one[condition] = sample(domain)  # with the noise on
                 if condition != "unpinned":
                     allowed = cpus.threads(domain.name).vcpus
                     ran_well[condition] &= all(cpu in allowed[vcpu] for vcpu, cpu in runs_on(domain).items())
                 if condition == "isolated":
                     strangers.update(_noise_on(cpus.threads(domain.name).pinned))
+                signal_noise("STOP")
             rounds.append(one)
             report.note(json.dumps({name: [round(s.delay, 2), round(s.ran, 3)] for name, s in one.items()}))
         service.policy(CONDITIONS["unpinned"])
         holds(lambda: is_so(domain, "unpinned"), LIMIT)
         after = [sample(domain) for _ in range(3)]
+        signal_noise("STOP")
         domain.destroy()
     report.check("every condition is there when it is measured", not there, there)
     report.check("pinned vCPUs run where they may", ran_well["pinned"])
