@@ -193,11 +193,14 @@ def balanced(report: Report) -> None:
             lambda: not strays(the_hosts(domain)),
             lambda: strays(the_hosts(domain)),
         )
-        counted = json.loads(run("hostler", "status", "--json").out)["isolation"]["interrupts"]
+        status = json.loads(run("hostler", "status", "--json").out)
+        counted = status["isolation"]["interrupts"]
         report.check(
             "some cannot be moved, which is counted",
-            counted["moved"] > 0 and 0 < counted["immovable"] <= len(interrupts()) - len(movable()),
-            counted,
+            counted["moved"] > 0
+            and 0 < counted["immovable"] <= len(interrupts()) - len(movable())
+            and not status["degraded"],
+            (counted, status["degraded"]),
         )
         report.within(
             "work queues keep off its CPUs",

@@ -15,8 +15,9 @@ from hostlerd.model.cpuset import CpuSet, format_cpu_list, format_cpu_mask, pars
 from hostlerd.model.observed import Observed
 from hostlerd.model.tuning import DEFAULT_AFFINITY, Interrupt, Tuning
 
-MANAGED = (1, 5)
-"""EPERM, EIO: the kernel manages it (irq_affinity_proc.c, write_irq_affinity; EIO before 6.12)."""
+MANAGED = (1, 5, 13)
+"""EPERM, EIO, EACCES: the kernel manages it (kernel/irq/proc.c, write_irq_affinity; EIO before 6.12). Since then its
+file has no right to be written, which the owner cannot pass over without CAP_DAC_OVERRIDE."""
 
 
 def interrupt_wishes(observed: Observed, tuning: Tuning, isolated: Sequence[Isolated]) -> Iterator[Wish]:

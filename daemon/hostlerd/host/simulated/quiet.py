@@ -109,7 +109,7 @@ class Quiet:
         word = text.strip()
         if match := _IRQ.fullmatch(real):
             if self.tree.read(f"/sys/kernel/irq/{match[1]}/actions").strip() in MANAGED:
-                raise fail(errno.EPERM if self.release >= (6, 12) else errno.EIO, real)
+                raise fail(errno.EACCES if self.release >= (6, 12) else errno.EIO, real)
             self._list(real, word)
         elif real == "/proc/sys/kernel/watchdog_cpumask":
             self._list(real, word)
