@@ -23,6 +23,7 @@ from .report import Report, scenario
 ROUNDS = 5
 SECONDS = 6.0
 LIMIT = 90.0
+# One of its vCPUs: the other waits for the first to wake it.
 SPINS = bytes.fromhex("fa eb fd").ljust(16, b"\x90").rjust(65536, b"\x90")
 """`cli`, then a jump to it."""
 POLICY = '[domains]\nprofile = "{}"\n[domain."spins"]\ncpus = "{}"\n'
