@@ -17,6 +17,8 @@ from hostlerd.act.journal import Journal
 from hostlerd.host.simulated.host import SimulatedHost
 from hostlerd.model.settings import Settings
 
+QUIET = ("/proc/irq", "/sys/devices/virtual/workqueue", "/sys/devices/system/cpu/cpufreq")
+
 
 class MortalJournal(Journal):
     """Dies after a number of lines, at the line (before what it announces)."""
@@ -54,8 +56,15 @@ async def life(
     lines: int,
     happens: Callable[[], Awaitable[None]],
     settings: Settings | None = None,
+    *,
+    quiet: bool = False,
 ) -> bool:
-    """One life of the daemon while something happens; True if it died at the given line."""
+    """One life of the daemon while something happens; True if it died at the given line.
+
+    `quiet`: also where it sets the kernel's files for the quiet of CPUs, which is a hundred lines more to die at.
+    """
+    for folder in () if quiet else QUIET:
+        host.kernel.tree.discard(folder)
     ready, done, died = trio.Event(), trio.Event(), False
 
     async def daemon() -> None:

@@ -267,7 +267,7 @@ async def test_killed_at_any_line(memory_path: Path, action: str, autojump_clock
             async with stable(host, path, settings) as one:
                 await host.hypervisor.start("win11")
                 await one.settle()
-        died = await life(host, path, line, does(host, action), settings)
+        died = await life(host, path, line, does(host, action), settings, quiet=True)
         async with stable(host, path, settings) as one:
             await one.settle()
             if await host.hypervisor.running():
