@@ -14,7 +14,8 @@ import os
 
 from hostler.errors import HostFailed, Unsupported
 from hostlerd.host import Host
-from hostlerd.model.partition import CGROUPS, MEMBER, asked, is_invalid, reason
+from hostlerd.model.isolation import CGROUPS
+from hostlerd.model.partition import MEMBER, asked, is_invalid, reason
 from hostlerd.model.plan import SetPartition
 from hostlerd.observe.tuning import shown
 

@@ -83,19 +83,8 @@ class SystemdUnits:
 
     async def set_allowed_cpus(self, unit: str, cpus: CpuSet) -> None:
         """SetUnitProperties(runtime); the empty set clears the property. Raises HostFailed with systemd's words."""
-        change = [("AllowedCPUs", Variant("ay", to_bytes(cpus)))]
         try:
-            await self._bus.call(
-                SYSTEMD,
-                PATH,
-                MANAGER,
-                "SetUnitProperties",
-                "sba(sv)",
-                unit,
-                RUNTIME,
-                change,
-                limit=WRITE_LIMIT,
-            )
+            await self._set(unit, "AllowedCPUs", Variant("ay", to_bytes(cpus)))
         except (CallFailed, TimedOut, Unreachable) as error:
             raise HostFailed(
                 f"systemd did not set AllowedCPUs={format_cpu_list(cpus)} on {unit}: {error.message}",
@@ -109,19 +98,8 @@ class SystemdUnits:
         """
         if not self._knows_partitions:
             return False
-        change = [("CPUSetPartition", Variant("s", kind))]
         try:
-            await self._bus.call(
-                SYSTEMD,
-                PATH,
-                MANAGER,
-                "SetUnitProperties",
-                "sba(sv)",
-                unit,
-                RUNTIME,
-                change,
-                limit=WRITE_LIMIT,
-            )
+            await self._set(unit, "CPUSetPartition", Variant("s", kind))
         except CallFailed as failed:
             self._knows_partitions = failed.name not in _NO_PROPERTY
             log.debug("CPUSetPartition=%s on %s: %s", kind, unit, failed.message)
@@ -130,6 +108,20 @@ class SystemdUnits:
             log.info("CPUSetPartition=%s on %s: %s", kind, unit, error.message)
             return False
         return True
+
+    async def _set(self, unit: str, name: str, value: Variant) -> None:
+        """SetUnitProperties(runtime) of one property. Raises CallFailed, TimedOut, Unreachable."""
+        await self._bus.call(
+            SYSTEMD,
+            PATH,
+            MANAGER,
+            "SetUnitProperties",
+            "sba(sv)",
+            unit,
+            RUNTIME,
+            [(name, value)],
+            limit=WRITE_LIMIT,
+        )
 
     async def write(self, path: str, text: str, *, limit: float) -> None:
         """A transient service writes it, and is gone when this returns. Raises HostFailed."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from hostlerd.model.cpuset import CpuSet
 
+CGROUPS = "/sys/fs/cgroup"
+DOMAIN = "machine-qemu\\x2d"
+"""How machined's scope of a libvirt domain begins: systemd escapes the name qemu-1-win11."""
 HOST_UNITS = ("init.scope", "system.slice", "user.slice")
 """Where the host's own work lives; AllowedCPUs covers only these, not the root (systemd.resource-control(5))."""
 MACHINE_SLICE = "machine.slice"

@@ -11,7 +11,6 @@ from typing import Literal
 
 from hostlerd.model.cpuset import CpuSet
 
-CGROUPS = "/sys/fs/cgroup"
 KIND = "cpuset.cpus.partition"
 EXCLUSIVE = "cpuset.cpus.exclusive"
 MEMBER = "member"

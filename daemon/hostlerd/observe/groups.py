@@ -13,13 +13,9 @@ from dataclasses import replace
 from hostlerd.host import Files
 from hostlerd.model.cpus import Topology
 from hostlerd.model.cpuset import CpuSet
-from hostlerd.model.isolation import HOST_UNITS, MACHINE_SLICE, Group, Groups
+from hostlerd.model.isolation import CGROUPS, DOMAIN, HOST_UNITS, MACHINE_SLICE, Group, Groups
 from hostlerd.model.programs import SCOPE, SLICE
 from hostlerd.observe.reading import cpu_list, names, text
-
-ROOT = "/sys/fs/cgroup"
-DOMAIN = "machine-qemu\\x2d"
-"""How machined's scope of a libvirt domain begins: systemd escapes the name qemu-1-win11."""
 
 _UNITS = (".slice", ".scope", ".service")
 _ANY_UNIT = (*_UNITS, ".mount", ".swap", ".socket")
@@ -27,18 +23,18 @@ _ANY_UNIT = (*_UNITS, ".mount", ".swap", ".socket")
 
 def observe_groups(files: Files, topology: Topology) -> Groups:
     """The units at the top, those directly in machine.slice, and what is beside domains in slices further down."""
-    top = names(files, ROOT)
+    top = names(files, CGROUPS)
     if not top:
         usual = (*HOST_UNITS, MACHINE_SLICE)
         return Groups(
             units=tuple(
-                Group(unit=unit, allowed=frozenset(), effective=topology.online, path=f"{ROOT}/{unit}")
+                Group(unit=unit, allowed=frozenset(), effective=topology.online, path=f"{CGROUPS}/{unit}")
                 for unit in usual
             )
         )
     if "cgroup.controllers" not in top:
         return Groups(unified=False)
-    everything = cpu_list(files, f"{ROOT}/cpuset.cpus.effective") or topology.online
+    everything = cpu_list(files, f"{CGROUPS}/cpuset.cpus.effective") or topology.online
     units: list[Group] = []
     first = [*HOST_UNITS, MACHINE_SLICE]
     others = sorted(
@@ -47,7 +43,7 @@ def observe_groups(files: Files, topology: Topology) -> Groups:
     for unit in (*first, *others):
         if unit not in top:
             continue
-        group, below = _with_below(files, unit, f"{ROOT}/{unit}", everything)
+        group, below = _with_below(files, unit, f"{CGROUPS}/{unit}", everything)
         units.append(group)
         if unit == MACHINE_SLICE or group.is_domain:
             units.extend(below)
@@ -60,8 +56,8 @@ def observe_groups(files: Files, topology: Topology) -> Groups:
 
 def _programs(files: Files, everything: CpuSet) -> Iterator[Group]:
     """The scopes of programs that have a process: systemd removes one a moment after its last has ended."""
-    for name in sorted(names(files, f"{ROOT}/{SLICE}")):
-        path = f"{ROOT}/{SLICE}/{name}"
+    for name in sorted(names(files, f"{CGROUPS}/{SLICE}")):
+        path = f"{CGROUPS}/{SLICE}/{name}"
         if name.startswith(SCOPE) and "populated 0" not in (text(files, f"{path}/cgroup.events") or ""):
             yield _group(files, name, path, everything)
 
@@ -72,9 +68,9 @@ def _strangers(files: Files, top: Iterable[str], inherited: CpuSet) -> tuple[Gro
         name
         for name in sorted(top)
         if not name.endswith(_ANY_UNIT)
-        and "populated 1" in (text(files, f"{ROOT}/{name}/cgroup.events") or "").splitlines()
+        and "populated 1" in (text(files, f"{CGROUPS}/{name}/cgroup.events") or "").splitlines()
     ]
-    return tuple(_group(files, name, f"{ROOT}/{name}", inherited) for name in found)
+    return tuple(_group(files, name, f"{CGROUPS}/{name}", inherited) for name in found)
 
 
 def _with_below(files: Files, unit: str, path: str, inherited: CpuSet) -> tuple[Group, list[Group]]:

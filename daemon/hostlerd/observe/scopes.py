@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 
 from hostlerd.host import Files
-from hostlerd.model.isolation import Groups
-from hostlerd.model.partition import CGROUPS
+from hostlerd.model.isolation import CGROUPS, Groups
 from hostlerd.observe.reading import number, text
 from hostlerd.observe.threads import PIDS
 

@@ -6,37 +6,28 @@ folder above is watched, too.
 
 from __future__ import annotations
 
-import logging
-
 import trio
 
 from hostlerd.host import Kick
-from hostlerd.host.inotify import Folders, folders
+from hostlerd.host.inotify import Folders
+from hostlerd.model.isolation import CGROUPS
 from hostlerd.model.programs import SCOPE, SLICE
-
-log = logging.getLogger(__name__)
-
-ROOT = "/sys/fs/cgroup"
+from hostlerd.sources.control_groups import listen
 
 
 async def run(
-    kick: Kick, *, root: str = ROOT, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    kick: Kick, *, root: str = CGROUPS, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Started once it listens. Where there is nothing to listen with, the next event of any kind has to do."""
-    try:
-        with folders() as watched:
-            _keep(watched, root)
-            task_status.started()
-            while True:
-                names = await watched.wait()
-                _keep(watched, root)
-                if not names or any(name == SLICE or name.startswith(SCOPE) for name in names):
-                    kick()
-    except OSError as error:
-        log.warning("the end of programs with CPUs of their own is not seen at once: %s", error)
-        task_status.started()
-        await trio.sleep_forever()
+    """Started once it listens."""
 
+    def look(watched: Folders) -> None:
+        watched.keep([root, f"{root}/{SLICE}"])
 
-def _keep(watched: Folders, root: str) -> None:
-    watched.keep([root, f"{root}/{SLICE}"])
+    async def hear(watched: Folders) -> None:
+        while True:
+            names = await watched.wait()
+            look(watched)
+            if not names or any(name == SLICE or name.startswith(SCOPE) for name in names):
+                kick()
+
+    await listen(hear, look, unseen="the end of programs with CPUs of their own is", task_status=task_status)

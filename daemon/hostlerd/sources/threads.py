@@ -9,23 +9,19 @@ not missed.
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 from collections.abc import Iterator
 
 import trio
 
 from hostlerd.host import Kick
-from hostlerd.host.inotify import Folders, folders
-from hostlerd.model.isolation import HOST_UNITS
+from hostlerd.host.inotify import Folders
+from hostlerd.model.isolation import CGROUPS
+from hostlerd.sources.control_groups import domain_groups, listen, names
 from hostlerd.sources.quiet import kick_when_quiet
 
-log = logging.getLogger(__name__)
-
-ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/cpuset")
+ROOTS = (CGROUPS, f"{CGROUPS}/cpuset")
 """Of control groups version 2 and version 1."""
-_DOMAIN = "machine-qemu\\x2d"
 _THREAD = re.compile(r"(vcpu|iothread)[0-9]+")
 
 
@@ -35,26 +31,27 @@ async def run(
     roots: tuple[str, ...] = ROOTS,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Started once it listens. Where there is nothing to listen with, plugged vCPUs are seen with the next event."""
-    try:
-        with folders() as watched:
-            _keep(watched, roots)
-            task_status.started()
-            await kick_when_quiet(lambda: _wait_changed(watched, roots), kick)
-    except OSError as error:
-        log.warning("vCPUs that are plugged in are not seen at once: %s", error)
-        task_status.started()
-        await trio.sleep_forever()
+    """Started once it listens."""
+
+    async def hear(watched: Folders) -> None:
+        await kick_when_quiet(lambda: _wait_changed(watched, roots), kick)
+
+    await listen(
+        hear,
+        lambda watched: _keep(watched, roots),
+        unseen="vCPUs that are plugged in are",
+        task_status=task_status,
+    )
 
 
 async def _wait_changed(watched: Folders, roots: tuple[str, ...]) -> None:
     """Until a thread of a domain came or went, or may have."""
     while True:
-        names = await watched.wait()
+        changed = await watched.wait()
         new = _keep(watched, roots)
-        if not names or any(_THREAD.fullmatch(name) for name in names):
+        if not changed or any(_THREAD.fullmatch(name) for name in changed):
             return
-        if any(_THREAD.fullmatch(name) for folder in new for name in _names(folder)):
+        if any(_THREAD.fullmatch(name) for folder in new for name in names(folder)):
             return
 
 
@@ -68,17 +65,7 @@ def _keep(watched: Folders, roots: tuple[str, ...]) -> frozenset[str]:
 def _folders(root: str) -> Iterator[str]:
     """This one and those below in which domains, or their threads, come and go."""
     yield root
-    for name in _names(root):
-        path = f"{root}/{name}"
-        if name.endswith(".slice") and name not in HOST_UNITS:
-            yield from _folders(path)
-        elif name.startswith(_DOMAIN) and name.endswith(".scope"):
-            yield path
-            yield f"{path}/libvirt"
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
+    for group in domain_groups(root):
+        yield group
+        if group.endswith(".scope"):
+            yield f"{group}/libvirt"

@@ -1,8 +1,7 @@
 """The masks that keep the host's own work off dedicated CPUs.
 
-Pure. machine.slice is widened before anything else, because a pin outside it fails (libvirt starts with EINVAL then),
-and
-narrowed again last. What was set before is respected: a unit never gets CPUs it did not have.
+Pure. machine.slice is widened before anything else, because a pin outside it fails (libvirt starts with EINVAL
+then), and narrowed again last. What was set before is respected: a unit never gets CPUs it did not have.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from hostlerd.decide.attributes import Wish
 from hostlerd.decide.pinning import Tenant
 from hostlerd.model.cpuset import CpuSet, format_cpu_list
-from hostlerd.model.isolation import MACHINE_SLICE, Group
+from hostlerd.model.isolation import CGROUPS, MACHINE_SLICE, Group
 from hostlerd.model.observed import Observed
-from hostlerd.model.partition import CGROUPS, EXCLUSIVE, KIND, MEMBER, Partition, asked, is_invalid, reason
+from hostlerd.model.partition import EXCLUSIVE, KIND, MEMBER, Partition, asked, is_invalid, reason
 from hostlerd.model.plan import Placement, Refusal, SetAttribute, SetPartition
 from hostlerd.model.questions import Question
 

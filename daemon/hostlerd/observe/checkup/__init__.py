@@ -14,6 +14,7 @@ from hostlerd.model.checkup import Checkup
 from hostlerd.model.cpus import Topology
 from hostlerd.model.domains import Definition, Snapshot
 from hostlerd.model.holders import BootFramebuffer
+from hostlerd.model.isolation import CGROUPS
 from hostlerd.model.observed import Observed
 from hostlerd.observe.checkup.boot import observe_boot
 from hostlerd.observe.checkup.careful import Careful
@@ -23,7 +24,7 @@ from hostlerd.observe.checkup.rivals import observe_rivals
 from hostlerd.observe.checkup.tuning import observe_tuning
 from hostlerd.observe.cpus import CPUS, observe_cpus
 from hostlerd.observe.domain_xml import parse_domain
-from hostlerd.observe.groups import ROOT, observe_groups
+from hostlerd.observe.groups import observe_groups
 from hostlerd.observe.names import device_names
 from hostlerd.observe.pci import observe_drivers, observe_functions, observe_kernel
 from hostlerd.observe.screen import boot_framebuffer
@@ -47,7 +48,7 @@ def observe_checkup(
     functions = observed.functions
     boot = observe_boot(careful)
     rivals = observe_rivals(careful)
-    controllers = careful.text(f"{ROOT}/cgroup.controllers")
+    controllers = careful.text(f"{CGROUPS}/cgroup.controllers")
     return Checkup(
         observed=observed,
         live=live,
@@ -56,7 +57,7 @@ def observe_checkup(
         domains=known,
         names=device_names(functions.values()),
         controllers=None if controllers is None else frozenset(controllers.split()),
-        mounted=bool(careful.names(ROOT)),
+        mounted=bool(careful.names(CGROUPS)),
         screens=_screens(files, observed),
         boot=boot,
         processor=observe_processor(careful),
