@@ -70,6 +70,7 @@ def _pins(value: Json) -> PinRecord:
         emulator=value["emulator"],
         idle=value["idle"],
         own=value.get("own", ""),
+        away=value.get("away", ""),
     )
 
 

@@ -23,8 +23,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from hostlerd.decide.allotment import dedicated_cpus
 from hostlerd.decide.guest_memory import near_memory, several
-from hostlerd.decide.pinning import decide_placement, floats_on, tenants
+from hostlerd.decide.living import living
+from hostlerd.decide.pinning import floats_on, tenants
+from hostlerd.decide.programs import decide_programs
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 from hostlerd.model.domains import Definition, Running
 from hostlerd.model.edits import NO_PINS, PINS, PinsChange, in_force, users_own, written_pins
@@ -88,6 +91,7 @@ def planned_pins(observed: Observed, settings: Settings, definition: Definition)
         observed.ledger.claims,
         observed.edits,
         observed.guest_memory,
+        tuple(living(observed)),
         tuple((f.address, f.numa_node, f.is_display) for f in observed.functions.values()),
     )
     before = _last.get(definition.uuid)
@@ -116,16 +120,15 @@ def _planned(observed: Observed, settings: Settings, definition: Definition) -> 
         snapshot=replace(observed.snapshot, running=others),
         edits=edits,
     )
-    placements = decide_placement(asked, settings, tenants(asked, settings))
-    placement = placements.get(definition.uuid)
+    everybody = tenants(asked, settings)
+    programs = decide_programs(asked, settings, everybody)
+    placement = programs.domains.get(definition.uuid)
     if placement is None:
         return f'{name} has cpus = "off"'
     if placement.vcpus is None:
         return f"{name} floats on the host's CPUs: it is shared, or there is no room for it now"
-    taken = frozenset[int]().union(*(one.taken for one in placements.values() if one.vcpus is not None))
-    housekeeping = topology.online - (taken - settings.housekeeping.cpus)
-    if len(housekeeping) < settings.housekeeping.at_least:
-        housekeeping = topology.online
+    dedicated, _ = dedicated_cpus(asked, settings, everybody, programs)
+    housekeeping = topology.online - dedicated
     explicit = definition.cpuset is not None
     mode, memory, cells = _memory(observed, definition, placement)
     change = PinsChange(

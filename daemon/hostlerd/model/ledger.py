@@ -57,6 +57,8 @@ class PinRecord:
     emulator: str = ""
     idle: str = ""
     own: str = ""
+    away: str = ""
+    """Its vCPUs that were not plugged in when this was written: their lists are ours, and no place that is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

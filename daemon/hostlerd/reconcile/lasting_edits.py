@@ -44,6 +44,10 @@ class LastingEdits:
             return math.inf
         return max(0.0, min(self._since.values()) + LASTING - trio.current_time())
 
+    def forget(self) -> None:
+        """libvirt is away: what was wanted begins anew with what it says next."""
+        self._since.clear()
+
     async def settle(self, snapshot: Snapshot) -> None:
         """What was begun before a kill, what somebody took back by hand, what is defined no more.
 

@@ -84,6 +84,7 @@ class LibvirtLane:
             inactive = await shared.host.hypervisor.inactive()
             version = await shared.host.hypervisor.version()
         except HostlerError:
+            self._edits.forget()
             shared.snapshot = replace(shared.snapshot, known=False)
             raise
         running = tuple(domain for domain in running if shared.released.get(domain.uuid, 0) < taken)

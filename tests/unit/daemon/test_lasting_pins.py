@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,16 @@ import trio.testing
 from tests.unit.daemon.mortal import at_every_line, does, life
 from tests.unit.daemon.stable import Stable, simulated, stable
 
-from hostler.errors import Refused
+from hostler.errors import Refused, Unreachable
 from hostlerd.act.definitions import FOLDER
+from hostlerd.decide.lasting_pins import planned_pins
 from hostlerd.host.simulated.guests import domain
 from hostlerd.host.simulated.host import SimulatedHost
+from hostlerd.model.cpuset import parse_cpu_list
 from hostlerd.model.domains import Definition
-from hostlerd.model.edits import PINS, in_force
+from hostlerd.model.edits import PINS, PinsChange, in_force
+from hostlerd.model.isolation import Group
+from hostlerd.model.programs import Program
 from hostlerd.model.settings import DomainPolicy, Settings
 from hostlerd.observe.domain_xml import parse_domain
 from hostlerd.reconcile.gpu import GpuRequest
@@ -134,6 +140,48 @@ async def test_a_burst_is_one_edit(tmp_path: Path, autojump_clock: trio.testing.
         await trio.sleep(LONG)
         assert edits_told(one) == 3
         assert defined(host).vcpu_pins == first
+
+
+async def test_what_is_waited_for_begins_anew_when_libvirt_goes_away(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Or the lane would look again and again at once, and every look would fail."""
+    host = simulated("server")
+    async with stable(host, tmp_path / "journal", WRITE) as one:
+        await host.hypervisor.define(domain("win11"))
+        await one.settle()
+        lane = one.reconciler._libvirt_lane
+        assert lane.look_again_after < LONG
+        host.hypervisor.stop_libvirtd()
+        with pytest.raises(Unreachable):
+            await lane.one_pass()
+        assert lane.look_again_after == math.inf
+
+
+async def test_programs_keep_their_cpus_and_a_new_one_is_a_new_plan(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    host = simulated("server")
+    async with stable(host, tmp_path / "journal", WRITE) as one:
+        await host.hypervisor.define(domain("win11"))
+        await one.settle()
+        observed = one.passes[-1][0]
+        (off,) = observed.snapshot.inactive
+        alone = planned_pins(observed, WRITE, off)
+        assert isinstance(alone, PinsChange)
+        cpu = alone.vcpus[0][1]
+        program = Program(id="1", name="p", uid=0, pid=1, start=1, count=1, cpus=cpu)
+        there = frozenset({int(cpu)})
+        scope = Group(unit=program.scope, allowed=there, effective=there, path="/x")
+        beside = replace(
+            observed,
+            groups=replace(observed.groups, programs=(scope,)),
+            ledger=replace(observed.ledger, programs={"1": program}),
+        )
+        other = planned_pins(beside, WRITE, off)
+        assert isinstance(other, PinsChange)
+        assert cpu not in dict(other.vcpus).values()
+        assert not there & parse_cpu_list(other.emulator)
 
 
 async def test_cells_are_bound_where_their_vcpus_are(

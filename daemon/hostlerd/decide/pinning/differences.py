@@ -46,7 +46,7 @@ def decide_pins(
             continue
         placement = placements.get(tenant.uuid) or Placement(uuid=tenant.uuid, vcpus=None)
         hands_off, crowded = tenant.mode == "off", housekeeping != online
-        if placement.vcpus is None and tenant.record is None and (hands_off or not crowded):
+        if placement.vcpus is None and tenant.begun is None and (hands_off or not crowded):
             continue
         host = floats_on(observed.topology, online if hands_off else housekeeping)
         targets = _targets(tenant, placement, host, () if hands_off else loans)
@@ -154,17 +154,25 @@ def _differences(
 
 
 def _record(tenant: Tenant, placement: Placement, targets: Sequence[_Target]) -> PinRecord:
-    """A thread that its user has pinned is not in it any more. One that is unplugged is: its pin comes back with it."""
+    """A thread that its user has pinned by hand is not in it any more.
+
+    One that is unplugged is: its pin comes back with it. So is one that the definition pins from its next start on:
+    until then it is where we put it.
+    """
     assert tenant.running is not None  # noqa: S101 - decide_pins asks for nobody else
     entries = {(t.thread, t.index): entry(t.now, t.before, t.cpus) for t in targets}
     before = tenant.record or PinRecord(uuid=tenant.uuid)
-    absent = {i: text for i, text in before.vcpus.items() if i not in tenant.running.live.present}
-    vcpus = absent | {i: text for (thread, i), text in entries.items() if thread == "vcpu"}
+    hand, there = tenant.hand, tenant.running.live.iothread_ids
+    vcpus = {i: text for i, text in before.vcpus.items() if i not in hand.vcpus}
+    iothreads = {i: text for i, text in before.iothreads.items() if i in there and i not in hand.iothreads}
+    vcpus |= {i: text for (thread, i), text in entries.items() if thread == "vcpu"}
+    iothreads |= {i: text for (thread, i), text in entries.items() if thread == "iothread"}
     return PinRecord(
         uuid=tenant.uuid,
         vcpus=dict(sorted(vcpus.items())),
-        iothreads={i: text for (thread, i), text in entries.items() if thread == "iothread"},
-        emulator=entries.get(("emulator", 0), ""),
+        iothreads=dict(sorted(iothreads.items())),
+        emulator=entries.get(("emulator", 0), before.emulator if hand.emulator is None else ""),
         idle=format_cpu_list(placement.idle),
         own=format_cpu_list(placement.emulator),
+        away=format_cpu_list(vcpus.keys() - tenant.running.live.present),
     )

@@ -32,9 +32,12 @@ def floats_on(topology: Topology, cpus: CpuSet) -> CpuSet:
 
 
 def lent(
-    observed: Observed, domains: Iterable[Tenant], placements: Mapping[str, Placement]
+    observed: Observed, domains: Iterable[Tenant], placements: Mapping[str, Placement], dedicated: CpuSet
 ) -> tuple[Lent, ...]:
-    """While shared domains starve: the CPUs of those that are paused, and siblings that are empty but need not be."""
+    """While shared domains starve: the CPUs of those that are paused, and siblings that are empty but need not be.
+
+    `dedicated`: those that are domains' own; nobody lends what is not theirs alone.
+    """
     if not observed.starving:
         return ()
     domains = tuple(domains)
@@ -55,7 +58,7 @@ def lent(
             cpus, why = placement.idle, f"siblings that {tenant.name} leaves empty"
         else:
             continue
-        cpus &= observed.topology.online
+        cpus &= dedicated
         if cpus:
             found.append(Lent(owner=tenant.uuid, cpus=cpus, why=f"{format_cpu_list(cpus)}: {why}"))
     return tuple(found)

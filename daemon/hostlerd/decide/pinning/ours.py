@@ -7,8 +7,6 @@ is left: a user may then choose any of the others.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 from hostlerd.model.edits import written_pins
 from hostlerd.model.ledger import PinRecord
@@ -33,14 +31,12 @@ def entry(now: CpuSet | None, before: str | None, wanted: CpuSet) -> str:
 
 
 def begun_pins(observed: Observed, uuid: str) -> PinRecord | None:
-    """The record; of a thread that is in none, what hostler wrote into the definition for the domain to begin with.
+    """The record; as long as there is none, what hostler wrote into the definition for the domain to begin with.
 
-    Once a thread is recorded the definition says nothing more of it: a user may choose what it began with.
+    Once there is one the definition says nothing more: a user may choose by hand what a thread began with, which takes
+    it out of the record.
     """
     record, written = observed.ledger.pins.get(uuid), written_pins(observed.edits, uuid)
-    if not written:
+    if record is not None or not written:
         return record
-    record = record or PinRecord(uuid=uuid)
-    return replace(
-        record, vcpus={**dict(written.vcpus), **record.vcpus}, emulator=record.emulator or written.emulator
-    )
+    return PinRecord(uuid=uuid, vcpus=dict(written.vcpus), emulator=written.emulator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from hostlerd.decide.living import living
@@ -54,15 +55,29 @@ def ask(
 
 
 def _whereabouts(domains: Iterable[Tenant], observed: Observed) -> dict[str, Assignment | None]:
-    """Where each is, no two on one CPU: two that were off may have been given the same to begin on."""
+    """Where each is, no two on one CPU.
+
+    Two that were off may have been given the same to begin on, and a vCPU that is plugged in again comes back to a CPU
+    that another has by now. Who never moves comes first, and whoever comes later loses no more than that CPU.
+    """
     found: dict[str, Assignment | None] = {}
     taken = set[int]()
-    for tenant in sorted(domains, key=lambda t: t.uuid not in observed.ledger.pins):
+    for tenant in sorted(domains, key=lambda t: (t.uuid not in observed.ledger.pins, t.policy.rebalance)):
         assignment = assignment_of(tenant, observed)
-        cpus = frozenset(assignment.cpus if assignment is not None else ()) - {NOWHERE}
-        found[tenant.uuid] = assignment if taken.isdisjoint(cpus) else None
-        taken |= cpus
+        found[tenant.uuid] = None if assignment is None else _without(assignment, taken)
+        taken |= frozenset(assignment.cpus if assignment is not None else ()) - {NOWHERE}
     return found
+
+
+def _without(assignment: Assignment, taken: AbstractSet[int]) -> Assignment | None:
+    vcpus = [NOWHERE if cpu in taken else cpu for cpu in assignment.vcpus]
+    while vcpus and vcpus[-1] == NOWHERE:
+        vcpus.pop()
+    if not vcpus:
+        return None
+    emulator = tuple(cpu for cpu in assignment.emulator if cpu not in taken)
+    idle = tuple(cpu for cpu in assignment.idle if cpu not in taken)
+    return Assignment(vcpus=tuple(vcpus), emulator=emulator, idle=idle)
 
 
 def host_of(

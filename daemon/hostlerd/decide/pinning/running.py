@@ -24,10 +24,11 @@ def assignment_of(tenant: Tenant, observed: Observed) -> Assignment | None:
         return None
     live = tenant.definition
     vcpus: list[int] = []
+    away = parse_cpu_list(record.away)  # who comes back has no place: another may have it by now
     for vcpu in tenant.free_vcpus:
         cpus = live.vcpu_pins.get(vcpu)
         entry = record.vcpus.get(vcpu)
-        goes = wanted(entry) if is_ours(cpus, entry) else frozenset[int]()
+        goes = wanted(entry) if is_ours(cpus, entry) and vcpu not in away else frozenset[int]()
         cpu = min(goes) if len(goes) == 1 else NOWHERE
         vcpus.append(cpu if cpu in online and cpu not in vcpus else NOWHERE)
     while vcpus and vcpus[-1] == NOWHERE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from tests.unit.daemon.decide.cards import GPU, NIC, WIN11, WORK, claim, domain, observed
@@ -19,6 +20,7 @@ from tests.unit.daemon.decide.pinning.virt import (
 
 from hostlerd.decide import decide
 from hostlerd.model.domains import Running
+from hostlerd.model.edits import PINS, Edit, PinsChange
 from hostlerd.model.observed import Observed
 from hostlerd.model.settings import DomainPolicy, Settings
 
@@ -161,3 +163,48 @@ def test_more_by_hand_than_the_host_can_spare_is_said() -> None:
     assert any("by hand" in refusal.reason for refusal in plan.refusals)
     assert len(plan.housekeeping) >= 2
     assert not {"win11/vcpu0", "win11/vcpu1"} & pins(plan).keys()
+
+
+def written(uuid: str, vcpus: dict[int, str], by: Literal["user", "policy"] = "policy") -> Edit:
+    """An edit of a definition that says where a domain begins."""
+    pins = PinsChange(vcpus=tuple(vcpus.items()))
+    return Edit(uuid=uuid, name="x", kind=PINS, by=by, before="", after="", changes=(), done=True, pins=pins)
+
+
+def test_a_hand_may_choose_what_the_domain_began_with() -> None:
+    """Written 0 and 4, moved to others since; then a user wants 0: that is no pin of ours any more."""
+    begins = {0: frozenset({0}), 1: frozenset({4})}
+    mine = replace(domain(WIN11, GPU, vcpus=2), vcpu_pins=begins)
+    other = replace(domain(WORK, vcpus=2), vcpu_pins=begins)
+    state = replace(
+        observed(running=(run(mine), run(other))), edits={WIN11: (written(WIN11, {0: "0", 1: "4"}),)}
+    )
+    state = settled(state, Settings())
+    assert on(state, "win11")[0] != frozenset({0})
+    state = with_running(state, *(r for r in state.snapshot.running if r.name == "win11"))
+    state = by_hand(settled(state, Settings()), "win11", "vcpu", 0, {0})
+    for _ in range(3):
+        state = settled(state, Settings())
+        assert on(state, "win11")[0] == frozenset({0})
+        assert "by hand" in decide(state, Settings()).notes[WIN11][0]
+
+
+def test_a_pin_for_the_next_start_is_not_taken_for_one_by_hand() -> None:
+    """`virsh vcpupin --config` of a domain that runs: where it is now we put it, also after that is taken back."""
+    state = settled(observed(running=(run(domain(WIN11, GPU, vcpus=2)),)), Settings())
+    [running] = state.snapshot.running
+    pinned = replace(domain(WIN11, GPU, vcpus=2), vcpu_pins={0: frozenset({7})})
+    state = settled(with_running(state, replace(running, definition=pinned)), Settings())
+    assert not decide(state, Settings()).notes
+    [running] = state.snapshot.running
+    state = with_running(state, replace(running, definition=domain(WIN11, GPU, vcpus=2)))
+    assert not decide(state, Settings()).notes
+
+
+def test_what_was_written_is_let_go_where_policy_keeps_its_hands_off() -> None:
+    begins = {0: frozenset({2}), 1: frozenset({6})}
+    mine = replace(domain(WIN11, vcpus=2), vcpu_pins=begins)
+    off = Settings(overrides={"win11": DomainPolicy(cpus="off")})
+    state = observed(running=(run(mine), run(domain(WORK, NIC, vcpus=4))))
+    state = settled(replace(state, edits={WIN11: (written(WIN11, {0: "2", 1: "6"}, by="user"),)}), off)
+    assert on(state, "win11") == dict.fromkeys((0, 1), state.topology.online)

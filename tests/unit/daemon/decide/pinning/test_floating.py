@@ -10,7 +10,9 @@ from tests.unit.daemon.decide.pinning.virt import by_hand, live, on, pins, run, 
 
 from hostlerd.decide import decide
 from hostlerd.model.cpuset import format_cpu_list
+from hostlerd.model.isolation import Group
 from hostlerd.model.observed import Observed
+from hostlerd.model.programs import Program
 from hostlerd.model.settings import DomainPolicy, Settings
 
 DEFAULTS = Settings()
@@ -107,3 +109,16 @@ def test_cpus_that_somebody_who_runs_is_pinned_to_are_not_lent() -> None:
     state = settled(observed(running=(SHARED, run(mine), run(other))), DEFAULTS)
     plan = decide(replace(paused(state), starving=True), DEFAULTS)
     assert plan.lent == {2}
+
+
+def test_what_a_program_has_is_not_lent() -> None:
+    """A domain that is pinned to all CPUs is paused: that says nothing of whose these are."""
+    wide = replace(domain(WIN11, GPU, vcpus=2), cpuset=frozenset(range(8)))
+    program = Program(id="1", name="p", uid=0, pid=1, start=1, count=1, cpus="7")
+    scope = Group(unit=program.scope, allowed=frozenset({7}), effective=frozenset({7}), path="/x")
+    state = observed(running=(SHARED, run(wide)))
+    groups, ledger = replace(state.groups, programs=(scope,)), replace(state.ledger, programs={"1": program})
+    state = paused(settled(replace(state, groups=groups, ledger=ledger), DEFAULTS))
+    plan = decide(replace(state, starving=True), DEFAULTS)
+    assert plan.dedicated == {7}
+    assert not plan.lent

@@ -11,7 +11,7 @@ from hostlerd.decide import decide
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.domains import Definition
 from hostlerd.model.observed import Observed
-from hostlerd.model.settings import DomainPolicy, Settings
+from hostlerd.model.settings import DomainPolicy, Housekeeping, Settings
 
 DEFAULTS = Settings()
 
@@ -129,3 +129,19 @@ def test_a_burst_of_domains_is_one_plan() -> None:
     plan = decide(observed(running=tuple(many)), settings)
     vcpus = [cpus for name, cpus in pins(plan).items() if "/vcpu" in name]
     assert len(vcpus) == 6 == len(set(vcpus))
+
+
+def test_a_vcpu_that_comes_back_drives_nobody_away() -> None:
+    """Its old CPU is another domain's by now, and neither may be moved."""
+    never = Settings(
+        housekeeping=Housekeeping(cpus=frozenset({0, 4})),
+        domains=DomainPolicy(cpus="dedicated", rebalance=False),
+    )
+    first = "11111111-0000-4000-8000-000000000001"
+    state = settled(observed(running=(run(replace(domain(first, vcpus=3), max_vcpus=3)),)), never)
+    state = settled(changed(state, first, lambda live: replace(live, vcpus=2)), never)
+    state = settled(with_running(state, *state.snapshot.running, run(domain(WORK, NIC, vcpus=3))), never)
+    before = on(state, "work")
+    assert len(before) == 3
+    state = settled(changed(state, first, lambda live: replace(live, vcpus=3)), never)
+    assert on(state, "work") == before
