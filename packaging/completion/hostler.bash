@@ -1,7 +1,7 @@
 # bash completion for hostler; goes to /usr/share/bash-completion/completions/hostler
 
 _hostler_domains() { hostler domains 2>/dev/null | awk 'NR > 1 { print $1 }'; }
-_hostler_degraded() { hostler status 2>/dev/null | awk '/^degraded: [^a]/ { print $2 }'; }
+_hostler_degraded() { hostler status 2>/dev/null | awk '/^degraded: / && $2 != "a" { print $2 }'; }
 
 _hostler() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} verb='' options='--json --socket --help' i

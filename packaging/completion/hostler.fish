@@ -5,7 +5,7 @@ function __hostler_domains
 end
 
 function __hostler_degraded
-    hostler status 2>/dev/null | awk '/^degraded: [^a]/ { print $2 }'
+    hostler status 2>/dev/null | awk '/^degraded: / && $2 != "a" { print $2 }'
 end
 
 set -l verbs status devices cpus domains gpu isolate pins plan doctor watch reload retry simulate hook help

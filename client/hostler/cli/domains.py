@@ -10,9 +10,9 @@ from hostler.render import domains as render
 SPEC = Spec(
     "domains",
     """
-Domains: vCPUs, explicit pins, and which devices of the host they have. With NAME everything about that one, and of
-one that runs what its placement reached, term by term, and what stands in the way. With --xml what the files say, with
-no daemon; exit status 1 where one of them is no domain.
+Domains: vCPUs, pins (of one that runs those in force), and which devices of the host they have. With NAME everything
+about that one, and of one that runs what its placement reached, term by term, and what stands in the way. With --xml
+what the files say, with no daemon; exit status 1 where one of them is no domain.
 """,
     words=("[NAME]",),
     options=(Option("--xml", "domain XML files, as `virsh dumpxml` writes them", value="FILE", many=True),),

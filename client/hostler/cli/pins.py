@@ -16,8 +16,9 @@ its memory where its vCPUs are; while it runs its pins are moved as ever.
 
   undo  take back what was written; what was changed by others meanwhile stays
 
-What its definition says already is never overridden. With write_config = true in the policy this is done by itself,
-whenever the domain is defined and when it stops.
+What its definition says already is never overridden. A domain that runs is refused (exit status 4); --dry-run shows
+what would be written once it is off. With write_config = true in the policy this is done by itself, whenever the domain
+is defined or stops, and others start or stop, and taken back when that is false again.
 """,
     words=("DOMAIN", "[undo]"),
     options=(Option("--dry-run", "show the difference and change nothing"),),

@@ -18,7 +18,11 @@ host, --xml starts the domains of these files and --policy is in force. Nothing 
 something is refused.
 """,
     options=(
-        Option("--domain", "a domain's name: the plan as if it started now", value="NAME"),
+        Option(
+            "--domain",
+            "a domain that does not run, by name or UUID; with --root: one of --xml, of that host, or a file",
+            value="NAME",
+        ),
         Option(
             "--root",
             "a recorded host: a folder or a tar file of /sys and /proc files; no daemon",

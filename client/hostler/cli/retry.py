@@ -10,7 +10,8 @@ from hostler.render.text import clean
 SPEC = Spec(
     "retry",
     """
-Let the daemon touch a degraded object again. OBJECT is what `hostler status` names: a PCI address, a unit, a domain.
+Let the daemon touch a degraded object again. OBJECT is what `hostler status` names: a PCI address, a
+module, a unit, a file, a domain's name.
 """,
     words=("OBJECT",),
 )

@@ -97,7 +97,9 @@ def memory(kib: object) -> str:
         return f"{kib:g} KiB"
     if kib < 1024 * 1024:
         return f"{kib / 1024:.4g} MiB"
-    return f"{kib / 1024 / 1024:.4g} GiB"
+    if kib < 1000 * 1024 * 1024:
+        return f"{kib / 1024 / 1024:.4g} GiB"
+    return f"{kib / 1024 / 1024 / 1024:.4g} TiB"
 
 
 def huge_pages(row: Mapping[str, object]) -> str:

@@ -75,7 +75,8 @@ def decide(observed: Observed, settings: Settings) -> Plan:
         tunings.identities,
     )
     quiet = {wish.path for wish in (*partitioned, *tunings.wishes)}
-    loans = lent(observed, domains, placements)
+    of_programs = frozenset[int]().union(*(p.taken for _, p in programs.placements(observed.topology.online)))
+    loans = lent(observed, domains, placements, dedicated - of_programs)
     pins = decide_pins(observed, domains, placements, housekeeping, loans)
     rules, files = decide_rule(observed, settings)
     pages = decide_hugepages(observed, settings, placements, refused | _being_cleared(observed, own))
@@ -186,11 +187,20 @@ def _not_offered(observed: Observed, settings: Settings, own: Ownership) -> list
     return found
 
 
+_UNHEEDED = 'smt = "isolate" is not heeded: its guest has 2 threads a core, which need the siblings'
+
+
+def _pairs(tenant: Tenant) -> bool:
+    topology = tenant.definition.topology
+    return tenant.policy.smt == "isolate" and topology is not None and topology.threads == 2
+
+
 def _notes(domains: list[Tenant], loans: Sequence[Lent]) -> dict[str, tuple[str, ...]]:
     """What is to be known of each domain's CPUs, beside where they are."""
     found = {
         t.definition.uuid: (
             *([t.hand.told()] if t.hand.sets else []),
+            *([_UNHEEDED] if _pairs(t) else []),
             *(
                 f"shared domains starve and use its CPUs for now, {loan.why}"
                 for loan in loans

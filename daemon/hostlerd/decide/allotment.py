@@ -39,6 +39,7 @@ def dedicated_cpus(
     """
     online, least = observed.topology.online, settings.housekeeping.at_least
     refusals: list[Refusal] = []
+    floating: list[Tenant] = []
     dedicated = frozenset[int]().union(*(p.taken for _, p in programs.placements(online)))
     for tenant in domains:
         placement = programs.domains.get(tenant.definition.uuid)
@@ -46,7 +47,7 @@ def dedicated_cpus(
             continue
         if placement.vcpus is None:
             if tenant.mode == "dedicated":
-                refusals.append(_no_room(tenant, len(online), least))
+                floating.append(tenant)
             continue
         # A pin to all CPUs says "anywhere".
         narrow = frozenset[int]().union(*(cpus for cpus in placement.vcpus if not cpus >= online))
@@ -63,16 +64,22 @@ def dedicated_cpus(
                 remedy="pin it to fewer CPUs, or lower housekeeping.at_least",
             )
         )
+    kept = max(least, len(settings.housekeeping.cpus & online))
+    refusals += [_no_room(tenant, len(online), kept, len(dedicated)) for tenant in floating]
     return dedicated, refusals
 
 
-def _no_room(tenant: Tenant, online: int, least: int) -> Refusal:
+def _no_room(tenant: Tenant, online: int, kept: int, had: int) -> Refusal:
+    """`kept`: CPUs that are the host's own in any case; `had`: those that others have."""
     name = tenant.definition.name
+    others = f", and other domains and programs have {had}" if had else ""
+    stop = "stop another domain, " if had else ""
     return Refusal(
         object=name,
-        reason=f"{name} gets no CPUs of its own and floats on the host's: it has {tenant.definition.vcpus} vCPUs, and "
-        f"of {online} CPUs the host keeps {least} and other domains have some",
-        remedy='give it fewer vCPUs, stop another domain, lower housekeeping.at_least, or set cpus = "shared" for it',
+        reason=f"{name} gets no CPUs of its own and floats on the host's: it has {tenant.definition.vcpus} vCPUs; of "
+        f"{online} CPUs the host keeps {kept}{others}",
+        remedy=f"give it fewer vCPUs, {stop}lower housekeeping.at_least or housekeeping.cpus, "
+        'or set cpus = "shared" for it',
     )
 
 
