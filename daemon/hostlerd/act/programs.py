@@ -22,6 +22,7 @@ async def enter_scope(host: Host, step: EnterScope) -> None:
         slice_=SLICE,
         pid=program.pid,
         start=program.start,
+        uid=program.uid,
         cpus=program.own,
         description=f"{program.name} on CPUs of its own ({program.cpus})",
     )

@@ -385,10 +385,12 @@ class HostlerService:
         return Handed(answer, descriptor)
 
     def _command(self, pid: int) -> str:
+        """As it can be shown: a process may call itself anything (prctl(2), PR_SET_NAME)."""
         try:
-            return self._host.files.read(f"/proc/{pid}/comm").strip() or f"process {pid}"
+            name = self._host.files.read(f"/proc/{pid}/comm")
         except OSError:
-            return f"process {pid}"
+            name = ""
+        return "".join(letter for letter in name if letter.isprintable()).strip() or f"process {pid}"
 
     async def _notes(self, xml: str) -> list[str]:
         """What would be in the way of a start with this definition."""

@@ -16,6 +16,7 @@ from hostlerd.model.observed import Observed
 from hostlerd.model.partition import KIND, asked
 from hostlerd.model.plan import SetAttribute, SetPartition
 from hostlerd.model.questions import Question
+from hostlerd.model.tuning import REFUSED
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -34,7 +35,7 @@ class Wish:
     identity: str = ""
     tolerated: tuple[int, ...] = ()
     before: str | None = None
-    """What it would have been: of a file that came into being with the value that is wished, because we set another."""
+    """What to record of a file that has the value that is wished already; None: nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,15 +82,15 @@ def _set(found: Attributes, observed: Observed, wish: Wish) -> None:
     record = observed.ledger.attributes.get(wish.path)
     if record is not None and record.identity != wish.identity:
         record = None
-    born = record is None and wish.before not in (None, now)
+    noted = wish.before if record is None and now == wish.value else None
     if (
         now is None
         or wish.value is None
         or wish.path in observed.immovable
-        or (now == wish.value and not born)
+        or (now == wish.value and noted is None)
     ):
         return
-    would = wish.before if born and wish.before is not None else now
+    would = now if noted is None else noted
     before, ours = (record.before, record.ours) if record is not None else (_asked(wish.path, would), ())
     record = AttributeRecord(
         path=wish.path,
@@ -122,12 +123,17 @@ def _put_back(found: Attributes, observed: Observed, record: AttributeRecord, id
         or now == record.before
         or _asked(record.path, now) not in record.ours
         or identity != record.identity
+        or f"{record.path} back" in observed.immovable
     ):
-        found.settled.append(record.path)  # gone, as it was, or somebody else's by now
+        found.settled.append(record.path)  # gone, as it was, somebody else's by now, or it cannot be changed
         return
-    kind = SetPartition if _is_partition(record.path) else SetAttribute
+    why = "nobody needs it any more"
+    if _is_partition(record.path):
+        found.returns.append(SetPartition(object=record.path, before=now, after=record.before, why=why))
+        return
+    tolerated = REFUSED if record.identity else ()
     found.returns.append(
-        kind(object=record.path, before=now, after=record.before, why="nobody needs it any more")
+        SetAttribute(object=record.path, before=now, after=record.before, why=why, tolerated=tolerated)
     )
 
 

@@ -139,7 +139,7 @@ class Units(Protocol):
         ...
 
     async def enter_scope(
-        self, name: str, *, slice_: str, pid: int, start: int, cpus: CpuSet, description: str
+        self, name: str, *, slice_: str, pid: int, start: int, uid: int, cpus: CpuSet, description: str
     ) -> None:
         """Make a scope with AllowedCPUs in a slice, of the process that began at `start` (clock ticks after boot).
 

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+from itertools import count
 
 import trio
 
 _CHUNK = 65536
+
+
+FREE, PAUSE = 8, 1.0
+"""Times that somebody may write into it, and seconds between two of them from then on."""
 
 
 class Lease:
@@ -22,11 +27,13 @@ class Lease:
         self._ours, self.theirs = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     async def wait_ended(self) -> None:
-        while True:
+        for number in count():
             await trio.lowlevel.wait_readable(self._ours)
             with contextlib.suppress(BlockingIOError):
                 if not os.read(self._ours, _CHUNK):
                     return
+            if number >= FREE:
+                await trio.sleep(PAUSE)  # who writes into it is made to wait, and not we to read
 
     def close(self) -> None:
         """Our end. Those who hold the other one see that nobody listens, and nothing else."""

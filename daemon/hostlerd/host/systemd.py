@@ -248,19 +248,19 @@ class SystemdUnits:
         return False
 
     async def enter_scope(
-        self, name: str, *, slice_: str, pid: int, start: int, cpus: CpuSet, description: str
+        self, name: str, *, slice_: str, pid: int, start: int, uid: int, cpus: CpuSet, description: str
     ) -> None:
         """See host.Units. The process is named by its pidfd where systemd takes one, else by its number.
 
-        Either way it is held by one while its start is compared: a number could be another process's by now.
+        A number could be another process's by now: its start is compared, and its user must be the one who asked, or
+        root, whoever told us the number.
         """
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
             raise _not_made(name, f"process {pid} cannot be had: {error.strerror}") from error
         try:
-            if started(pid) != start:
-                raise _not_made(name, f"process {pid} has ended")
+            _check_same(name, pid, start, uid)
             properties = [
                 ("Description", Variant("s", description)),
                 ("Slice", Variant("s", slice_)),
@@ -272,9 +272,11 @@ class SystemdUnits:
             except CallFailed as failed:
                 if failed.name not in _UNKNOWN_PROPERTY:
                     raise
+                _check_same(name, pid, start, uid)
                 await self._transient(name, [*properties, ("PIDs", Variant("au", [pid]))])
             with trio.fail_after(ENTER_LIMIT):
                 await self._wait_moved(name, [pid])
+            _check_same(name, pid, start, uid)
         except (CallFailed, TimedOut, Unreachable) as error:
             raise _not_made(name, error.message) from error
         except trio.TooSlowError as error:
@@ -321,6 +323,18 @@ class SystemdUnits:
     async def _ask(self, member: str, signature: str, argument: Any) -> Any:
         answer = await self._bus.call(SYSTEMD, PATH, MANAGER, member, signature, argument, limit=READ_LIMIT)
         return answer[0] if answer else None
+
+
+def _check_same(name: str, pid: int, start: int, uid: int) -> None:
+    """Raises HostFailed. A program that changes its user on exec belongs to somebody else from then on."""
+    if started(pid) != start:
+        raise _not_made(name, f"process {pid} has ended")
+    try:
+        owner = os.stat(f"/proc/{pid}").st_uid
+    except OSError as error:
+        raise _not_made(name, f"process {pid} has ended") from error
+    if uid not in (0, owner):
+        raise _not_made(name, f"process {pid} is another user's")
 
 
 def _not_made(name: str, why: str) -> HostFailed:

@@ -30,6 +30,12 @@ SHOWN_AS = {f"{WORKQUEUES}/cpumask": f"{WORKQUEUES}/cpumask_requested"}
 without the CPUs of isolated partitions (kernel/workqueue.c, workqueue_unbound_exclude_cpumask)."""
 
 
+REFUSED = (1, 5, 13, 16, 28)
+"""Why an interrupt stays where it is. EPERM, EIO, EACCES: the kernel manages it (kernel/irq/proc.c, write_irq_affinity;
+EIO before 6.12; since then its file has no right to be written, which the owner cannot pass over without
+CAP_DAC_OVERRIDE). ENOSPC, EBUSY: the CPUs have no vector left (irq_matrix_alloc)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupt:
     """`name`: of all that use it, as /sys/kernel/irq/N/actions has it. `function`: the PCI function of a guest whose
@@ -56,7 +62,7 @@ class Frequency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelThread:
-    """One that may run on more than one CPU and may be moved. `start`: with the pid, which one it is."""
+    """One that may be moved. `start`: with the pid, which one it is."""
 
     pid: int
     start: int

@@ -44,7 +44,7 @@ def observe_balancer(files: Files) -> Balancer | None:
     """irqbalance by its socket, which since 1.9 is a file and before was abstract (irqbalance.c, init_socket)."""
     for entry in names(files, BALANCER):
         match = _SOCKET.fullmatch(entry)
-        if match and text(files, f"/proc/{match[1]}/comm") == "irqbalance":
+        if match and _is_balancer(files, match[1]):
             return Balancer(pid=int(match[1]), socket=f"{BALANCER}/{entry}")
     pid = next((p for p in names(files, "/proc") if p.isdecimal() and _is_balancer(files, p)), None)
     if pid is None:
@@ -55,4 +55,8 @@ def observe_balancer(files: Files) -> Balancer | None:
 
 
 def _is_balancer(files: Files, pid: str) -> bool:
-    return text(files, f"/proc/{pid}/comm") == "irqbalance"
+    """By its name, which everybody may have, and its user."""
+    if text(files, f"/proc/{pid}/comm") != "irqbalance":
+        return False
+    lines = (text(files, f"/proc/{pid}/status") or "").splitlines()
+    return any(line.split()[:2] == ["Uid:", "0"] for line in lines)

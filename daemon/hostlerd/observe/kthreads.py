@@ -1,4 +1,4 @@
-"""Threads of the kernel that are bound to no CPU and may be moved."""
+"""Threads of the kernel that may be moved."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def observe_kthreads(files: Files) -> tuple[KernelThread, ...]:
             cpus = parse_cpu_list(allowed)
         except ValueError:
             continue
-        if len(cpus) > 1 or name == "kthreadd":
+        if cpus:
             found.append(KernelThread(pid=int(entry), start=int(fields[_START]), name=name, cpus=cpus))
     return tuple(sorted(found, key=lambda thread: thread.pid))

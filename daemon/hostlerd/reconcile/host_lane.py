@@ -209,7 +209,8 @@ class HostLane:
 
     def _failed(self, step: Step, error: HostlerError, failed: set[str]) -> None:
         if isinstance(error, Unsupported) and isinstance(step, SetAttribute | SetPartition | MoveThread):
-            self._shared.immovable.add(step.object)
+            back = isinstance(step, SetAttribute) and step.record is None
+            self._shared.immovable.add(f"{step.object} back" if back else step.object)
             log.log(logging.WARNING if isinstance(step, SetPartition) else logging.DEBUG, "%s", error.message)
             return
         log.warning("%s %s: %s", step.kind, step.object, error.sentence, extra={"device": step.object})

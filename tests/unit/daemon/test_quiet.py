@@ -205,11 +205,92 @@ async def test_what_somebody_else_set_meanwhile_stays(tmp_path: Path, autojump_c
         assert host.kernel.tree.read("/proc/sys/kernel/timer_migration") == "1\n"
 
 
+IRQ = "/proc/irq/9/smp_affinity_list"
+
+
+async def test_an_interrupt_that_was_on_just_the_hosts_cpus_goes_back_to_them(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    """By an administrator's hand it may have been where ours begin while CPUs are isolated."""
+    host = machine()
+    async with stable(host, tmp_path / "journal", EVERYTHING) as one:
+        house = host.kernel.cpus - await run(one, host)
+        await host.hypervisor.destroy("win11")
+        await one.settle()
+        host.kernel.tree.put(IRQ, format_cpu_list(house) + "\n")
+        await host.hypervisor.start("win11")
+        await one.settle()
+        # One that a driver requests meanwhile begins with the default that is ours.
+        host.kernel.quiet.request(40, "a driver")
+        one.reconciler.look_at_host.kick()
+        await one.settle()
+        await host.hypervisor.destroy("win11")
+        await one.settle()
+        assert host.kernel.tree.read(IRQ) == format_cpu_list(house) + "\n"
+        assert host.kernel.tree.read("/proc/irq/40/smp_affinity_list") == "0-15\n"
+
+
+async def test_an_interrupt_for_which_there_is_no_vector_is_counted(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = machine()
+    host.kernel.cause("write-fails", IRQ, "ENOSPC")
+    async with stable(host, tmp_path / "journal", EVERYTHING) as one:
+        await run(one, host)
+        assert one.plan.tuned.immovable == 3
+        assert not one.journal.ledger.troubles
+        await host.hypervisor.destroy("win11")
+        await one.settle()
+        assert not one.journal.ledger.troubles
+        assert not one.journal.ledger.attributes
+
+
+async def test_a_thread_that_was_moved_to_one_cpu_comes_back(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = machine()
+    async with stable(host, tmp_path / "journal", EVERYTHING) as one:
+        mine = await run(one, host)
+        await host.hypervisor.destroy("win11")
+        await one.settle()
+        node = format_cpu_list(mine | {15})
+        host.kernel.quiet.move(35, 7, mine | {15})
+        before = host.kernel.tree.read("/proc/35/status")
+        assert node in before
+        await host.hypervisor.start("win11")
+        await one.settle()
+        assert "Cpus_allowed_list:\t15\n" in host.kernel.tree.read("/proc/35/status")
+        await host.hypervisor.destroy("win11")
+        await one.settle()
+        assert host.kernel.tree.read("/proc/35/status") == before
+
+
+@pytest.mark.parametrize("when", ["there", "back"])
+async def test_threads_that_the_kernel_keeps_elsewhere_are_left_there(
+    tmp_path: Path, when: str, autojump_clock: trio.testing.MockClock
+):
+    """sched_setaffinity succeeds and gives less, or fails: neither is tried for ever, nor is anything degraded."""
+    host = machine()
+    async with stable(host, tmp_path / "journal", EVERYTHING) as one:
+        if when == "there":
+            host.kernel.cause("partitioned", "", "15")
+        await run(one, host)
+        if when == "back":
+            host.kernel.cause("partitioned", "", "0-15")
+        passes = len(one.passes)
+        await host.hypervisor.destroy("win11")
+        await one.settle()
+        assert len(one.passes) < passes + 10
+        assert not one.journal.ledger.troubles
+        assert not one.journal.ledger.threads
+
+
 async def test_irqbalance_is_told_and_told_back(tmp_path: Path, autojump_clock: trio.testing.MockClock):
     host = machine()
     tree, socket = host.kernel.tree, "/run/irqbalance/irqbalance812.sock"
     tree.put(socket, "")
     tree.put("/proc/812/comm", "irqbalance\n")
+    host.kernel.tree.put("/proc/812/status", "Uid:\t0\t0\t0\t0\n")
     async with stable(host, tmp_path / "journal", Settings()) as one:
         mine = await run(one, host)
         told = [text for path, text in host.kernel.log if path == socket]
@@ -226,6 +307,7 @@ async def test_an_irqbalance_that_does_not_listen_degrades_nothing(
     host = machine()
     host.kernel.tree.put("/run/irqbalance/irqbalance812.sock", "")
     host.kernel.tree.put("/proc/812/comm", "irqbalance\n")
+    host.kernel.tree.put("/proc/812/status", "Uid:\t0\t0\t0\t0\n")
     host.kernel.cause("deaf", "/run/irqbalance/irqbalance812.sock", "")
     async with stable(host, tmp_path / "journal", Settings()) as one:
         await run(one, host)
@@ -239,11 +321,23 @@ async def test_an_irqbalance_that_does_not_listen_degrades_nothing(
         assert not one.journal.ledger.balancers
 
 
+async def test_who_calls_itself_irqbalance_and_is_not_roots_is_not_told(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    host = machine()
+    host.kernel.tree.put("/proc/812/comm", "irqbalance\n")
+    host.kernel.tree.put("/proc/812/status", "Uid:\t1000\t1000\t1000\t1000\n")
+    async with stable(host, tmp_path / "journal", Settings()) as one:
+        await run(one, host)
+        assert not one.plan.tuned.notes
+
+
 async def test_an_irqbalance_that_cannot_be_told_is_named(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ):
     host = machine()
     host.kernel.tree.put("/proc/812/comm", "irqbalance\n")
+    host.kernel.tree.put("/proc/812/status", "Uid:\t0\t0\t0\t0\n")
     async with stable(host, tmp_path / "journal", Settings()) as one:
         await run(one, host)
         (note,) = one.plan.tuned.notes

@@ -13,21 +13,15 @@ from hostlerd.decide.attributes import Wish
 from hostlerd.decide.isolation.isolated import Isolated, cpus_of, whom
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, format_cpu_mask, parse_cpu_list, parse_cpu_mask
 from hostlerd.model.observed import Observed
-from hostlerd.model.tuning import DEFAULT_AFFINITY, Interrupt, Tuning
-
-MANAGED = (1, 5, 13)
-"""EPERM, EIO, EACCES: the kernel manages it (kernel/irq/proc.c, write_irq_affinity; EIO before 6.12). Since then its
-file has no right to be written, which the owner cannot pass over without CAP_DAC_OVERRIDE."""
+from hostlerd.model.tuning import DEFAULT_AFFINITY, REFUSED, Interrupt, Tuning
 
 
 def interrupt_wishes(observed: Observed, tuning: Tuning, isolated: Sequence[Isolated]) -> Iterator[Wish]:
+    """The default affinity last, and so put back first: what is requested afterwards begins with it."""
     host = observed.topology.online - cpus_of(isolated, lambda how: how.interrupts)
     moved = whom(isolated, lambda how: how.interrupts)
     why = f"interrupts of the host keep off the CPUs of {moved}"
-    if moved and (now := observed.attributes.get(DEFAULT_AFFINITY)):
-        before = parse_cpu_mask(_before(observed, DEFAULT_AFFINITY, now))
-        yield Wish(path=DEFAULT_AFFINITY, value=format_cpu_mask((before & host) or host, like=now), why=why)
-    born = _born(observed)
+    default = _Default(observed, host)
     owners = {address: one for one in isolated for address in one.functions}
     for interrupt in tuning.interrupts:
         now = observed.attributes.get(interrupt.path)
@@ -48,20 +42,32 @@ def interrupt_wishes(observed: Observed, tuning: Tuning, isolated: Sequence[Isol
                 value=format_cpu_list(target),
                 why=why_there,
                 identity=interrupt.name,
-                tolerated=MANAGED,
-                before=born[1] if now == born[0] and owner is None else None,
+                tolerated=REFUSED,
+                before=default.before(now) if owner is None else None,
             )
+    if moved and default.now:
+        value = format_cpu_mask(default.target, like=default.now)
+        yield Wish(path=DEFAULT_AFFINITY, value=value, why=why)
 
 
-def _born(observed: Observed) -> tuple[str, str]:
-    """The affinity of an interrupt that was requested while our default is in force, and what it would have been."""
-    record, now = observed.ledger.attributes.get(DEFAULT_AFFINITY), observed.attributes.get(DEFAULT_AFFINITY)
-    if record is None or not now or now == record.before or now not in record.ours:
-        return "", ""
-    online = observed.topology.online
-    return format_cpu_list(parse_cpu_mask(now) & online), format_cpu_list(
-        parse_cpu_mask(record.before) & online
-    )
+class _Default:
+    """The affinity that interrupts begin with, and what is to be recorded of those that have just that.
+
+    Before it is set they were so, which has to be known afterwards: then one that has it began with it, and would have
+    begun with what it was before.
+    """
+
+    def __init__(self, observed: Observed, host: CpuSet) -> None:
+        self.now = observed.attributes.get(DEFAULT_AFFINITY) or ""
+        record, online = observed.ledger.attributes.get(DEFAULT_AFFINITY), observed.topology.online
+        first = parse_cpu_mask(record.before if record is not None else self.now)
+        self.target = (first & host) or host
+        ours = record is not None and self.now != record.before and self.now in record.ours
+        self._begins = format_cpu_list((parse_cpu_mask(self.now) if ours else self.target) & online)
+        self._would = format_cpu_list(first & online) if ours else self._begins
+
+    def before(self, now: str) -> str | None:
+        return self._would if self.now and now == self._begins else None
 
 
 def _before(observed: Observed, path: str, now: str, identity: str = "") -> str:

@@ -16,6 +16,8 @@ from hostlerd.model.plan import MoveThread
 from hostlerd.model.tuning import KernelThread, Tuning
 
 BY_ITSELF = (7, 0)
+KTHREADD = 2
+"""Those that it makes begin where it may run."""
 
 
 def decide_kthreads(
@@ -32,6 +34,10 @@ def decide_kthreads(
     there = {thread.object: thread for thread in tuning.threads}
     for name, thread in there.items() if wants else ():
         record = _of(observed, thread)
+        if observed.untouchable(name) or (
+            record is None and len(thread.cpus) == 1 and thread.pid != KTHREADD
+        ):
+            continue
         before = parse_cpu_list(record.before) if record is not None else thread.cpus
         target = (before & host) or host
         if thread.cpus != target and name not in observed.immovable:
@@ -39,10 +45,12 @@ def decide_kthreads(
     for name, record in () if wants else observed.ledger.threads.items():
         thread_now = there.get(name)
         now = format_cpu_list(thread_now.cpus) if thread_now is not None else ""
+        if observed.untouchable(name):
+            continue
         if thread_now is None or thread_now.start != record.start or now == record.before:
             settled.append(name)
-        elif now not in record.ours:
-            settled.append(name)  # somebody else's by now
+        elif now not in record.ours or name in observed.immovable:
+            settled.append(name)  # somebody else's by now, or it cannot go back: its CPUs are off line
         else:
             steps.append(_step(thread_now, record.before, "nobody needs it any more", record))
     return steps, settled

@@ -28,6 +28,7 @@ KNOWN = {
     "start-fails": "QEMU of the domain `object` ends while it starts, after the hook's prepare",
     "unit-stays": "the unit `object` does not stop",
     "unit-fails": "the unit `object` does not start",
+    "partitioned": "threads of the kernel may not run on CPUs `value`: somebody's partition has them",
     "deaf": "irqbalance does not listen at its socket `object`",
     "process-stays": "the process `object` ends neither by SIGTERM nor by SIGKILL",
     "ignores-sigterm": "the process `object` ends by SIGKILL alone",

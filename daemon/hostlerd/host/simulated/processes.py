@@ -58,6 +58,10 @@ class Processes:
             self.start(pid=pid, command=command, uid=1000, cgroup=cgroup, paths=[], start=start)
         self.tree.put(f"/proc/{pid}/cgroup", f"0::{cgroup}\n")
 
+    def user(self, pid: int) -> int:
+        lines = self.tree.read(f"/proc/{pid}/status").splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("Uid:")))
+
     def free_pid(self) -> int:
         """Above those that tests and people choose."""
         return next(pid for pid in count(900_001) if pid not in self.open)

@@ -8,7 +8,7 @@ import trio
 
 from hostler.errors import TimedOut
 from hostlerd.host.simulated.kernel import Kernel
-from hostlerd.model.cpuset import CpuSet, format_cpu_list
+from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
 
 
 @dataclass(slots=True)
@@ -20,7 +20,8 @@ class SimulatedSignals:
     async def move_thread(self, pid: int, start: int, cpus: CpuSet) -> None:
         await trio.lowlevel.checkpoint()
         self.kernel.begin()
-        self.kernel.quiet.move(pid, start, cpus)
+        elsewhere = parse_cpu_list(self.kernel.faults.get("partitioned") or "")
+        self.kernel.quiet.move(pid, start, cpus - elsewhere)  # cpuset_cpus_allowed
         self.kernel.done("sched_setaffinity", f"{pid} {format_cpu_list(cpus)}")
 
     async def tell_balancer(self, socket: str, cpus: str | None) -> None:

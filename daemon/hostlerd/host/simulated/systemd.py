@@ -121,11 +121,15 @@ class SimulatedUnits:
         self.kernel.done(f"start {unit}", "")
 
     async def enter_scope(
-        self, name: str, *, slice_: str, pid: int, start: int, cpus: CpuSet, description: str
+        self, name: str, *, slice_: str, pid: int, start: int, uid: int, cpus: CpuSet, description: str
     ) -> None:
         """Who asks is a process of this machine, which the simulated one gets to know by it, or one of its own."""
         await trio.lowlevel.checkpoint()
         self.kernel.begin()
+        if pid in self.kernel.processes.open and uid not in (0, self.kernel.processes.user(pid)):
+            raise HostFailed(
+                f"systemd does not make {name}: process {pid} is another user's", data={"object": name}
+            )
         if pid in self.kernel.processes.open and self._started(pid) != start:
             raise HostFailed(f"systemd does not make {name}: process {pid} has ended", data={"object": name})
         words = self.kernel.faults.get("unit-refuses", slice_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import trio
@@ -30,6 +31,26 @@ async def test_it_ends_with_its_last_copy_whatever_is_written() -> None:
         os.close(copy)
         with trio.fail_after(SOON):
             await ended.wait()
+    lease.close()
+
+
+async def test_who_writes_into_it_for_ever_keeps_nobody_busy(autojump_clock: trio.testing.MockClock) -> None:
+    lease, began = Lease(), trio.current_time()
+    reads = 40
+
+    async def write() -> None:
+        for _ in range(reads):
+            await trio.lowlevel.wait_writable(lease.theirs)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(lease.theirs, b"x" * 4096)
+            await trio.testing.wait_all_tasks_blocked()
+        os.close(lease.theirs)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write)
+        await lease.wait_ended()
+    assert trio.current_time() - began >= 5
     lease.close()
 
 

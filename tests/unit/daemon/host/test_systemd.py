@@ -253,6 +253,7 @@ async def test_a_program_gets_a_scope_with_its_cpus(private_bus: Any, codec: Cod
             slice_="hostler.slice",
             pid=pid,
             start=started(pid) or 0,
+            uid=os.getuid(),
             cpus=frozenset({2, 9}),
             description="a game",
         )
@@ -275,9 +276,15 @@ async def test_no_scope_for_a_process_that_is_another_by_now_or_gone_or_refused(
     monkeypatch.setattr(systemd, "ENTER_LIMIT", 0.05)
     fake, pid = FakeSystemd(), os.getpid()
 
-    async def enter(units: SystemdUnits, pid: int, start: int) -> None:
+    async def enter(units: SystemdUnits, pid: int, start: int, uid: int = 0) -> None:
         await units.enter_scope(
-            "x.scope", slice_="hostler.slice", pid=pid, start=start, cpus=frozenset({2}), description=""
+            "x.scope",
+            slice_="hostler.slice",
+            pid=pid,
+            start=start,
+            uid=uid,
+            cpus=frozenset({2}),
+            description="",
         )
 
     async with systemd_on(private_bus.address, codec, fake) as units:
@@ -285,6 +292,8 @@ async def test_no_scope_for_a_process_that_is_another_by_now_or_gone_or_refused(
             await enter(units, pid, 1)
         with pytest.raises(HostFailed, match="cannot be had"):
             await enter(units, 2**22 - 1, 1)
+        with pytest.raises(HostFailed, match="is another user's"):
+            await enter(units, pid, started(pid) or 0, uid=os.getuid() + 1)
         assert not fake.scopes
         fake.not_yet = 1_000_000
         with pytest.raises(HostFailed, match=r"is not in it after 0\.05 s"):
