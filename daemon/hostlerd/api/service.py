@@ -258,7 +258,7 @@ class HostlerService:
         if params.get("what_if") in (None, ""):
             found = owners(observed, settings, plan)
             return {**self._published.cpus, **owners_json(found, plan.housekeeping)}
-        definition = self._idle_domain(_text(params, "what_if"))
+        definition = await self._idle_domain(_text(params, "what_if"))
         asked, then = await self._loop().imagine(definition)
 
         def explained() -> Json:
@@ -301,7 +301,7 @@ class HostlerService:
         domain = params.get("domain")
         if domain in (None, ""):
             return plan_json(await self._loop().what_now())
-        definition, settings = self._idle_domain(str(domain)), self._loop().settings
+        definition, settings = await self._idle_domain(str(domain)), self._loop().settings
         asked, plan = await self._loop().imagine(definition)
         found = await self._host.look(
             lambda: Explained(asked, settings, plan, {definition.uuid}).of(definition.uuid),
@@ -309,8 +309,11 @@ class HostlerService:
         )
         return {**plan_json(plan), "placements": placements_json([found] if found else [])}
 
-    def _idle_domain(self, name: str) -> Definition:
-        """A domain that could be started, by name or UUID. Raises BadInput, Unreachable."""
+    async def _idle_domain(self, name: str) -> Definition:
+        """A domain that could be started, by name or UUID; one that was defined a moment ago, too.
+
+        Raises BadInput, Unreachable.
+        """
         observed = self._observed
         if observed is None or not observed.snapshot.known:
             raise Unreachable("libvirt cannot be reached", remedy="start libvirtd or virtqemud")
@@ -320,6 +323,9 @@ class HostlerService:
                 remedy=f"`hostler domains {name}` says where it is and why, `hostler cpus` who has what",
             )
         found = next((d for d in observed.snapshot.inactive if name in (d.name, d.uuid)), None)
+        if found is None:
+            now = await self._host.hypervisor.inactive()
+            found = next((d for d in now if name in (d.name, d.uuid)), None)
         if found is None:
             raise BadInput(
                 f"libvirt has no domain {name!r} that is shut off", remedy="`hostler domains` lists them"
