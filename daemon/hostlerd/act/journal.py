@@ -101,7 +101,7 @@ def _unloaded(value: Json) -> UnloadedRecord:
 
 
 def _claim_json(claim: Claim) -> Json:
-    return {"xml": claim.xml, "since": claim.since, "prepared": claim.prepared}
+    return {"xml": claim.xml, "since": claim.since, "prepared": claim.prepared, "saved": claim.saved}
 
 
 READ: dict[str, Callable[[Json], Record | Trouble]] = {
@@ -325,7 +325,11 @@ class Journal:
         if word == "claim":
             definition = self._parse(value["xml"])
             return Claim(
-                definition=definition, since=value["since"], prepared=value["prepared"], xml=value["xml"]
+                definition=definition,
+                since=value["since"],
+                prepared=value["prepared"],
+                xml=value["xml"],
+                saved=value.get("saved", False),
             )
         return READ[word](value)
 

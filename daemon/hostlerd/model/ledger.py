@@ -288,14 +288,16 @@ class Claim:
     """A domain that is about to start or runs: from its hook's XML until it is seen to be gone.
 
     `since`: order against snapshots. `prepared`: its hook was told yes; from then on nothing is taken from it while
-    it may
-    run. One that is not yet is dropped by a restart, as its hook saw the connection break and refused the start.
+    it may run. One that is not yet is dropped by a restart, as its hook saw the connection break and refused the start.
+    `saved`: it does not begin with the pins of its definition but with those that it was saved with (managed save,
+    `virsh restore`), among them ours of that time.
     """
 
     definition: Definition
     since: int = 0
     prepared: bool = False
     xml: str = ""
+    saved: bool = False
 
     @property
     def uuid(self) -> str:

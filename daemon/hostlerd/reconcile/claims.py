@@ -42,6 +42,10 @@ class Waiter:
             self.done.set()
 
 
+def _pins(definition: Definition) -> tuple[object, ...]:
+    return definition.vcpu_pins, definition.emulator_pins, definition.iothread_pins
+
+
 class Claims:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
@@ -57,7 +61,10 @@ class Claims:
 
         def begin() -> None:
             since = self._shared.next_count()
-            self._shared.journal.claim(Claim(definition=definition, since=since, xml=xml))
+            saved = any(
+                d.uuid == uuid and _pins(d) != _pins(definition) for d in self._shared.snapshot.inactive
+            )
+            self._shared.journal.claim(Claim(definition=definition, since=since, xml=xml, saved=saved))
             self._shared.tell("claim", name, "is about to start")
 
         await self.hold(uuid, name, begin)

@@ -8,6 +8,7 @@ is left: a user may then choose any of the others.
 from __future__ import annotations
 
 from hostlerd.model.cpuset import CpuSet, format_cpu_list, parse_cpu_list
+from hostlerd.model.domains import Definition
 from hostlerd.model.edits import written_pins
 from hostlerd.model.ledger import PinRecord
 from hostlerd.model.observed import Observed
@@ -28,6 +29,31 @@ def entry(now: CpuSet | None, before: str | None, wanted: CpuSet) -> str:
     if now is not None and format_cpu_list(now) == (known or [text])[-1]:
         known = known[-1:]
     return " ".join([*(word for word in known if word != text), text] if now != wanted else [text])
+
+
+def saved_pins(start: Definition, source: Definition) -> PinRecord:
+    """Of a guest that comes back from where it was saved: pins that it comes with and its definition does not have.
+
+    libvirt keeps the live XML with the guest (qemuDomainSaveInternal), and so the pins of that time, which are mostly
+    ours; what a user had pinned by hand ended when it stopped.
+    """
+    emulator = start.emulator_pins
+    return PinRecord(
+        uuid=start.uuid,
+        vcpus={
+            i: format_cpu_list(cpus)
+            for i, cpus in start.vcpu_pins.items()
+            if cpus != source.vcpu_pins.get(i, source.cpuset)
+        },
+        iothreads={
+            i: format_cpu_list(cpus)
+            for i, cpus in start.iothread_pins.items()
+            if cpus != source.iothread_pins.get(i)
+        },
+        emulator=""
+        if emulator is None or emulator in (source.emulator_pins, source.cpuset)
+        else format_cpu_list(emulator),
+    )
 
 
 def begun_pins(observed: Observed, uuid: str) -> PinRecord | None:

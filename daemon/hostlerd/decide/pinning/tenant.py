@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Literal
 
 from hostlerd.decide.pinning.by_hand import NOTHING, ByHand, by_hand
-from hostlerd.decide.pinning.ours import begun_pins, is_ours
+from hostlerd.decide.pinning.ours import begun_pins, is_ours, saved_pins
 from hostlerd.model.cpuset import CpuSet
 from hostlerd.model.domains import Definition, Running
 from hostlerd.model.edits import users_own
-from hostlerd.model.ledger import PinRecord
+from hostlerd.model.ledger import Claim, PinRecord
 from hostlerd.model.observed import Observed
 from hostlerd.model.settings import DomainPolicy, Settings
 
@@ -77,14 +77,23 @@ def tenants(observed: Observed, settings: Settings) -> list[Tenant]:
         if source is None:
             source = _without_ours(running.live, record)
         source, begun = users_own(source, observed.edits), begun_pins(observed, running.uuid)
+        if begun is None and claim is not None and claim.saved:
+            begun = saved_pins(claim.definition, source)
         tenant = _tenant(running.live, source, settings, by_hand(running.live, source, begun))
         found[running.uuid] = replace(tenant, running=running, record=record, begun=begun)
     for claim in claims.values():
         if claim.uuid not in found:
-            source = users_own(claim.definition, observed.edits)
+            source = users_own(_as_defined(observed, claim), observed.edits)
             tenant = _tenant(claim.definition, source, settings, NOTHING)
             found[claim.uuid] = replace(tenant, begun=begun_pins(observed, claim.uuid))
     return [found[uuid] for uuid in sorted(found)]
+
+
+def _as_defined(observed: Observed, claim: Claim) -> Definition:
+    """Its definition, where it does not begin as that says."""
+    if not claim.saved:
+        return claim.definition
+    return next((d for d in observed.snapshot.inactive if d.uuid == claim.uuid), claim.definition)
 
 
 def _without_ours(live: Definition, record: PinRecord | None) -> Definition:

@@ -208,3 +208,20 @@ def test_what_was_written_is_let_go_where_policy_keeps_its_hands_off() -> None:
     state = observed(running=(run(mine), run(domain(WORK, NIC, vcpus=4))))
     state = settled(replace(state, edits={WIN11: (written(WIN11, {0: "2", 1: "6"}, by="user"),)}), off)
     assert on(state, "win11") == dict.fromkeys((0, 1), state.topology.online)
+
+
+def test_a_guest_that_was_saved_comes_back_with_our_pins_of_that_time() -> None:
+    """Nobody made them by hand: a shared domain floats on, and a dedicated one is placed where there is room now."""
+    plain = domain(WORK, vcpus=2)
+    before = settled(observed(running=(run(plain), run(domain(WIN11, GPU, vcpus=4)))), Settings())
+    saved = live(before, "work")
+    assert saved.vcpu_pins
+    back = replace(claim(saved), prepared=True, saved=True)
+    state = observed(None, back, running=(run(plain, live=saved),))
+    plan = decide(state, Settings())
+    assert not plan.notes
+    state = settled(
+        with_running(state, *state.snapshot.running, run(domain(WIN11, GPU, vcpus=4))), Settings()
+    )
+    assert not decide(state, Settings()).refusals
+    assert len(on(state, "win11")) == 4
