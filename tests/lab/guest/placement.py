@@ -264,4 +264,32 @@ def written(report: Report) -> None:
         check_returned(report, before)
 
 
-SCENARIOS = (two_domains, by_hand, plugged, cpu_goes, wishes, written)
+@scenario("saved", "comes back", "nobody pinned it by hand", "who needs CPUs of its own has them", *RETURNED)
+def saved(report: Report) -> None:
+    """A domain without devices that is saved while another has CPUs of its own: it was kept off these by us."""
+    before = snapshot.take()
+    other = Domain(name="other", vcpus=4, threads=2, hostdevs=(CARD,), managed=False)
+    with Domain(name="slept", vcpus=2).defined() as domain, other.defined():
+        domain.must_start()
+        other.must_start()
+        taken = settled(other.name).pinned
+        holds(lambda: not cpus.threads(domain.name).everything & taken, LIMIT)
+        done = virsh("managedsave", domain.name, limit=180.0)
+        report.check("saved", done.ok and domain.state() == "shut off", done)
+        other.destroy()
+        back = domain.start()
+        report.check("comes back", back.ok and domain.state() == "running", back)
+        other.must_start()
+        report.within(
+            "who needs CPUs of its own has them",
+            LIMIT,
+            lambda: whole(other),
+            lambda: (really(other), told(other)),
+        )
+        report.check("nobody pinned it by hand", "by hand" not in told(domain), told(domain))
+        other.destroy()
+        domain.destroy()
+        check_returned(report, before)
+
+
+SCENARIOS = (two_domains, by_hand, plugged, cpu_goes, wishes, written, saved)
